@@ -1,0 +1,115 @@
+"""The asyncio client: `tidings.Client` with every call awaited."""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import grpc
+
+from tidings import model, wire
+from tidings.v1 import release_service_pb2
+from tidings.v1.recommendation_service_pb2_grpc import RecommendationServiceStub
+from tidings.v1.release_service_pb2_grpc import ReleaseServiceStub
+
+
+class Client:
+    """A connection to one Tidings server, for one event loop; tasks share it.
+
+    Arguments, results and errors are those of `tidings.Client`. Make it inside the running loop it is used in, as
+    with `async with tidings.aio.Client() as client:`. A cancelled task cancels its call.
+    """
+
+    def __init__(
+        self,
+        address: str = wire.DEFAULT_ADDRESS,
+        *,
+        timeout: float = 1.0,
+        max_attempts: int = 4,
+        credentials: grpc.ChannelCredentials | None = None,
+    ) -> None:
+        _needs_running_loop()
+        self._address = wire.address_of(address)
+        self._timeout = wire.timeout_of(timeout)
+        options = wire.channel_options(max_attempts)
+        if credentials is None:
+            self._channel = grpc.aio.insecure_channel(address, options)
+        else:
+            self._channel = grpc.aio.secure_channel(address, credentials, options)
+        self._recommendations = RecommendationServiceStub(self._channel)
+        self._releases = ReleaseServiceStub(self._channel)
+
+    async def recommend(
+        self,
+        user_id: str,
+        *,
+        k: int | None = None,
+        serving_config: str = "",
+        context_item_ids: Sequence[str] = (),
+        exclude_item_ids: Sequence[str] = (),
+        request_id: str = "",
+        timeout: float | None = None,
+    ) -> model.Recommendation:
+        """Return items for one user, best first; the arguments are those of `tidings.Client.recommend`."""
+        query = model.RecommendQuery(
+            user_id,
+            k=k,
+            serving_config=serving_config,
+            context_item_ids=context_item_ids,
+            exclude_item_ids=exclude_item_ids,
+            request_id=request_id,
+        )
+        return wire.recommendation(
+            await self._call(self._recommendations.Recommend, wire.recommend_request(query), timeout)
+        )
+
+    async def batch_recommend(
+        self, queries: Iterable[model.RecommendQuery], *, timeout: float | None = None
+    ) -> list[model.Recommendation]:
+        """Return one answer per query, in order, for up to 256 at once; one bad query refuses them all."""
+        return wire.recommendations(
+            await self._call(self._recommendations.BatchRecommend, wire.batch_request(queries), timeout)
+        )
+
+    async def list_releases(self, *, timeout: float | None = None) -> list[model.Release]:
+        """Return every release of the server, newest first, broken ones with their problem."""
+        request = release_service_pb2.ListReleasesRequest()
+        return wire.releases(await self._call(self._releases.ListReleases, request, timeout))
+
+    async def promote_release(self, release_id: str, *, timeout: float = 60.0) -> model.Promotion:
+        """Let a release answer, once the server has validated it; when that fails the old one goes on answering."""
+        return wire.promotion(
+            await self._call(self._releases.PromoteRelease, wire.promote_request(release_id), timeout)
+        )
+
+    async def rollback_release(self, from_release_id: str = "", *, timeout: float = 60.0) -> model.Promotion:
+        """Go back to the release that answered before; never repeated by itself, see `tidings.Client`."""
+        return wire.promotion(
+            await self._call(self._releases.RollbackRelease, wire.rollback_request(from_release_id), timeout)
+        )
+
+    async def close(self) -> None:
+        """Close the connection; calls under way end with an error."""
+        await self._channel.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def _call(self, method: Any, request: object, timeout: float | None) -> Any:
+        seconds = self._timeout if timeout is None else wire.timeout_of(timeout)
+        try:
+            return await method(request, timeout=seconds)
+        except grpc.RpcError as error:
+            raise wire.error_from(error, self._address, seconds) from error
+
+
+def _needs_running_loop() -> None:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        raise RuntimeError("make a tidings.aio.Client inside a running event loop, or use tidings.Client") from None

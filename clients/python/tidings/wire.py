@@ -1,0 +1,321 @@
+"""Between the client's values and the wire: requests, answers, errors, and the settings of a channel.
+
+Nothing here waits or sends, so the blocking and the asyncio client share all of it.
+"""
+
+import json
+import reprlib
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, TypeVar
+
+import grpc
+from google.protobuf.message import DecodeError
+from google.protobuf.timestamp_pb2 import Timestamp
+from google.rpc import error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from tidings import errors, model
+from tidings.v1 import item_pb2, recommendation_service_pb2, release_service_pb2
+
+DEFAULT_ADDRESS = "127.0.0.1:50051"
+
+# A full batch: 256 answers of 500 items of 2 KiB.
+_MAX_ANSWER_BYTES = 256 << 20
+# gRPC counts every higher number as 5.
+_MOST_ATTEMPTS = 5
+_LONGEST_SECONDS = 86_400
+# Reads, and PromoteRelease, which changes nothing when repeated. RollbackRelease is left out: a second attempt after a
+# lost answer would leave one more release, or report that `from_release_id` is not serving when it was just left.
+_RETRIED = (
+    ("tidings.v1.RecommendationService", "Recommend"),
+    ("tidings.v1.RecommendationService", "BatchRecommend"),
+    ("tidings.v1.ReleaseService", "ListReleases"),
+    ("tidings.v1.ReleaseService", "PromoteRelease"),
+)
+
+_Enum = TypeVar("_Enum", bound=StrEnum)
+
+
+def address_of(address: str) -> str:
+    """Return the address of a server; raises InvalidArgument for one that gRPC would misread."""
+    # Without a port gRPC takes 443, and it looks up "http" as a host.
+    if ":" in address and not address.startswith(("http:", "https:")):
+        return address
+    raise _invalid("address", f"must be host:port, such as {DEFAULT_ADDRESS}, not {address!r}")
+
+
+def timeout_of(seconds: float) -> float:
+    """Return a call's timeout in seconds; raises InvalidArgument for none at all or more than a day."""
+    # gRPC takes what is too large, and NaN, for a deadline that has passed.
+    if 0 < seconds <= _LONGEST_SECONDS:
+        return seconds
+    raise _invalid("timeout", f"must be above 0 and at most {_LONGEST_SECONDS} s, not {seconds}")
+
+
+def channel_options(max_attempts: int) -> list[tuple[str, Any]]:
+    """Return the options of a channel that tries a call up to `max_attempts` times (1 to 5).
+
+    Raises InvalidArgument for another number.
+    """
+    if not 1 <= max_attempts <= _MOST_ATTEMPTS:
+        raise _invalid("max_attempts", f"must be 1 to {_MOST_ATTEMPTS}, not {max_attempts}")
+    options: list[tuple[str, Any]] = [
+        ("grpc.max_receive_message_length", _MAX_ANSWER_BYTES),
+        # A server that comes back is found within a second, and a host that does not answer is given up after three;
+        # gRPC's own values are 120 s and 20 s.
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.max_reconnect_backoff_ms", 1_000),
+        ("grpc.min_reconnect_backoff_ms", 3_000),
+        # The kernel drops a connection on which sent bytes stay unacknowledged for 10 s. The pings themselves are no
+        # denser than every server allows by default (one in 5 minutes).
+        ("grpc.keepalive_time_ms", 310_000),
+        ("grpc.keepalive_timeout_ms", 10_000),
+    ]
+    if max_attempts > 1:
+        options.append(("grpc.service_config", _retry_policy(max_attempts)))
+    return options
+
+
+def _retry_policy(max_attempts: int) -> str:
+    return json.dumps(
+        {
+            "methodConfig": [
+                {
+                    "name": [{"service": service, "method": method} for service, method in _RETRIED],
+                    "retryPolicy": {
+                        "maxAttempts": max_attempts,
+                        "initialBackoff": "0.05s",
+                        "maxBackoff": "0.5s",
+                        "backoffMultiplier": 2,
+                        "retryableStatusCodes": ["UNAVAILABLE"],
+                    },
+                }
+            ]
+        }
+    )
+
+
+def recommend_request(query: model.RecommendQuery, prefix: str = "") -> recommendation_service_pb2.RecommendRequest:
+    """Return the request for one question; raises InvalidArgument naming `prefix` + field for what does not fit."""
+    request = recommendation_service_pb2.RecommendRequest()
+    for name in ("user_id", "serving_config", "request_id"):
+        _fill(request, name, getattr(query, name), prefix)
+    if query.k is not None:
+        _fill(request, "k", query.k, prefix)
+    for name in ("context_item_ids", "exclude_item_ids"):
+        _fill_ids(request, name, getattr(query, name), prefix)
+    return request
+
+
+def batch_request(queries: Iterable[model.RecommendQuery]) -> recommendation_service_pb2.BatchRecommendRequest:
+    """Return the request for many questions, in order."""
+    return recommendation_service_pb2.BatchRecommendRequest(
+        requests=[recommend_request(query, f"requests[{at}].") for at, query in enumerate(queries)]
+    )
+
+
+def promote_request(release_id: str) -> release_service_pb2.PromoteReleaseRequest:
+    """Return the request to promote a release."""
+    request = release_service_pb2.PromoteReleaseRequest()
+    _fill(request, "release_id", release_id)
+    return request
+
+
+def rollback_request(from_release_id: str) -> release_service_pb2.RollbackReleaseRequest:
+    """Return the request to go back to the release before."""
+    request = release_service_pb2.RollbackReleaseRequest()
+    _fill(request, "from_release_id", from_release_id)
+    return request
+
+
+def _fill(request: Any, name: str, value: object, prefix: str = "") -> None:
+    try:
+        setattr(request, name, value)
+    except (TypeError, ValueError) as error:
+        raise _unfit(prefix + name, value, str(error)) from error
+
+
+def _fill_ids(request: Any, name: str, values: Sequence[str], prefix: str) -> None:
+    # A text is a sequence of texts too: it would go out as one item per letter.
+    if isinstance(values, str | bytes):
+        raise _unfit(prefix + name, values, "a list of ids is wanted, not one text")
+    try:
+        getattr(request, name).extend(values)
+    except (TypeError, ValueError) as error:
+        raise _unfit(prefix + name, values, str(error)) from error
+
+
+def _unfit(field: str, value: object, problem: str) -> errors.InvalidArgument:
+    return _invalid(field, f"{reprlib.repr(value)} cannot be sent: {problem}")
+
+
+def _invalid(field: str, description: str) -> errors.InvalidArgument:
+    return errors.InvalidArgument(f"{field} {description}", fields=[(field, description)])
+
+
+def recommendation(message: recommendation_service_pb2.RecommendResponse) -> model.Recommendation:
+    """Return one answer."""
+    return model.Recommendation(
+        items=tuple(_recommended_item(item) for item in message.items),
+        degraded=tuple(
+            model.Degradation(
+                cause=_CAUSES.get(d.cause, model.DegradationCause.UNSPECIFIED), stage=d.stage, detail=d.detail
+            )
+            for d in message.degraded
+        ),
+        release_id=message.release_id,
+        release_age_seconds=message.release_age_seconds,
+        index_age_seconds=message.index_age_seconds,
+        serving_config=message.serving_config,
+        request_id=message.request_id,
+    )
+
+
+def recommendations(message: recommendation_service_pb2.BatchRecommendResponse) -> list[model.Recommendation]:
+    """Return the answers of a batch, in order."""
+    return [recommendation(response) for response in message.responses]
+
+
+def releases(message: release_service_pb2.ListReleasesResponse) -> list[model.Release]:
+    """Return the releases, newest first."""
+    return [_release(release) for release in message.releases]
+
+
+def promotion(
+    message: release_service_pb2.PromoteReleaseResponse | release_service_pb2.RollbackReleaseResponse,
+) -> model.Promotion:
+    """Return what a promotion or a rollback did."""
+    return model.Promotion(release=_release(message.release), previous_release_id=message.previous_release_id)
+
+
+def _recommended_item(message: recommendation_service_pb2.RecommendedItem) -> model.RecommendedItem:
+    return model.RecommendedItem(
+        item=_item(message.item),
+        score=message.score,
+        sources=tuple(model.SourceScore(source=s.source, score=s.score) for s in message.sources),
+        reasons=tuple(
+            model.Reason(code=_REASONS.get(r.code, model.ReasonCode.UNSPECIFIED), item_id=r.item_id)
+            for r in message.reasons
+        ),
+    )
+
+
+def _item(message: item_pb2.Item) -> model.Item:
+    return model.Item(
+        item_id=message.item_id,
+        title=message.title,
+        description=message.description,
+        categories=tuple(message.categories),
+        brand=message.brand,
+        price=message.price if message.HasField("price") else None,
+        currency=message.currency,
+        image_url=message.image_url,
+        url=message.url,
+        publish_time=_time(message, "publish_time"),
+        expire_time=_time(message, "expire_time"),
+        attributes=dict(message.attributes),
+    )
+
+
+def _release(message: release_service_pb2.Release) -> model.Release:
+    return model.Release(
+        release_id=message.release_id,
+        create_time=_time(message, "create_time"),
+        state=_STATES.get(message.state, model.ReleaseState.UNSPECIFIED),
+        promote_time=_time(message, "promote_time"),
+        item_count=message.item_count,
+        user_count=message.user_count,
+        dim=message.dim,
+        metric=message.metric,
+        index_key=message.index_key,
+        recall=message.recall,
+        recall_k=message.recall_k,
+        sources=tuple(message.sources),
+        ranked=message.ranked,
+        problem=message.problem,
+    )
+
+
+def _time(message: Any, name: str) -> datetime | None:
+    if not message.HasField(name):
+        return None
+    timestamp: Timestamp = getattr(message, name)
+    return timestamp.ToDatetime(tzinfo=UTC)
+
+
+def _by_number(wire_enum: Any, values: type[_Enum]) -> dict[int, _Enum]:
+    # REASON_CODE_TRENDING of ReasonCode is ReasonCode.TRENDING.
+    zero = wire_enum.Name(0)
+    prefix = zero.removesuffix("UNSPECIFIED")
+    return {number: values[name.removeprefix(prefix)] for name, number in wire_enum.items()}
+
+
+_REASONS = _by_number(recommendation_service_pb2.ReasonCode, model.ReasonCode)
+_CAUSES = _by_number(recommendation_service_pb2.DegradationCause, model.DegradationCause)
+_STATES = _by_number(release_service_pb2.ReleaseState, model.ReleaseState)
+
+_CLASSES: dict[grpc.StatusCode, type[errors.TidingsError]] = {
+    grpc.StatusCode.NOT_FOUND: errors.NotFound,
+    grpc.StatusCode.FAILED_PRECONDITION: errors.FailedPrecondition,
+    grpc.StatusCode.DEADLINE_EXCEEDED: errors.DeadlineExceeded,
+    grpc.StatusCode.UNIMPLEMENTED: errors.Unimplemented,
+    grpc.StatusCode.INTERNAL: errors.InternalError,
+    grpc.StatusCode.UNKNOWN: errors.InternalError,
+    grpc.StatusCode.DATA_LOSS: errors.InternalError,
+}
+
+
+def error_from(rpc_error: grpc.RpcError, address: str, timeout: float) -> errors.TidingsError:
+    """Return the error of a failed call to `address` that was given `timeout` seconds."""
+    call: Any = rpc_error
+    code: grpc.StatusCode = call.code()
+    status = _status(call)
+    if status is None:
+        return _bare_error(code, call.details() or "", address, timeout)
+    info, bad_request, retry = (
+        error_details_pb2.ErrorInfo(),
+        error_details_pb2.BadRequest(),
+        error_details_pb2.RetryInfo(),
+    )
+    for detail in status.details:
+        for message in (info, bad_request, retry):
+            detail.Unpack(message)
+    if code is grpc.StatusCode.INVALID_ARGUMENT:
+        fields = [(violation.field, violation.description) for violation in bad_request.field_violations]
+        return errors.InvalidArgument(status.message, code=code, reason=info.reason, fields=fields)
+    if code in (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE):
+        later = errors.Overloaded if code is grpc.StatusCode.RESOURCE_EXHAUSTED else errors.Unavailable
+        retry_after = retry.retry_delay.ToTimedelta().total_seconds() if retry.HasField("retry_delay") else None
+        return later(status.message, code=code, reason=info.reason, retry_after=retry_after)
+    return _CLASSES.get(code, errors.TidingsError)(status.message, code=code, reason=info.reason)
+
+
+def _status(call: Any) -> status_pb2.Status | None:
+    """Return the google.rpc.Status that came with an error, None for an error that is not a Tidings server's."""
+    try:
+        # AioRpcError answers code(), details() and trailing_metadata() without waiting, so this serves both clients.
+        status: status_pb2.Status | None = rpc_status.from_call(call)
+    except (ValueError, DecodeError):
+        return None
+    return status
+
+
+def _bare_error(code: grpc.StatusCode, details: str, address: str, timeout: float) -> errors.TidingsError:
+    """Return the error for a status without details: of gRPC itself, of a proxy, or of another server."""
+    if code is grpc.StatusCode.UNAVAILABLE:
+        message = f"no Tidings server answers at {address} (is it running? start one with `tidings-server`): {details}"
+        return errors.Unavailable(message, code=code)
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return errors.DeadlineExceeded(f"no answer from {address} within {timeout:g} s", code=code)
+    if code is grpc.StatusCode.UNIMPLEMENTED:
+        return errors.Unimplemented(f"the server at {address} does not know this call: {details}", code=code)
+    if code is grpc.StatusCode.INVALID_ARGUMENT:
+        return errors.InvalidArgument(details, code=code)
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        # gRPC says the same of a message above a size limit, which no waiting mends.
+        if "larger than max" in details:
+            return errors.InvalidArgument(f"too much for one call, ask for less at once: {details}", code=code)
+        return errors.Overloaded(details, code=code)
+    return _CLASSES.get(code, errors.TidingsError)(f"{details} (from {address})", code=code)

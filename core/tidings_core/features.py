@@ -1,0 +1,249 @@
+"""The feature schema, once: what a ranker sees of an item, of a user, and of the two together.
+
+The builder computes the item block for a release; training and serving compute the other two with the functions here,
+so that offline and online agree. Every feature is finite: what is not known is 0.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tidings_core.model import History, Snapshot
+from tidings_core.tables import Bool, Float32, Int32
+
+ITEM_FEATURES = (
+    "log_purchases",  # log(1 + purchases ever)
+    "log_purchases_7d",
+    "log_purchases_30d",
+    "log_purchases_90d",
+    "trend_30d",  # log of purchases in 30 days over a third of those in 90, one added to both
+    "log_buyers",  # log(1 + distinct users who bought)
+    "log_price",  # log(1 + price)
+    "price_rank",  # 0 to 1: place of the price within the item's category
+    "log_age_days",  # log(1 + days since the item was first bought)
+)
+USER_FEATURES = (
+    "log_items",  # log(1 + distinct items bought)
+    "log_purchases",
+    "log_days_since_last",  # log(1 + days since the last purchase), days at most RECENCY_LIMIT_DAYS
+    "mean_log_purchases",  # over the items of the history: how popular they are
+    "mean_log_price",
+    "spread_log_price",  # standard deviation
+    "category_spread",  # 0 to 1: 1 less the share of the most bought category
+)
+CANDIDATE_FEATURES = (
+    "vector_score",  # similarity of user and item vector under the release's metric
+    "similar_score",
+    "trending_score",
+    "from_ann",
+    "from_similar",
+    "from_trending",
+    "category_affinity",  # share of the history in the item's category
+    "brand_affinity",
+    "price_distance",  # |log price of the item - mean log price of the history|
+    "log_times_bought",  # log(1 + purchases of this very item by this user)
+    "log_days_since_bought",  # log(1 + days since then), 0 when never
+)
+SOURCE_FEATURES = ("ann", "similar", "trending")
+
+HISTORY_LIMIT = 64
+"""User and candidate features look at the newest 64 items of a history; counts of all of it are kept in `log_items`."""
+RECENCY_LIMIT_DAYS = 730.0
+DAY = 86_400.0
+
+_SCHEMA = {
+    "version": 1,
+    "item": ITEM_FEATURES,
+    "user": USER_FEATURES,
+    "candidate": CANDIDATE_FEATURES,
+    "history_limit": HISTORY_LIMIT,
+    "recency_limit_days": RECENCY_LIMIT_DAYS,
+}
+SCHEMA_HASH = hashlib.sha256(json.dumps(_SCHEMA, sort_keys=True).encode()).hexdigest()[:16]
+"""Names the schema: a release made with another one is refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class ItemStatistics:
+    """What is known of N items when a release is built; every array is f64[N], NaN or 0 where nothing is known."""
+
+    purchases: NDArray[np.float64]
+    purchases_7d: NDArray[np.float64]
+    purchases_30d: NDArray[np.float64]
+    purchases_90d: NDArray[np.float64]
+    buyers: NDArray[np.float64]
+    age_days: NDArray[np.float64]
+
+    @classmethod
+    def unknown(cls, count: int) -> "ItemStatistics":
+        """Statistics of items of which nothing is known."""
+        return cls(*(np.zeros(count) for _ in range(6)))
+
+
+def item_features(statistics: ItemStatistics, prices: Float32, categories: Int32) -> Float32:
+    """The item block f32[N, F] from statistics, prices f32[N] (NaN: none) and category codes i32[N] (-1: none)."""
+    columns = {
+        "log_purchases": np.log1p(statistics.purchases),
+        "log_purchases_7d": np.log1p(statistics.purchases_7d),
+        "log_purchases_30d": np.log1p(statistics.purchases_30d),
+        "log_purchases_90d": np.log1p(statistics.purchases_90d),
+        "trend_30d": np.log1p(statistics.purchases_30d) - np.log1p(statistics.purchases_90d / 3.0),
+        "log_buyers": np.log1p(statistics.buyers),
+        "log_price": np.log1p(np.maximum(prices, 0.0)),
+        "price_rank": _price_rank(prices, categories),
+        "log_age_days": np.log1p(np.maximum(statistics.age_days, 0.0)),
+    }
+    block = np.stack([columns[name] for name in ITEM_FEATURES], axis=1)
+    return np.nan_to_num(block, nan=0.0, posinf=0.0, neginf=0.0).astype(np.float32)
+
+
+def _price_rank(prices: Float32, categories: Int32) -> NDArray[np.float64]:
+    """Place of each price among the prices of its category, 0 (cheapest) to 1; 0 where there is no price."""
+    order = np.lexsort((prices, categories))
+    order = order[np.isfinite(prices[order])]
+    rank = np.zeros(len(prices))
+    starts = np.flatnonzero(np.r_[True, np.diff(categories[order]) != 0]) if len(order) else np.empty(0, np.int64)
+    sizes = np.diff(np.r_[starts, len(order)])
+    place = np.arange(len(order)) - np.repeat(starts, sizes)
+    rank[order] = place / np.maximum(np.repeat(sizes, sizes) - 1, 1)
+    return rank
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryBlock:
+    """The histories of B users, padded to one length H, newest first.
+
+    rows i32[B, H] (-1: padding), counts f32[B, H], days f32[B, H] days since the last purchase (0 in the padding),
+    total_items f32[B], total_purchases f32[B] over the whole history, last_days f32[B] days since the newest entry.
+    """
+
+    rows: Int32
+    counts: Float32
+    days: Float32
+    total_items: Float32
+    total_purchases: Float32
+    last_days: Float32
+
+    @property
+    def known(self) -> Bool:
+        """Where there is an entry: bool[B, H]."""
+        return self.rows >= 0
+
+
+def history_block(histories: list[History], now: float) -> HistoryBlock:
+    """Pad B histories to their longest, at most HISTORY_LIMIT entries each, as of `now` (Unix seconds)."""
+    width = max([1, *(min(len(history.rows), HISTORY_LIMIT) for history in histories)])
+    shape = (len(histories), width)
+    rows = np.full(shape, -1, np.int32)
+    counts = np.zeros(shape, np.float32)
+    days = np.zeros(shape, np.float32)
+    total_items = np.zeros(len(histories), np.float32)
+    total_purchases = np.zeros(len(histories), np.float32)
+    last_days = np.zeros(len(histories), np.float32)
+    for at, history in enumerate(histories):
+        size = min(len(history.rows), HISTORY_LIMIT)
+        if size == 0:
+            continue
+        rows[at, :size] = history.rows[:size]
+        counts[at, :size] = history.counts[:size]
+        days[at, :size] = np.clip((now - history.times[:size]) / DAY, 0.0, RECENCY_LIMIT_DAYS)
+        total_items[at] = len(history.rows)
+        total_purchases[at] = history.counts.sum()
+        last_days[at] = days[at, 0]
+    return HistoryBlock(rows, counts, days, total_items, total_purchases, last_days)
+
+
+def user_features(block: HistoryBlock, snapshot: Snapshot) -> Float32:
+    """The user block f32[B, U]. All zero for a user without history."""
+    known = block.known
+    size = np.maximum(known.sum(axis=1), 1)
+    safe = np.where(known, block.rows, 0)
+    purchases = np.where(known, snapshot.item_features[safe, ITEM_FEATURES.index("log_purchases")], 0.0)
+    prices = np.where(known, _log_price(snapshot, safe), 0.0)
+    mean_price = prices.sum(axis=1) / size
+    spread = np.sqrt((np.where(known, prices - mean_price[:, None], 0.0) ** 2).sum(axis=1) / size)
+    columns = {
+        "log_items": np.log1p(block.total_items),
+        "log_purchases": np.log1p(block.total_purchases),
+        "log_days_since_last": np.log1p(block.last_days),
+        "mean_log_purchases": purchases.sum(axis=1) / size,
+        "mean_log_price": mean_price,
+        "spread_log_price": spread,
+        "category_spread": _spread(_codes(snapshot, "category", block.rows)),
+    }
+    return np.stack([columns[name] for name in USER_FEATURES], axis=1).astype(np.float32)
+
+
+def candidate_features(
+    block: HistoryBlock,
+    rows: Int32,
+    vector_scores: Float32,
+    present: Bool,
+    source_scores: Float32,
+    sources: tuple[str, ...],
+    snapshot: Snapshot,
+) -> Float32:
+    """The pair block f32[B, K, C] of candidate rows i32[B, K] (-1: padding, its features mean nothing).
+
+    vector_scores f32[B, K]; present bool[B, K, S] and source_scores f32[B, K, S] say what each of the S `sources`
+    proposed, and with what score.
+    """
+    safe = np.maximum(rows, 0)
+    known = block.known
+    bought = (rows[:, :, None] == block.rows[:, None, :]) & known[:, None, :]
+    mean_price = np.where(known, _log_price(snapshot, np.maximum(block.rows, 0)), 0.0).sum(axis=1)
+    mean_price /= np.maximum(known.sum(axis=1), 1)
+    columns = {
+        "vector_score": vector_scores,
+        "category_affinity": _affinity(snapshot, "category", block.rows, rows),
+        "brand_affinity": _affinity(snapshot, "brand", block.rows, rows),
+        "price_distance": np.abs(_log_price(snapshot, safe) - mean_price[:, None])
+        * np.any(known, axis=1, keepdims=True),
+        "log_times_bought": np.log1p(np.einsum("bkh,bh->bk", bought, block.counts)),
+        "log_days_since_bought": np.log1p(np.einsum("bkh,bh->bk", bought, block.days)),
+    }
+    for name in SOURCE_FEATURES:
+        if name in sources:
+            at = sources.index(name)
+            columns[f"from_{name}"] = present[:, :, at]
+            columns[f"{name}_score"] = source_scores[:, :, at]
+    out = np.zeros((*rows.shape, len(CANDIDATE_FEATURES)), np.float32)
+    for at, name in enumerate(CANDIDATE_FEATURES):
+        if name in columns:
+            out[:, :, at] = columns[name]
+    return out
+
+
+def _log_price(snapshot: Snapshot, rows: Int32) -> Float32:
+    """Log prices, same shape as rows; 0 where an item has none."""
+    return snapshot.item_features[rows, ITEM_FEATURES.index("log_price")]
+
+
+def _codes(snapshot: Snapshot, attribute: str, rows: Int32) -> Int32 | None:
+    """Codes of an attribute, same shape as rows, -1 for padding or where an item has none; None without it."""
+    found = snapshot.attributes.get(attribute)
+    return None if found is None else np.where(rows >= 0, found.codes[np.maximum(rows, 0)], np.int32(-1))
+
+
+def _affinity(snapshot: Snapshot, attribute: str, history_rows: Int32, rows: Int32) -> Float32:
+    """Share of the history f32[B, K] that has the candidate's value of an attribute; 0 where it has none."""
+    of_history = _codes(snapshot, attribute, history_rows)
+    of_candidates = _codes(snapshot, attribute, rows)
+    if of_history is None or of_candidates is None:
+        return np.zeros(rows.shape, np.float32)
+    same = (of_candidates[:, :, None] == of_history[:, None, :]) & (of_candidates[:, :, None] >= 0)
+    size = np.maximum((history_rows >= 0).sum(axis=1), 1)
+    return (same.sum(axis=2) / size[:, None]).astype(np.float32)
+
+
+def _spread(codes: Int32 | None) -> Float32 | float:
+    """1 less the share of the commonest code, f32[B]; 0 where no code is known."""
+    if codes is None:
+        return 0.0
+    known = codes >= 0
+    same = (codes[:, :, None] == codes[:, None, :]) & known[:, :, None]
+    size = np.maximum(known.sum(axis=1), 1)
+    return np.where(known.any(axis=1), 1.0 - same.sum(axis=2).max(axis=1) / size, 0.0).astype(np.float32)

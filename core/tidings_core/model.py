@@ -1,0 +1,227 @@
+"""The values that travel through a recommendation."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Literal, Protocol
+
+import numpy as np
+
+from tidings_core.tables import BytesTable, Float32, IdTable, Int32, Int64
+
+Metric = Literal["inner_product", "cosine", "l2"]
+METRICS: tuple[Metric, ...] = ("inner_product", "cosine", "l2")
+
+MAX_ID_BYTES = 256
+DEFAULT_K = 20
+MAX_K = 500
+MAX_CONTEXT_ITEMS = 64
+MAX_EXCLUDED_ITEMS = 10_000
+MAX_BATCH = 256
+
+
+class Index(Protocol):
+    """Finds the nearest items of vectors."""
+
+    def search(self, queries: Float32, k: int, excluded: Int32 | None = None) -> tuple[Int64, Float32]:
+        """Nearest items of queries f32[B, D]: rows i64[B, k] padded with -1, scores f32[B, k], larger is nearer.
+
+        `excluded` holds item rows, for all queries, that must not be found. Raises IndexFailed.
+        """
+        ...
+
+
+class Ranker(Protocol):
+    """Scores candidates."""
+
+    def score(self, item_rows: Int64, user_features: Float32, candidate_features: Float32) -> Float32:
+        """Scores f32[B, K] of item_rows i64[B, K], user_features f32[B, U], candidate_features f32[B, K, C].
+
+        Raises RankerFailed.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbours:
+    """Item-to-item neighbours, best first: rows i32[N, M] padded with -1, scores f32[N, M] padded with 0."""
+
+    rows: Int32
+    scores: Float32
+
+
+@dataclass(frozen=True, slots=True)
+class Trending:
+    """Items bought by many lately, best first: rows i32[T], scores f32[T]."""
+
+    rows: Int32
+    scores: Float32
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What one user bought: one entry per item, newest first.
+
+    rows i32[n] item rows; times i64[n] Unix seconds of the last purchase; counts f32[n] number of purchases.
+    """
+
+    rows: Int32
+    times: Int64
+    counts: Float32
+
+
+EMPTY_HISTORY = History(np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0, np.float32))
+
+
+@dataclass(frozen=True, slots=True)
+class Histories:
+    """The histories of all users: user row u has entries offsets[u]:offsets[u + 1] of rows, times and counts."""
+
+    offsets: Int64
+    rows: Int32
+    times: Int64
+    counts: Float32
+
+    def __getitem__(self, user_row: int) -> History:
+        span = slice(int(self.offsets[user_row]), int(self.offsets[user_row + 1]))
+        return History(self.rows[span], self.times[span], self.counts[span])
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    """A keyword attribute of all items: codes i32[N] into `values`, -1 where an item has none."""
+
+    codes: Int32
+    values: BytesTable
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All that an answer is made from. Immutable; read once per batch.
+
+    item_vectors f32[N, D], user_vectors f32[U, D] (unit length for the cosine metric), item_features f32[N, F],
+    prices f32[N] (NaN where there is none). `payloads` holds each item's encoded `tidings.v1.Item`, opaque here.
+    A part that is None is one this release lacks: what needs it is not offered.
+    """
+
+    items: IdTable
+    users: IdTable
+    item_vectors: Float32
+    user_vectors: Float32
+    metric: Metric
+    index: Index
+    item_features: Float32
+    prices: Float32
+    payloads: BytesTable
+    attributes: Mapping[str, Attribute]
+    neighbours: Neighbours | None = None
+    trending: Trending | None = None
+    histories: Histories | None = None
+    ranker: Ranker | None = None
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Names of the candidate sources this snapshot can serve."""
+        offers = {"ann": True, "similar": self.neighbours is not None, "trending": self.trending is not None}
+        return tuple(name for name, offered in offers.items() if offered)
+
+
+@dataclass(frozen=True, slots=True)
+class SourceUse:
+    """A candidate source inside a serving config: how many it proposes, and its weight when there is no ranker."""
+
+    name: str
+    k: int
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Diversity:
+    """At most `max_per_value` items with one value of `attribute` before any other item had its turn."""
+
+    attribute: str
+    max_per_value: int
+
+
+@dataclass(frozen=True, slots=True)
+class ServingConfig:
+    """A named recipe: which sources propose, whether the ranker scores, what is left out."""
+
+    name: str
+    sources: tuple[SourceUse, ...]
+    rerank: bool = True
+    exclude_bought: bool = True
+    diversity: Diversity | None = None
+
+
+DEFAULT_SERVING_CONFIG = "for-you"
+SERVING_CONFIGS: Mapping[str, ServingConfig] = MappingProxyType(
+    {
+        config.name: config
+        for config in (
+            ServingConfig(
+                DEFAULT_SERVING_CONFIG,
+                (SourceUse("ann", 120), SourceUse("similar", 60), SourceUse("trending", 20, weight=0.3)),
+                diversity=Diversity("category", 5),
+            ),
+            ServingConfig(
+                "similar",
+                (SourceUse("similar", 100), SourceUse("trending", 20, weight=0.1)),
+                rerank=False,
+                exclude_bought=False,
+            ),
+            ServingConfig("trending", (SourceUse("trending", 600),), rerank=False, exclude_bought=False),
+        )
+    }
+)
+"""The serving configs every server and every evaluation starts from; settings can change and add to them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One question: which `k` items for this user, now."""
+
+    user_id: str
+    serving: ServingConfig
+    k: int = DEFAULT_K
+    context_item_ids: Sequence[str] = ()
+    exclude_item_ids: Sequence[str] = ()
+
+
+ReasonCode = Literal["matches_taste", "similar_to_bought", "similar_to_context", "trending"]
+Cause = Literal["no_release", "unknown_user", "unknown_context", "deadline", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why an item is in the answer. `item_row` is the item it rests on, -1 when it rests on none."""
+
+    code: ReasonCode
+    item_row: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Degradation:
+    """One thing an answer had to do without."""
+
+    cause: Cause
+    stage: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class RankedItem:
+    """One item of an answer: its row, its score, what each source that proposed it said, and why it is here."""
+
+    row: int
+    score: float
+    sources: tuple[tuple[str, float], ...]
+    reasons: tuple[Reason, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A ranked answer, best item first."""
+
+    items: tuple[RankedItem, ...] = ()
+    degraded: tuple[Degradation, ...] = field(default=())

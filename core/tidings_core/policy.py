@@ -1,0 +1,23 @@
+"""What happens after ranking."""
+
+import numpy as np
+
+from tidings_core.tables import Int32, Int64
+
+
+def diversify(codes: Int32, max_per_value: int) -> Int64:
+    """Order that lets at most `max_per_value` items of one code come before every other code had its turn.
+
+    codes i32[B, K], best item first; -1 means no value and is never held back. Returns positions i64[B, K]: first those
+    within their code's allowance, then the rest, each part in the given order.
+    """
+    users, width = codes.shape
+    order = np.argsort(codes, axis=1, kind="stable")
+    ordered = np.take_along_axis(codes, order, 1)
+    starts = np.ones((users, width), np.bool_)
+    starts[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
+    place = np.arange(width)[None, :]
+    nth = place - np.maximum.accumulate(np.where(starts, place, 0), axis=1)
+    held = np.zeros((users, width), np.bool_)
+    np.put_along_axis(held, order, (nth >= max_per_value) & (ordered >= 0), axis=1)
+    return np.argsort(held, axis=1, kind="stable")

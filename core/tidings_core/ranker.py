@@ -1,0 +1,104 @@
+"""The ranker: an ONNX model that scores candidates. The only file that imports onnxruntime.
+
+Signature, part of the release format: item_rows i64[B, K], item_features f32[N, F] (bound once, gathered inside),
+user_features f32[B, U], candidate_features f32[B, K, C] -> score f32[B, K].
+"""
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+from tidings_core.errors import InvalidInput, RankerFailed
+from tidings_core.features import CANDIDATE_FEATURES, ITEM_FEATURES, USER_FEATURES
+from tidings_core.tables import Float32, Int64
+
+INPUTS = {
+    "item_rows": ("tensor(int64)", 2, None),
+    "item_features": ("tensor(float)", 2, len(ITEM_FEATURES)),
+    "user_features": ("tensor(float)", 2, len(USER_FEATURES)),
+    "candidate_features": ("tensor(float)", 3, len(CANDIDATE_FEATURES)),
+}
+"""Name -> element type, number of axes, length of the last axis."""
+OUTPUT = "score"
+
+
+class OnnxRanker:
+    """Scores candidates with ONNX Runtime on one thread. Safe to use from several threads at once."""
+
+    def __init__(self, model: Path | bytes, item_features: Float32) -> None:
+        """Load a model file or its bytes and bind item_features f32[N, F].
+
+        Raises InvalidInput when it is no model or its signature differs, naming the difference.
+        """
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.log_severity_level = 3
+        source = model if isinstance(model, bytes) else str(model)
+        try:
+            self._session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime raises a class of its own for each kind of broken model.
+            raise InvalidInput(("ranker", f"ONNX Runtime cannot load the model: {error}")) from error
+        _check_signature(self._session)
+        # Kept: ONNX Runtime reads the array in place and does not own it.
+        self._item_features = np.ascontiguousarray(item_features, np.float32)
+        self._bound = onnxruntime.OrtValue.ortvalue_from_numpy(self._item_features)
+        self._local = threading.local()
+
+    def score(self, item_rows: Int64, user_features: Float32, candidate_features: Float32) -> Float32:
+        """Scores f32[B, K] of item_rows i64[B, K], user_features f32[B, U], candidate_features f32[B, K, C].
+
+        Raises RankerFailed when the model fails or gives scores that are not finite or not of that shape.
+        """
+        binding = getattr(self._local, "binding", None)
+        if binding is None:
+            binding = self._local.binding = self._session.io_binding()
+            binding.bind_ortvalue_input("item_features", self._bound)
+        # Named, so that they outlive the run: a binding may read the array in place.
+        rows = np.ascontiguousarray(item_rows, np.int64)
+        users = np.ascontiguousarray(user_features, np.float32)
+        pairs = np.ascontiguousarray(candidate_features, np.float32)
+        try:
+            binding.bind_cpu_input("item_rows", rows)
+            binding.bind_cpu_input("user_features", users)
+            binding.bind_cpu_input("candidate_features", pairs)
+            binding.bind_output(OUTPUT)
+            self._session.run_with_iobinding(binding)
+            scores = binding.get_outputs()[0].numpy()
+        except Exception as error:  # See above: the classes are not public.
+            raise RankerFailed(f"the ranker failed: {error}") from error
+        if scores.shape != item_rows.shape:
+            raise RankerFailed(f"the ranker gave scores of shape {scores.shape} for {item_rows.shape}")
+        if not np.isfinite(scores).all():
+            raise RankerFailed("the ranker gave scores that are not finite")
+        return np.asarray(scores, np.float32)
+
+
+def _check_signature(session: "onnxruntime.InferenceSession") -> None:
+    """Raise InvalidInput naming every difference between a model's signature and the release format's."""
+    violations: list[tuple[str, str]] = []
+    given = {node.name: node for node in session.get_inputs()}
+    for name, (kind, axes, last) in INPUTS.items():
+        node = given.pop(name, None)
+        if node is None:
+            violations.append((f"ranker input {name}", "is missing"))
+            continue
+        if node.type != kind:
+            violations.append((f"ranker input {name}", f"is {node.type}, must be {kind}"))
+        if len(node.shape) != axes:
+            violations.append((f"ranker input {name}", f"has {len(node.shape)} axes {node.shape}, must have {axes}"))
+        elif last is not None and node.shape[-1] != last:
+            violations.append((f"ranker input {name}", f"has last axis {node.shape[-1]}, must be {last}"))
+    violations.extend((f"ranker input {name}", "is not part of the signature") for name in given)
+    outputs = {node.name: node for node in session.get_outputs()}
+    if OUTPUT not in outputs:
+        violations.append((f"ranker output {OUTPUT}", f"is missing; the model has {sorted(outputs)}"))
+    elif outputs[OUTPUT].type != "tensor(float)" or len(outputs[OUTPUT].shape) != 2:
+        violations.append(
+            (f"ranker output {OUTPUT}", f"is {outputs[OUTPUT].type}{outputs[OUTPUT].shape}, must be f32[B, K]")
+        )
+    if violations:
+        raise InvalidInput(*violations)

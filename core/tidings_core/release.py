@@ -1,0 +1,490 @@
+"""The release format: one directory, one manifest, written whole or not at all, validated before it is used.
+
+A release directory holds `manifest.json` (written last), NumPy arrays, the FAISS index, the ONNX ranker and the
+builder's report. Arrays are memory-mapped when opened. The manifest carries every file's size and SHA-256.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
+
+from tidings_core.errors import DependencyFailed, InvalidInput, NotFound, ReleaseRefused
+from tidings_core.features import CANDIDATE_FEATURES, ITEM_FEATURES, SCHEMA_HASH, USER_FEATURES
+from tidings_core.index import FaissIndex, open_index
+from tidings_core.model import Attribute, Histories, Metric, Neighbours, Snapshot, Trending
+from tidings_core.ranker import OnnxRanker
+from tidings_core.tables import BytesTable, Float32, IdTable
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+INDEX_FILE = "index.faiss"
+RANKER_FILE = "ranker.onnx"
+REPORT_FILE = "report.html"
+UNFINISHED = ".unfinished-"
+"""Prefix of a directory that is still being written. Never listed, never opened."""
+GOLDEN_QUERIES = 8
+GOLDEN_K = 10
+RELEASE_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,127}\Z")
+_FILE_NAME = re.compile(r"[0-9A-Za-z_][0-9A-Za-z._-]{0,127}\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class IndexInfo:
+    """How the index was chosen and what it reaches, measured on `recall_queries` user vectors not used to choose it."""
+
+    key: str
+    parameters: dict[str, int]
+    recall: float
+    recall_k: int
+    recall_target: float
+    recall_queries: int
+    microseconds_per_query: float
+    bytes_per_item: float
+    built_at: float
+    """Unix seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileInfo:
+    """Size in bytes and SHA-256 in hex of one file."""
+
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a release holds. `created_at` is Unix seconds; `statistics` maps a feature to its mean, std, min and max."""
+
+    format: int
+    release_id: str
+    created_at: float
+    item_count: int
+    user_count: int
+    dim: int
+    metric: Metric
+    schema_hash: str
+    index: IndexInfo
+    sources: tuple[str, ...]
+    ranked: bool
+    attributes: tuple[str, ...]
+    statistics: dict[str, dict[str, float]]
+    lineage: dict[str, Any]
+    files: dict[str, FileInfo]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What a release is written from.
+
+    Vectors are as `index.normalise` leaves them: item_vectors f32[N, D], user_vectors f32[U, D]; item_features
+    f32[N, F]; prices f32[N]; `payloads` N encoded items; recall_queries f32[Q, D] the user vectors the manifest's
+    recall was measured on, kept so that anyone can measure it again.
+    """
+
+    item_ids: Sequence[str]
+    user_ids: Sequence[str]
+    item_vectors: Float32
+    user_vectors: Float32
+    metric: Metric
+    index: FaissIndex
+    index_info: IndexInfo
+    item_features: Float32
+    prices: Float32
+    payloads: Sequence[bytes]
+    recall_queries: Float32
+    attributes: Mapping[str, Attribute] = field(default_factory=dict)
+    neighbours: Neighbours | None = None
+    trending: Trending | None = None
+    histories: Histories | None = None
+    ranker: bytes | None = None
+    report: str = ""
+    lineage: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """An opened and validated release."""
+
+    manifest: Manifest
+    path: Path
+    snapshot: Snapshot
+
+
+def write_release(releases: Path, parts: Parts, now: float) -> Manifest:
+    """Write a release under a name made of `now` (Unix seconds) and its content, and return its manifest.
+
+    Everything is written under a temporary name, flushed to disk, opened and validated as the server would, and only
+    then renamed. Raises InvalidInput or ReleaseRefused, or OSError when the disk is full; then nothing is left behind.
+    """
+    releases.mkdir(parents=True, exist_ok=True)
+    _sweep_unfinished(releases)
+    with _unfinished(releases) as folder:
+        _write_files(folder, parts)
+        files = {path.name: _describe(path) for path in sorted(folder.iterdir())}
+        content = hashlib.sha256("".join(info.sha256 for info in files.values()).encode()).hexdigest()[:8]
+        release_id = f"{datetime.fromtimestamp(now, UTC):%Y%m%dT%H%M%SZ}-{content}"
+        if (releases / release_id).exists():
+            raise ReleaseRefused(release_id, "is already there: the same content was built within this second")
+        manifest = Manifest(
+            format=FORMAT,
+            release_id=release_id,
+            created_at=now,
+            item_count=len(parts.item_ids),
+            user_count=len(parts.user_ids),
+            dim=int(parts.item_vectors.shape[1]),
+            metric=parts.metric,
+            schema_hash=SCHEMA_HASH,
+            index=parts.index_info,
+            sources=_sources(parts),
+            ranked=parts.ranker is not None,
+            attributes=tuple(parts.attributes),
+            statistics=_statistics(parts.item_features),
+            lineage=dict(parts.lineage),
+            files=files,
+        )
+        text = json.dumps(asdict(manifest), indent=1, sort_keys=True)
+        (folder / MANIFEST).write_text(text + "\n")
+        _sync(folder)
+        _validate(folder, manifest)
+        os.rename(folder, releases / release_id)
+    _sync_directory(releases)
+    return manifest
+
+
+def list_releases(releases: Path) -> list[Manifest | ReleaseRefused]:
+    """Every release in a directory, newest first; one whose manifest cannot be read is its ReleaseRefused.
+
+    Manifests only: `open_release` is what validates the rest. Raises NotFound when the directory is not there.
+    """
+    if not releases.is_dir():
+        raise NotFound(f"the releases directory {releases} is not there")
+    names = sorted((p.name for p in releases.iterdir() if p.is_dir() and not p.name.startswith(".")), reverse=True)
+    found: list[Manifest | ReleaseRefused] = []
+    for name in names:
+        try:
+            found.append(read_manifest(releases / name))
+        except ReleaseRefused as refused:
+            found.append(refused)
+    return found
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of a release directory. Raises NotFound, or ReleaseRefused with the reason."""
+    if not folder.is_dir():
+        raise NotFound(f"there is no release {folder.name} in {folder.parent}")
+    try:
+        text = (folder / MANIFEST).read_bytes()
+    except OSError as error:
+        raise ReleaseRefused(
+            folder.name, f"{MANIFEST} cannot be read ({error.strerror}): not a finished release"
+        ) from error
+    try:
+        version = json.loads(text).get("format")
+    except (ValueError, AttributeError) as error:
+        raise ReleaseRefused(folder.name, f"{MANIFEST} is not a JSON object: {error}") from error
+    if version != FORMAT:
+        raise ReleaseRefused(folder.name, f"{MANIFEST} has format {version!r}; this version reads format {FORMAT}")
+    try:
+        manifest = TypeAdapter(Manifest).validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ReleaseRefused(folder.name, f"{MANIFEST}: {where}: {first['msg']}") from error
+    for name in manifest.files:
+        if not _FILE_NAME.match(name):
+            raise ReleaseRefused(folder.name, f"{MANIFEST} names a file {name!r} that is not a plain name")
+    return manifest
+
+
+def open_release(folder: Path) -> Release:
+    """Open a release and validate all of it: checksums, shapes, feature schema, golden queries.
+
+    The golden queries also warm it up. Raises NotFound, or ReleaseRefused with the reason.
+    """
+    manifest = read_manifest(folder)
+    if manifest.release_id != folder.name:
+        raise ReleaseRefused(folder.name, f"its manifest says it is {manifest.release_id}: the directory was renamed")
+    return Release(manifest, folder, _validate(folder, manifest))
+
+
+def _validate(folder: Path, manifest: Manifest) -> Snapshot:
+    name = manifest.release_id
+    if manifest.schema_hash != SCHEMA_HASH:
+        raise ReleaseRefused(
+            name, f"made for feature schema {manifest.schema_hash}, this version computes {SCHEMA_HASH}: build it again"
+        )
+    for file, info in manifest.files.items():
+        path = folder / file
+        if not path.is_file():
+            raise ReleaseRefused(name, f"{file} is missing")
+        if path.stat().st_size != info.bytes:
+            raise ReleaseRefused(name, f"{file} has {path.stat().st_size} bytes, its manifest says {info.bytes}")
+        if _describe(path) != info:
+            raise ReleaseRefused(name, f"{file} has been changed: its SHA-256 is not the manifest's")
+    try:
+        snapshot = _Arrays(folder, manifest).snapshot()
+        _check_golden(folder, manifest, snapshot)
+    except (DependencyFailed, InvalidInput) as error:
+        raise ReleaseRefused(name, str(error)) from error
+    return snapshot
+
+
+class _Arrays:
+    """Reads the arrays of a release, each checked against the shape its manifest implies."""
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        self._folder = folder
+        self._manifest = manifest
+
+    def snapshot(self) -> Snapshot:
+        manifest = self._manifest
+        items, users, dim = manifest.item_count, manifest.user_count, manifest.dim
+        features = self._read("item_features", np.float32, (items, len(ITEM_FEATURES)))
+        index = open_index(self._folder / INDEX_FILE, manifest.metric, manifest.index.key, manifest.index.parameters)
+        if (index.item_count, index.dim) != (items, dim):
+            raise self._refused(
+                f"{INDEX_FILE} holds {index.item_count} x {index.dim}, its manifest says {items} x {dim}"
+            )
+        return Snapshot(
+            items=self._ids("items", items),
+            users=self._ids("users", users),
+            item_vectors=self._read("item_vectors", np.float32, (items, dim)),
+            user_vectors=self._read("user_vectors", np.float32, (users, dim)),
+            metric=manifest.metric,
+            index=index,
+            item_features=features,
+            prices=self._read("prices", np.float32, (items,)),
+            payloads=self._strings("payloads", items),
+            attributes={name: self._attribute(name, items) for name in manifest.attributes},
+            neighbours=self._neighbours(items) if "similar" in manifest.sources else None,
+            trending=self._trending(items) if "trending" in manifest.sources else None,
+            histories=self._histories(users, items) if "histories.offsets.npy" in manifest.files else None,
+            ranker=OnnxRanker(self._folder / RANKER_FILE, features) if manifest.ranked else None,
+        )
+
+    def _refused(self, problem: str) -> ReleaseRefused:
+        return ReleaseRefused(self._manifest.release_id, problem)
+
+    def _read(self, name: str, dtype: Any, shape: tuple[int | None, ...]) -> NDArray[Any]:
+        """Map `name`.npy. An axis given as None may have any length. Raises ReleaseRefused."""
+        file = f"{name}.npy"
+        if file not in self._manifest.files:
+            raise self._refused(f"{file} is not in its manifest")
+        try:
+            array = np.load(self._folder / file, mmap_mode="r", allow_pickle=False)
+        except (ValueError, OSError, EOFError) as error:
+            raise self._refused(f"{file} is not a NumPy array: {error}") from error
+        fits = len(array.shape) == len(shape) and all(
+            want in (None, have) for want, have in zip(shape, array.shape, strict=True)
+        )
+        if array.dtype != dtype or not fits:
+            raise self._refused(f"{file} is {array.dtype}{list(array.shape)}, must be {np.dtype(dtype)}{list(shape)}")
+        # A plain view of the mapping: np.memmap itself costs a Python call at every slice.
+        return array.view(np.ndarray)
+
+    def _strings(self, name: str, count: int) -> BytesTable:
+        offsets = self._read(f"{name}.offsets", np.int64, (count + 1,))
+        data = self._read(f"{name}.data", np.uint8, (None,))
+        if offsets[0] != 0 or offsets[-1] != len(data) or (np.diff(offsets) < 0).any():
+            raise self._refused(f"{name}.offsets.npy does not fit {name}.data.npy")
+        return BytesTable(offsets, data)
+
+    def _ids(self, name: str, count: int) -> IdTable:
+        hashes = self._read(f"{name}.hashes", np.uint64, (count,))
+        rows = self._rows(f"{name}.rows", (count,), count)
+        return IdTable(self._strings(name, count), hashes, rows)
+
+    def _rows(self, name: str, shape: tuple[int | None, ...], limit: int, padded: bool = False) -> NDArray[np.int32]:
+        rows = self._read(name, np.int32, shape)
+        if rows.size and (int(rows.min()) < (-1 if padded else 0) or int(rows.max()) >= limit):
+            raise self._refused(f"{name}.npy points outside the {limit} rows there are")
+        return rows
+
+    def _attribute(self, name: str, items: int) -> Attribute:
+        offsets = self._read(f"attribute.{name}.offsets", np.int64, (None,))
+        values = self._strings(f"attribute.{name}", len(offsets) - 1)
+        return Attribute(self._rows(f"attribute.{name}.codes", (items,), len(values), padded=True), values)
+
+    def _neighbours(self, items: int) -> Neighbours:
+        rows = self._rows("neighbours.rows", (items, None), items, padded=True)
+        return Neighbours(rows, self._read("neighbours.scores", np.float32, rows.shape))
+
+    def _trending(self, items: int) -> Trending:
+        rows = self._rows("trending.rows", (None,), items)
+        return Trending(rows, self._read("trending.scores", np.float32, rows.shape))
+
+    def _histories(self, users: int, items: int) -> Histories:
+        offsets = self._read("histories.offsets", np.int64, (users + 1,))
+        rows = self._rows("histories.rows", (None,), items)
+        if offsets[0] != 0 or offsets[-1] != len(rows) or (np.diff(offsets) < 0).any():
+            raise self._refused("histories.offsets.npy does not fit histories.rows.npy")
+        return Histories(
+            offsets,
+            rows,
+            self._read("histories.times", np.int64, rows.shape),
+            self._read("histories.counts", np.float32, rows.shape),
+        )
+
+
+def _write_files(folder: Path, parts: Parts) -> None:
+    arrays: dict[str, NDArray[Any]] = {
+        "item_vectors": np.asarray(parts.item_vectors, np.float32),
+        "user_vectors": np.asarray(parts.user_vectors, np.float32),
+        "item_features": np.asarray(parts.item_features, np.float32),
+        "prices": np.asarray(parts.prices, np.float32),
+        "recall_queries": np.asarray(parts.recall_queries, np.float32),
+    }
+    for name, ids in (("items", parts.item_ids), ("users", parts.user_ids)):
+        table = IdTable.of(ids)
+        arrays |= {f"{name}.hashes": table.hashes, f"{name}.rows": table.rows}
+        arrays |= _string_arrays(name, table.names)
+    arrays |= _string_arrays("payloads", BytesTable.of(parts.payloads))
+    for name, attribute in parts.attributes.items():
+        arrays |= {f"attribute.{name}.codes": attribute.codes}
+        arrays |= _string_arrays(f"attribute.{name}", attribute.values)
+    if parts.neighbours is not None:
+        arrays |= {"neighbours.rows": parts.neighbours.rows, "neighbours.scores": parts.neighbours.scores}
+    if parts.trending is not None:
+        arrays |= {"trending.rows": parts.trending.rows, "trending.scores": parts.trending.scores}
+    if parts.histories is not None:
+        for name in ("offsets", "rows", "times", "counts"):
+            arrays[f"histories.{name}"] = getattr(parts.histories, name)
+    for name, array in (arrays | _golden(parts)).items():
+        np.save(folder / f"{name}.npy", array, allow_pickle=False)
+    parts.index.write(folder / INDEX_FILE)
+    if parts.ranker is not None:
+        (folder / RANKER_FILE).write_bytes(parts.ranker)
+    if parts.report:
+        (folder / REPORT_FILE).write_text(parts.report)
+
+
+def _sources(parts: Parts) -> tuple[str, ...]:
+    offers = {"ann": True, "similar": parts.neighbours is not None, "trending": parts.trending is not None}
+    return tuple(name for name, offered in offers.items() if offered)
+
+
+def _string_arrays(name: str, table: BytesTable) -> dict[str, NDArray[Any]]:
+    return {f"{name}.offsets": table.offsets, f"{name}.data": table.data}
+
+
+def _golden(parts: Parts) -> dict[str, NDArray[Any]]:
+    """Questions whose answers are kept: a release that answers otherwise elsewhere is not the one that was built."""
+    queries = np.asarray(parts.recall_queries[:GOLDEN_QUERIES], np.float32)
+    k = min(GOLDEN_K, len(parts.item_ids))
+    golden: dict[str, NDArray[Any]] = {
+        "golden.queries": queries,
+        "golden.search": parts.index.search(queries, k)[1],
+    }
+    if parts.ranker is not None:
+        ranker = OnnxRanker(parts.ranker, parts.item_features)
+        golden["golden.score"] = ranker.score(*_golden_candidates(len(queries), len(parts.item_ids)))
+    return golden
+
+
+def _golden_candidates(users: int, items: int) -> tuple[NDArray[np.int64], Float32, Float32]:
+    """Inputs for a ranker that are the same everywhere: small, varied, and inside what features can be."""
+    rows = (np.arange(users * GOLDEN_K, dtype=np.int64).reshape(users, GOLDEN_K) * 7919) % items
+    user = (np.arange(users * len(USER_FEATURES)) % 5).reshape(users, -1).astype(np.float32)
+    pair = (np.arange(rows.size * len(CANDIDATE_FEATURES)) % 7 / 7).reshape(*rows.shape, -1).astype(np.float32)
+    return rows, user, pair
+
+
+def _check_golden(folder: Path, manifest: Manifest, snapshot: Snapshot) -> None:
+    arrays = _Arrays(folder, manifest)
+    queries = arrays._read("golden.queries", np.float32, (None, manifest.dim))
+    expected = arrays._read("golden.search", np.float32, (len(queries), None))
+    if len(queries):
+        scores = snapshot.index.search(queries, expected.shape[1])[1]
+        # Another CPU sums in another order, so scores are close, not equal.
+        if not np.allclose(scores, expected, rtol=1e-3, atol=1e-4):
+            raise ReleaseRefused(
+                manifest.release_id, "the index answers its golden queries otherwise than when it was built"
+            )
+    if snapshot.ranker is not None:
+        expected = arrays._read("golden.score", np.float32, (len(queries), GOLDEN_K))
+        scores = snapshot.ranker.score(*_golden_candidates(len(queries), manifest.item_count))
+        if not np.allclose(scores, expected, rtol=1e-3, atol=1e-4):
+            raise ReleaseRefused(
+                manifest.release_id, "the ranker scores its golden candidates otherwise than when it was built"
+            )
+
+
+def _statistics(item_features: Float32) -> dict[str, dict[str, float]]:
+    measures: dict[str, Callable[[NDArray[Any]], Any]] = {"mean": np.mean, "std": np.std, "min": np.min, "max": np.max}
+    return {
+        name: {measure: float(of(item_features[:, at].astype(np.float64))) for measure, of in measures.items()}
+        for at, name in enumerate(ITEM_FEATURES)
+    }
+
+
+def _describe(path: Path) -> FileInfo:
+    with path.open("rb") as file:
+        return FileInfo(path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest())
+
+
+@contextmanager
+def _unfinished(releases: Path) -> Iterator[Path]:
+    """A locked directory to write in; removed when it is still there at the end."""
+    number = 0
+    while True:
+        folder = releases / f"{UNFINISHED}{os.getpid()}-{number}"
+        try:
+            folder.mkdir()
+            break
+        except FileExistsError:
+            number += 1
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield folder
+    finally:
+        os.close(handle)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _sweep_unfinished(releases: Path) -> None:
+    """Remove what a builder that died left behind: an unfinished directory that nobody holds the lock of."""
+    for folder in releases.glob(f"{UNFINISHED}*"):
+        try:
+            handle = os.open(folder, os.O_RDONLY)
+        except FileNotFoundError:
+            continue
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder, ignore_errors=True)
+        except BlockingIOError:
+            continue
+        finally:
+            os.close(handle)
+
+
+def _sync(folder: Path) -> None:
+    for path in folder.iterdir():
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    _sync_directory(folder)
+
+
+def _sync_directory(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
