@@ -172,9 +172,15 @@ def user_features(block: HistoryBlock, snapshot: Snapshot) -> Float32:
         "mean_log_purchases": purchases.sum(axis=1) / size,
         "mean_log_price": mean_price,
         "spread_log_price": spread,
-        "category_spread": _spread(_codes(snapshot, "category", block.rows)),
     }
-    return np.stack([columns[name] for name in USER_FEATURES], axis=1).astype(np.float32)
+    codes = _codes(snapshot, "category", block.rows)
+    if codes is not None:
+        columns["category_spread"] = _spread(codes)
+    out = np.zeros((len(block.rows), len(USER_FEATURES)), np.float32)
+    for at, name in enumerate(USER_FEATURES):
+        if name in columns:
+            out[:, at] = columns[name]
+    return out
 
 
 def candidate_features(
@@ -239,11 +245,9 @@ def _affinity(snapshot: Snapshot, attribute: str, history_rows: Int32, rows: Int
     return (same.sum(axis=2) / size[:, None]).astype(np.float32)
 
 
-def _spread(codes: Int32 | None) -> Float32 | float:
+def _spread(codes: Int32) -> Float32:
     """1 less the share of the commonest code, f32[B]; 0 where no code is known."""
-    if codes is None:
-        return 0.0
     known = codes >= 0
     same = (codes[:, :, None] == codes[:, None, :]) & known[:, :, None]
     size = np.maximum(known.sum(axis=1), 1)
-    return np.where(known.any(axis=1), 1.0 - same.sum(axis=2).max(axis=1) / size, 0.0).astype(np.float32)
+    return np.where(np.any(known, axis=1), 1.0 - same.sum(axis=2).max(axis=1) / size, 0.0).astype(np.float32)

@@ -6,6 +6,7 @@ those of the user's group.
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +31,7 @@ def linear_ranker(item: dict[str, float], user: dict[str, float], candidate: dic
         assert set(given) <= set(names)
         return np.array([[given.get(name, 0.0)] for name in names], np.float32)
 
-    constants = {
+    constants: dict[str, NDArray[Any]] = {
         "item_weights": weights(ITEM_FEATURES, item),
         "user_weights": weights(USER_FEATURES, user),
         "candidate_weights": weights(CANDIDATE_FEATURES, candidate),

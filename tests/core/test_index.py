@@ -1,0 +1,84 @@
+"""The index: nearest items under every metric, exclusions kept, files refused when they are not as they should be."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tidings_core.errors import IndexFailed, InvalidInput
+from tidings_core.index import build_index, exact_search, normalise, open_index, recall
+from tidings_core.model import METRICS, Metric
+
+KEYS = {"Flat": {}, "IVF32,SQfp16": {"nprobe": 24}, "IVF32,SQ8": {"nprobe": 24}, "HNSW32": {"efSearch": 200}}
+
+
+def vectors(count: int, seed: int) -> np.ndarray:
+    """Random vectors f32[count, 24]."""
+    return np.random.default_rng(seed).normal(size=(count, 24)).astype(np.float32)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("key", KEYS)
+def test_an_index_finds_the_nearest_items_before_and_after_a_file(metric: Metric, key: str, tmp_path: Path) -> None:
+    """Recall@20 against plain numpy is high for every index type, scores are larger for nearer, a file keeps it all."""
+    items, queries = normalise(vectors(3000, 0), metric), normalise(vectors(50, 1), metric)
+    if metric == "l2":
+        scores = -((queries[:, None, :] - items[None]) ** 2).sum(axis=2)
+    else:
+        scores = queries @ items.T
+    true = np.argsort(-scores, axis=1)[:, :20]
+    index = build_index(key, items, metric, KEYS[key])
+    index.write(tmp_path / "index")
+    for opened in (index, open_index(tmp_path / "index", metric, key, KEYS[key])):
+        rows, found = opened.search(queries, 20)
+        assert recall(rows, true) >= 0.9
+        assert (np.diff(found, axis=1) <= 0).all()
+        np.testing.assert_allclose(found, np.take_along_axis(scores, rows, 1), rtol=0.05, atol=0.1)
+    assert recall(exact_search(items, queries, 20, metric)[0], true) == 1.0
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("key", KEYS)
+def test_an_excluded_item_is_never_found(metric: Metric, key: str) -> None:
+    """With half of the items excluded, only the other half is found, and k of them."""
+    items = normalise(vectors(500, 0), metric)
+    excluded = np.arange(0, 500, 2, dtype=np.int32)
+    rows, _ = build_index(key, items, metric, {"nprobe": 32, "efSearch": 300}).search(items[:20], 30, excluded)
+    assert (rows % 2 == 1).all()
+
+
+def test_fewer_items_than_asked_for_are_padded() -> None:
+    """Ten items asked of three give three and padding, never a row that is not there."""
+    rows, scores = build_index("Flat", vectors(3, 0), "inner_product", {}).search(vectors(1, 1), 10)
+    assert sorted(rows[0, :3].tolist()) == [0, 1, 2]
+    assert (rows[0, 3:] == -1).all()
+    assert (scores[0, 3:] == 0).all()
+
+
+def test_an_unknown_index_key_is_refused() -> None:
+    """A key FAISS does not know is the user's mistake and is named."""
+    with pytest.raises(InvalidInput, match="Nonsense"):
+        build_index("Nonsense", vectors(10, 0), "l2", {})
+
+
+def test_a_file_that_is_no_index_or_of_another_metric_is_refused(tmp_path: Path) -> None:
+    """Opening says what is wrong instead of serving nonsense."""
+    (tmp_path / "bad").write_bytes(b"not an index")
+    with pytest.raises(IndexFailed, match="cannot be read"):
+        open_index(tmp_path / "bad", "l2", "Flat", {})
+    build_index("Flat", vectors(10, 0), "inner_product", {}).write(tmp_path / "ip")
+    with pytest.raises(IndexFailed, match="compares by"):
+        open_index(tmp_path / "ip", "l2", "Flat", {})
+
+
+def test_a_query_of_the_wrong_length_fails_as_an_index_failure() -> None:
+    """A failing search is one error class, which the answer can do without."""
+    with pytest.raises(IndexFailed):
+        build_index("Flat", vectors(10, 0), "l2", {}).search(np.zeros((1, 3), np.float32), 1)
+
+
+def test_normalise_makes_unit_vectors_for_the_cosine_only() -> None:
+    """Zero vectors stay zero rather than becoming NaN."""
+    given = np.array([[3.0, 4.0], [0.0, 0.0]], np.float32)
+    np.testing.assert_allclose(normalise(given, "cosine"), [[0.6, 0.8], [0.0, 0.0]])
+    assert normalise(given, "l2") is given

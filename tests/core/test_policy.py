@@ -1,0 +1,22 @@
+"""Diversity: no value takes more than its share of the top while others wait."""
+
+from collections import Counter
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tidings_core.policy import diversify
+
+
+@given(st.lists(st.integers(-1, 4), min_size=1, max_size=40), st.integers(1, 5))
+def test_diversity_holds_back_only_what_is_over_its_share_and_loses_nothing(codes: list[int], share: int) -> None:
+    """The order is a permutation: first the best `share` of each value in the given order, then the rest in order."""
+    order = diversify(np.array([codes], np.int32), share)[0].tolist()
+    seen: Counter[int] = Counter()
+    first: list[int] = []
+    rest: list[int] = []
+    for place, code in enumerate(codes):
+        (rest if code >= 0 and seen[code] >= share else first).append(place)
+        seen[code] += 1
+    assert order == first + rest

@@ -1,0 +1,223 @@
+"""The release format: written whole or not at all, refused with the reason when it is not what was written."""
+
+import dataclasses
+import errno
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from tests.support.world import NOW, linear_ranker, make_world
+from tidings_core import release
+from tidings_core.errors import InvalidInput, NotFound, ReleaseRefused
+from tidings_core.model import SERVING_CONFIGS, Query
+from tidings_core.recommend import recommend
+from tidings_core.release import list_releases, open_release, write_release
+
+WORLD = make_world()
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A good release, for copying."""
+    releases = tmp_path_factory.mktemp("releases")
+    return releases / WORLD.write(releases).release_id
+
+
+@pytest.fixture
+def copy(good: Path, tmp_path: Path) -> Path:
+    """A copy of a good release to spoil."""
+    return Path(shutil.copytree(good, tmp_path / good.name))
+
+
+def test_a_release_answers_from_disk_as_from_memory(good: Path) -> None:
+    """What is opened is what was written: the same answers, the same manifest."""
+    opened = open_release(good)
+    queries = [Query(f"user-{user}", SERVING_CONFIGS["for-you"], 10) for user in range(20)]
+    assert recommend(queries, opened.snapshot, NOW) == recommend(queries, WORLD.snapshot(), NOW)
+    assert (opened.manifest.item_count, opened.manifest.user_count, opened.manifest.dim) == (300, 60, 16)
+    assert opened.manifest.sources == ("ann", "similar", "trending")
+    assert opened.manifest.created_at == NOW
+
+
+def test_the_manifest_is_plain_json_and_names_every_file(good: Path) -> None:
+    """Anyone can read what a release holds, and every byte of it is accounted for."""
+    manifest = json.loads((good / "manifest.json").read_text())
+    assert {path.name for path in good.iterdir()} == {"manifest.json", *manifest["files"]}
+    assert manifest["statistics"]["log_price"]["max"] > manifest["statistics"]["log_price"]["mean"] > 0
+
+
+def cut(path: Path) -> None:
+    """Cut a file in the middle."""
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def flip(path: Path) -> None:
+    """Change one bit in the middle of a file."""
+    with path.open("r+b") as file:
+        file.seek(path.stat().st_size // 2)
+        byte = file.read(1)[0]
+        file.seek(-1, os.SEEK_CUR)
+        file.write(bytes([byte ^ 1]))
+
+
+SPOILS: tuple[Callable[[Path], None], ...] = (cut, flip, Path.unlink)
+
+
+def test_every_file_is_guarded_against_every_kind_of_damage(good: Path, tmp_path: Path) -> None:
+    """Cut, changed by one bit, or gone: whichever file it is, the release is refused and the file named."""
+    for name in json.loads((good / "manifest.json").read_text())["files"]:
+        for number, spoil in enumerate(SPOILS):
+            if (good / name).stat().st_size == 0:
+                continue
+            folder = Path(shutil.copytree(good, tmp_path / str(number) / good.name))
+            spoil(folder / name)
+            with pytest.raises(ReleaseRefused, match=name.replace(".", r"\.")):
+                open_release(folder)
+            shutil.rmtree(folder)
+
+
+def edit(**changes: object) -> Callable[[Path], None]:
+    """Change fields of the manifest."""
+
+    def change(folder: Path) -> None:
+        manifest = json.loads((folder / "manifest.json").read_text())
+        (folder / "manifest.json").write_text(json.dumps(manifest | changes))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (lambda folder: (folder / "manifest.json").unlink(), "not a finished release"),
+        (lambda folder: cut(folder / "manifest.json"), "not a JSON object"),
+        (lambda folder: (folder / "manifest.json").write_text("[]"), "not a JSON object"),
+        (edit(format=99), "format 99"),
+        (edit(format=None), "format None"),
+        (edit(item_count="many"), "item_count"),
+        (edit(metric="hamming"), "metric"),
+        (edit(schema_hash="0" * 16), "feature schema"),
+        (edit(release_id="20200101T000000Z-00000000"), "renamed"),
+        (edit(item_count=299), "must be"),
+        (edit(dim=8), "its manifest says 300 x 8"),
+        (edit(metric="l2"), "compares by"),
+        (edit(files={"../../etc/passwd": {"bytes": 1, "sha256": "0"}}), "not a plain name"),
+        (edit(files={}), "not in its manifest"),
+        (edit(attributes=["colour"]), "attribute.colour"),
+    ],
+)
+def test_a_manifest_that_does_not_fit_is_refused_with_the_reason(
+    copy: Path, spoil: Callable[[Path], None], reason: str
+) -> None:
+    """Half-written, foreign, edited or mismatched: refused, never guessed at."""
+    spoil(copy)
+    with pytest.raises(ReleaseRefused, match=reason):
+        open_release(copy)
+
+
+def test_a_release_that_answers_its_golden_queries_otherwise_is_refused(copy: Path) -> None:
+    """Even with correct checksums, an index of other vectors does not pass."""
+    other = make_world(seed=5)
+    other.parts.index.write(copy / "index.faiss")
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest["files"]["index.faiss"] = dataclasses.asdict(release._describe(copy / "index.faiss"))
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ReleaseRefused, match="golden"):
+        open_release(copy)
+
+
+def test_rows_that_point_outside_are_refused(copy: Path) -> None:
+    """A neighbour that is not there would be a crash at the worst moment; it is one refusal at load."""
+    rows = np.load(copy / "neighbours.rows.npy")
+    rows[0, 1] = 300
+    np.save(copy / "neighbours.rows.npy", rows)
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest["files"]["neighbours.rows.npy"] = dataclasses.asdict(release._describe(copy / "neighbours.rows.npy"))
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ReleaseRefused, match="points outside"):
+        open_release(copy)
+
+
+def test_an_unknown_release_is_not_found(tmp_path: Path) -> None:
+    """A name that is not there is NotFound, not a refusal."""
+    with pytest.raises(NotFound, match="no-such"):
+        open_release(tmp_path / "no-such")
+
+
+def test_a_release_whose_ranker_does_not_fit_is_never_written(tmp_path: Path) -> None:
+    """The builder finds out, not the server: nothing is left in the directory."""
+    parts = dataclasses.replace(WORLD.parts, ranker=b"no model")
+    with pytest.raises(InvalidInput, match="ranker"):
+        write_release(tmp_path, parts, NOW)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When a write fails half way the error is told and no directory, finished or not, remains."""
+    saved = np.save
+    calls = []
+
+    def full(path: Path, array: NDArray[Any], **_: object) -> None:
+        calls.append(path)
+        if len(calls) > 5:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        saved(path, array)
+
+    monkeypatch.setattr(np, "save", full)
+    with pytest.raises(OSError, match="No space"):
+        WORLD.write(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_dead_builder_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path: Path) -> None:
+    """The lock tells them apart; neither is ever listed."""
+    dead, living = tmp_path / f"{release.UNFINISHED}1-0", tmp_path / f"{release.UNFINISHED}2-0"
+    for folder in (dead, living):
+        folder.mkdir()
+        (folder / "item_vectors.npy").write_bytes(b"half")
+    handle = os.open(living, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        manifest = WORLD.write(tmp_path)
+        assert {path.name for path in tmp_path.iterdir()} == {living.name, manifest.release_id}
+        assert list_releases(tmp_path) == [manifest]
+    finally:
+        os.close(handle)
+
+
+def test_releases_are_listed_newest_first_and_broken_ones_say_so(tmp_path: Path) -> None:
+    """An operator sees everything that lies there, with its problem if it has one."""
+    old, new = WORLD.write(tmp_path, NOW), WORLD.write(tmp_path, NOW + 60)
+    (tmp_path / "leftover").mkdir()
+    listed = list_releases(tmp_path)
+    assert isinstance(listed[0], ReleaseRefused)
+    assert listed[0].release_id == "leftover"
+    assert listed[1:] == [new, old]
+    with pytest.raises(NotFound):
+        list_releases(tmp_path / "nowhere")
+
+
+def test_the_same_content_built_in_the_same_second_is_not_written_over(tmp_path: Path) -> None:
+    """A release is never replaced in place."""
+    WORLD.write(tmp_path)
+    with pytest.raises(ReleaseRefused, match="already there"):
+        WORLD.write(tmp_path)
+    assert len(list_releases(tmp_path)) == 1
+
+
+def test_a_ranker_that_scores_otherwise_than_when_built_is_refused(copy: Path) -> None:
+    """Swapping the model of a release, checksum and all, does not pass its golden candidates."""
+    (copy / "ranker.onnx").write_bytes(linear_ranker({"log_price": 1.0}, {}, {}))
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest["files"]["ranker.onnx"] = dataclasses.asdict(release._describe(copy / "ranker.onnx"))
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ReleaseRefused, match="ranker scores"):
+        open_release(copy)

@@ -1,0 +1,113 @@
+"""Candidate sources and their merge, against plain Python."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.support.world import NOW, World, make_world
+from tidings_core import sources
+from tidings_core.model import METRICS, SERVING_CONFIGS, Metric, Query, ServingConfig, SourceUse
+from tidings_core.recommend import resolve
+from tidings_core.sources import Proposals, merge
+
+ROWS = 12
+
+
+def proposals(draw_rows: list[list[int]]) -> Proposals:
+    """Proposals of one source, padded."""
+    width = max([1, *(len(rows) for rows in draw_rows)])
+    rows = np.full((len(draw_rows), width), -1, np.int64)
+    for user, of_user in enumerate(draw_rows):
+        rows[user, : len(of_user)] = of_user
+    return Proposals(rows, np.where(rows >= 0, 100.0 - rows, 0.0).astype(np.float32))
+
+
+of_source = st.lists(st.lists(st.integers(0, ROWS - 1), unique=True, max_size=8), min_size=2, max_size=2)
+
+
+@given(of_source, of_source)
+def test_the_merge_keeps_each_item_once_with_what_every_source_said(a: list[list[int]], b: list[list[int]]) -> None:
+    """Distinct rows in row order; presence, score and rank of each source as proposed; padding elsewhere."""
+    merged = merge(["a", "b"], [proposals(a), proposals(b)], 2)
+    for user in range(2):
+        rows = merged.rows[user]
+        assert rows[rows >= 0].tolist() == sorted({*a[user], *b[user]})
+        for place in range(len(rows)):
+            for at, of_user in enumerate((a[user], b[user])):
+                there = rows[place] >= 0 and rows[place] in of_user
+                assert merged.present[user, place, at] == there
+                assert merged.scores[user, place, at] == (100.0 - rows[place] if there else 0.0)
+                if there:
+                    assert merged.ranks[user, place, at] == of_user.index(int(rows[place]))
+
+
+def test_no_source_at_all_merges_to_nothing() -> None:
+    """A serving config whose sources a release lacks gives an empty set of candidates, not a failure."""
+    assert merge([], [], 3).rows.shape == (3, 0)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("limit", [0, sources.OVERFETCH_LIMIT])
+def test_ann_gives_the_nearest_items_that_are_not_excluded(
+    metric: Metric, limit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether exclusions are dropped after the search or left out inside it, the answer is the exact one."""
+    monkeypatch.setattr(sources, "OVERFETCH_LIMIT", limit)
+    snapshot = make_world(metric=metric).snapshot()
+    rng = np.random.default_rng(1)
+    banned = [rng.choice(300, 40, False) for _ in range(4)]
+    queries = [
+        Query(f"user-{user}", SERVING_CONFIGS["similar"], exclude_item_ids=[f"item-{row}" for row in rows])
+        for user, rows in enumerate(banned)
+    ]
+    subjects, _ = resolve(queries, SERVING_CONFIGS["similar"], snapshot, NOW)
+    found = sources.ann(subjects, snapshot, 15)
+    for user, rows in enumerate(banned):
+        vectors, vector = snapshot.item_vectors.astype(np.float64), snapshot.user_vectors[user].astype(np.float64)
+        scores = -((vectors - vector) ** 2).sum(axis=1) if metric == "l2" else vectors @ vector
+        scores[rows] = -np.inf
+        assert found.rows[user].tolist() == np.argsort(-scores, kind="stable")[:15].tolist()
+        np.testing.assert_allclose(found.scores[user], np.sort(scores)[::-1][:15], rtol=1e-4, atol=1e-5)
+
+
+@settings(max_examples=30)
+@given(st.lists(st.integers(0, 59), min_size=1, max_size=4), st.lists(st.integers(0, 299), max_size=6, unique=True))
+def test_similar_adds_up_the_neighbours_of_context_or_history(users: list[int], context: list[int]) -> None:
+    """Scores are the weighted sum over seeds, best first, without what is excluded: as plain dictionaries say."""
+    snapshot = WORLD_SNAPSHOT
+    config = ServingConfig("x", (SourceUse("similar", 25),))
+    queries = [Query(f"user-{user}", config, context_item_ids=[f"item-{row}" for row in context]) for user in users]
+    subjects, _ = resolve(queries, config, snapshot, NOW)
+    found = sources.similar(subjects, snapshot, 25)
+    assert snapshot.neighbours is not None
+    assert snapshot.histories is not None
+    for at, user in enumerate(users):
+        history = snapshot.histories[user].rows.tolist()
+        starts = [(row, 1.0) for row in context] or [(row, 0.9**age) for age, row in enumerate(history[:10])]
+        totals: dict[int, float] = {}
+        for start, weight in starts:
+            for row, score in zip(snapshot.neighbours.rows[start], snapshot.neighbours.scores[start], strict=True):
+                if row >= 0:
+                    totals[int(row)] = totals.get(int(row), 0.0) + weight * float(score)
+        for row in {*history, *context}:
+            totals.pop(row, None)
+        got = {int(r): float(s) for r, s in zip(found.rows[at], found.scores[at], strict=True) if r >= 0}
+        best = sorted(totals.values(), reverse=True)[:25]
+        np.testing.assert_allclose(sorted(got.values(), reverse=True), best, rtol=1e-4)
+        assert all(abs(totals[row] - score) < 1e-4 for row, score in got.items())
+        assert list(got.values()) == sorted(got.values(), reverse=True)
+
+
+def test_trending_reaches_past_everything_a_user_has_bought() -> None:
+    """A user who bought the whole top of the list still gets k items of it."""
+    world: World = make_world()
+    snapshot = world.snapshot()
+    assert snapshot.trending is not None
+    top = [snapshot.items[int(row)] for row in snapshot.trending.rows[:50]]
+    config = SERVING_CONFIGS["trending"]
+    subjects, _ = resolve([Query("user-0", config, exclude_item_ids=top)], config, snapshot, NOW)
+    assert sources.trending(subjects, snapshot, 20).rows[0].tolist() == snapshot.trending.rows[50:70].tolist()
+
+
+WORLD_SNAPSHOT = make_world().snapshot()
