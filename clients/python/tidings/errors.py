@@ -13,8 +13,6 @@
 A status with none of these meanings (a proxy's PERMISSION_DENIED, say) is a plain TidingsError with its `code`.
 """
 
-# ruff: noqa: N818 - the names are those of the status codes.
-
 from collections.abc import Sequence
 
 import grpc

@@ -1,0 +1,220 @@
+"""A small Tidings server for the client's tests: a real gRPC server that answers from three items.
+
+It keeps every call it sees, and before it answers it takes the next step of `steps`, so that a test can let it refuse
+or hang first.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import grpc
+from google.protobuf import any_pb2
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from tidings.v1 import item_pb2, recommendation_service_pb2, release_service_pb2
+from tidings.v1.recommendation_service_pb2_grpc import (
+    RecommendationServiceServicer,
+    add_RecommendationServiceServicer_to_server,
+)
+from tidings.v1.release_service_pb2_grpc import ReleaseServiceServicer, add_ReleaseServiceServicer_to_server
+
+Step = Callable[[grpc.ServicerContext], None]
+
+ITEMS = (
+    item_pb2.Item(item_id="85123A", title="White hanging heart", price=2.55, currency="GBP"),
+    item_pb2.Item(item_id="71053", title="白色金属灯笼", categories=["home", "light"], description="x" * 4096),
+    item_pb2.Item(item_id="plain"),
+)
+BUILT = datetime(2011, 12, 1, 8, 30, tzinfo=UTC)
+
+
+@dataclass
+class Call:
+    """One attempt that reached the server: method, request, and the seconds its deadline left it."""
+
+    method: str
+    request: Any
+    seconds_left: float
+
+
+@dataclass
+class SmallServer:
+    """What a test sees of the running server."""
+
+    address: str = ""
+    steps: deque[Step] = field(default_factory=deque)
+    calls: list[Call] = field(default_factory=list)
+    serving: str = "second"
+    before: str = "first"
+    reached: threading.Event = field(default_factory=threading.Event)  # set when a call hangs
+    released: threading.Event = field(default_factory=threading.Event)
+
+    def take(self, method: str, request: Message, context: grpc.ServicerContext) -> None:
+        """Note a call and take the next step, if any."""
+        self.calls.append(Call(method, request, context.time_remaining()))
+        if self.steps:
+            self.steps.popleft()(context)
+
+    def hang(self, _: grpc.ServicerContext) -> None:
+        """Answer nothing until the test is over."""
+        self.reached.set()
+        self.released.wait(30)
+
+
+def refuse(code: grpc.StatusCode, message: str, *details: Message, reason: str = "TEST_REASON") -> Step:
+    """Return the step that ends a call as a Tidings server does, with ErrorInfo and further details."""
+    packed = []
+    for detail in (error_details_pb2.ErrorInfo(reason=reason, domain="tidings"), *details):
+        packed.append(any_pb2.Any())
+        packed[-1].Pack(detail)
+    status = status_pb2.Status(code=code.value[0], message=message, details=packed)
+
+    def step(context: grpc.ServicerContext) -> None:
+        context.abort_with_status(rpc_status.to_status(status))
+
+    return step
+
+
+def violation(name: str, description: str) -> error_details_pb2.BadRequest.FieldViolation:
+    """Return the refusal of one field."""
+    return error_details_pb2.BadRequest.FieldViolation(field=name, description=description)
+
+
+def bad_request(*violations: error_details_pb2.BadRequest.FieldViolation) -> Step:
+    """Return the step that refuses fields."""
+    detail = error_details_pb2.BadRequest(field_violations=violations)
+    message = f"{len(violations)} fields are refused"
+    return refuse(grpc.StatusCode.INVALID_ARGUMENT, message, detail, reason="INVALID_REQUEST")
+
+
+def answer(request: recommendation_service_pb2.RecommendRequest) -> recommendation_service_pb2.RecommendResponse:
+    """Return `k` items, cycling through `ITEMS` without those excluded; the user "stranger" is not known."""
+    wanted = request.k if request.HasField("k") else 20
+    left_out = {*request.exclude_item_ids, *request.context_item_ids}
+    response = recommendation_service_pb2.RecommendResponse(
+        release_id="second",
+        release_age_seconds=7200.0,
+        index_age_seconds=30.0,
+        serving_config=request.serving_config or "for-you",
+        request_id=request.request_id,
+    )
+    for rank, item in enumerate([item for item in ITEMS * (wanted // len(ITEMS) + 2) if item.item_id not in left_out]):
+        if rank == wanted:
+            break
+        response.items.add(
+            item=item,
+            score=1.0 - rank / 1024,
+            sources=[recommendation_service_pb2.SourceScore(source="ann", score=0.5)],
+            reasons=[
+                recommendation_service_pb2.Reason(
+                    code=recommendation_service_pb2.REASON_CODE_SIMILAR_TO_BOUGHT, item_id="22423"
+                ),
+                recommendation_service_pb2.Reason(code=recommendation_service_pb2.REASON_CODE_TRENDING),
+            ],
+        )
+    if request.user_id == "stranger":
+        response.degraded.add(
+            cause=recommendation_service_pb2.DEGRADATION_CAUSE_UNKNOWN_USER,
+            stage="user",
+            detail="The release does not know the user.",
+        )
+    return response
+
+
+class _Recommendations(RecommendationServiceServicer):
+    def __init__(self, server: SmallServer) -> None:
+        self._server = server
+
+    def Recommend(  # noqa: N802 - the name of the call
+        self, request: recommendation_service_pb2.RecommendRequest, context: grpc.ServicerContext
+    ) -> recommendation_service_pb2.RecommendResponse:
+        self._server.take("Recommend", request, context)
+        return answer(request)
+
+    def BatchRecommend(  # noqa: N802
+        self, request: recommendation_service_pb2.BatchRecommendRequest, context: grpc.ServicerContext
+    ) -> recommendation_service_pb2.BatchRecommendResponse:
+        self._server.take("BatchRecommend", request, context)
+        return recommendation_service_pb2.BatchRecommendResponse(responses=[answer(one) for one in request.requests])
+
+
+class _Releases(ReleaseServiceServicer):
+    def __init__(self, server: SmallServer) -> None:
+        self._server = server
+
+    def ListReleases(  # noqa: N802
+        self, request: release_service_pb2.ListReleasesRequest, context: grpc.ServicerContext
+    ) -> release_service_pb2.ListReleasesResponse:
+        self._server.take("ListReleases", request, context)
+        torn = release_service_pb2.Release(
+            release_id="torn", state=release_service_pb2.RELEASE_STATE_BROKEN, problem="index.faiss:\nchecksum differs"
+        )
+        return release_service_pb2.ListReleasesResponse(
+            releases=[torn, self._release("second"), self._release("first")]
+        )
+
+    def PromoteRelease(  # noqa: N802
+        self, request: release_service_pb2.PromoteReleaseRequest, context: grpc.ServicerContext
+    ) -> release_service_pb2.PromoteReleaseResponse:
+        self._server.take("PromoteRelease", request, context)
+        if request.release_id not in ("first", "second"):
+            refuse(grpc.StatusCode.NOT_FOUND, f"there is no release {request.release_id}", reason="RELEASE_NOT_FOUND")(
+                context
+            )
+        previous, self._server.serving = self._server.serving, request.release_id
+        return release_service_pb2.PromoteReleaseResponse(
+            release=self._release(request.release_id), previous_release_id=previous
+        )
+
+    def RollbackRelease(  # noqa: N802
+        self, request: release_service_pb2.RollbackReleaseRequest, context: grpc.ServicerContext
+    ) -> release_service_pb2.RollbackReleaseResponse:
+        self._server.take("RollbackRelease", request, context)
+        if request.from_release_id not in ("", self._server.serving):
+            refuse(grpc.StatusCode.FAILED_PRECONDITION, f"{request.from_release_id} is not serving")(context)
+        self._server.serving, self._server.before = self._server.before, self._server.serving
+        return release_service_pb2.RollbackReleaseResponse(
+            release=self._release(self._server.serving), previous_release_id=self._server.before
+        )
+
+    def _release(self, release_id: str) -> release_service_pb2.Release:
+        serving = release_id == self._server.serving
+        release = release_service_pb2.Release(
+            release_id=release_id,
+            state=release_service_pb2.RELEASE_STATE_SERVING if serving else release_service_pb2.RELEASE_STATE_AVAILABLE,
+            item_count=123_456,
+            user_count=7,
+            dim=64,
+            metric="inner_product",
+            index_key="IVF512,SQfp16",
+            recall=0.9625,
+            recall_k=10,
+            sources=["ann", "trending"],
+            ranked=True,
+        )
+        release.create_time.FromDatetime(BUILT)
+        return release
+
+
+@contextmanager
+def small_server(port: int = 0) -> Iterator[SmallServer]:
+    """Run a small server on this machine for as long as the block lasts."""
+    seen = SmallServer()
+    server = grpc.server(ThreadPoolExecutor(max_workers=4), options=[("grpc.so_reuseport", 0)])
+    add_RecommendationServiceServicer_to_server(_Recommendations(seen), server)
+    add_ReleaseServiceServicer_to_server(_Releases(seen), server)
+    seen.address = f"127.0.0.1:{server.add_insecure_port(f'127.0.0.1:{port}')}"
+    server.start()
+    try:
+        yield seen
+    finally:
+        seen.released.set()
+        server.stop(grace=None).wait()

@@ -1,0 +1,272 @@
+"""What a call does on the wire: with the blocking and the asyncio client, against a real server."""
+
+import asyncio
+import socket
+
+import grpc
+import pytest
+from google.protobuf.duration_pb2 import Duration
+from google.rpc import error_details_pb2
+
+import tidings
+from tests.client.conftest import Connect
+from tests.client.service import BUILT, SmallServer, bad_request, refuse, small_server, violation
+
+# gRPC sends a deadline rounded up, to three digits at most.
+ROUNDING = 0.02
+UNAVAILABLE = refuse(grpc.StatusCode.UNAVAILABLE, "the server is starting")
+
+
+async def test_recommend_sends_what_it_was_given_and_returns_the_answer(connect: Connect, server: SmallServer) -> None:
+    """Every argument reaches the server, and the answer comes back whole."""
+    answer = await connect(server.address).call(
+        "recommend",
+        "u1",
+        k=2,
+        serving_config="cart",
+        context_item_ids=["85123A"],
+        exclude_item_ids=("x", "y"),
+        request_id="r-7",
+    )
+
+    request = server.calls[0].request
+    assert (request.user_id, request.k, request.serving_config, request.request_id) == ("u1", 2, "cart", "r-7")
+    assert (list(request.context_item_ids), list(request.exclude_item_ids)) == (["85123A"], ["x", "y"])
+    assert [item.item.item_id for item in answer.items] == ["71053", "plain"]
+    assert answer.items[0].item.categories == ("home", "light")
+    assert answer.items[0].sources == (tidings.SourceScore("ann", 0.5),)
+    assert answer.items[0].reasons[0] == tidings.Reason(tidings.ReasonCode.SIMILAR_TO_BOUGHT, "22423")
+    assert (answer.release_id, answer.request_id, answer.serving_config) == ("second", "r-7", "cart")
+    assert (answer.release_age_seconds, answer.index_age_seconds, answer.degraded) == (7200.0, 30.0, ())
+
+
+async def test_without_k_the_server_chooses(connect: Connect, server: SmallServer) -> None:
+    """`k` left out is left out on the wire; zero is sent, for the server to judge."""
+    client = connect(server.address)
+    assert len((await client.call("recommend", "u1")).items) == 20
+    await client.call("recommend", "u1", k=0)
+    assert [call.request.HasField("k") for call in server.calls] == [False, True]
+
+
+async def test_a_batch_is_answered_in_order(connect: Connect, server: SmallServer) -> None:
+    """Each query of a batch gets its own answer at its own place."""
+    queries = [tidings.RecommendQuery("stranger", k=1, request_id="a"), tidings.RecommendQuery("u2", request_id="b")]
+    answers = await connect(server.address).call("batch_recommend", queries)
+    assert [(answer.request_id, len(answer.items)) for answer in answers] == [("a", 1), ("b", 20)]
+    assert [degradation.cause for degradation in answers[0].degraded] == [tidings.DegradationCause.UNKNOWN_USER]
+
+
+async def test_an_answer_above_grpcs_own_limit_of_4_mib_arrives(connect: Connect, server: SmallServer) -> None:
+    """A full batch of long answers fits the channel."""
+    answers = await connect(server.address).call("batch_recommend", [tidings.RecommendQuery("u1", k=500)] * 10)
+    assert sum(len(item.item.description) for answer in answers for item in answer.items) > 4 << 20
+
+
+async def test_releases_are_listed_promoted_and_rolled_back(connect: Connect, server: SmallServer) -> None:
+    """The three release calls do what they say and return typed releases."""
+    client = connect(server.address)
+    torn, second, first = await client.call("list_releases")
+    assert (torn.state, torn.problem, torn.create_time) == ("broken", "index.faiss:\nchecksum differs", None)
+    assert (second.state, second.create_time, second.recall) == (tidings.ReleaseState.SERVING, BUILT, 0.9625)
+    assert (first.release_id, first.promote_time, first.sources) == ("first", None, ("ann", "trending"))
+
+    promoted = await client.call("promote_release", "first")
+    assert (promoted.release.release_id, promoted.previous_release_id) == ("first", "second")
+    rolled_back = await client.call("rollback_release", from_release_id="first")
+    assert (rolled_back.previous_release_id, server.calls[-1].request.from_release_id) == ("first", "first")
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments"),
+    [
+        ("recommend", ("u1",)),
+        ("batch_recommend", ([tidings.RecommendQuery("u1")],)),
+        ("list_releases", ()),
+        ("promote_release", ("first",)),
+    ],
+)
+async def test_a_call_is_tried_again_while_the_server_is_unavailable(
+    connect: Connect, server: SmallServer, method: str, arguments: tuple[object, ...]
+) -> None:
+    """Three refusals with UNAVAILABLE and then an answer make one successful call of four attempts."""
+    server.steps.extend([UNAVAILABLE] * 3)
+    await connect(server.address).call(method, *arguments)
+    assert len(server.calls) == 4
+
+
+@pytest.mark.parametrize(("max_attempts", "seen"), [(1, 1), (2, 2), (4, 4), (5, 5)])
+async def test_attempts_end_at_max_attempts(
+    connect: Connect, server: SmallServer, max_attempts: int, seen: int
+) -> None:
+    """A server that stays unavailable is asked `max_attempts` times; then the caller hears of it in its own words."""
+    server.steps.extend([UNAVAILABLE] * 9)
+    with pytest.raises(tidings.Unavailable, match=r"^the server is starting$") as caught:
+        await connect(server.address, max_attempts=max_attempts).call("recommend", "u1")
+    assert (caught.value.code, caught.value.reason) == (grpc.StatusCode.UNAVAILABLE, "TEST_REASON")
+    assert len(server.calls) == seen
+
+
+async def test_a_rollback_is_never_repeated(connect: Connect, server: SmallServer) -> None:
+    """One call of rollback_release is at most one rollback, whatever becomes of the answer."""
+    server.steps.extend([UNAVAILABLE] * 2)
+    client = connect(server.address)
+    for named in ("", "second"):
+        with pytest.raises(tidings.Unavailable):
+            await client.call("rollback_release", named)
+    assert len(server.calls) == 2
+    assert server.serving == "second"
+
+
+async def test_a_bad_request_is_not_repeated_and_names_its_fields(connect: Connect, server: SmallServer) -> None:
+    """INVALID_ARGUMENT costs one attempt and carries every field with its reason."""
+    server.steps.append(bad_request(violation("k", "must be 1 to 500, not 0"), violation("user_id", "is empty")))
+    with pytest.raises(tidings.InvalidArgument) as caught:
+        await connect(server.address).call("recommend", "", k=0)
+    assert caught.value.fields == [("k", "must be 1 to 500, not 0"), ("user_id", "is empty")]
+    assert (caught.value.message, caught.value.reason) == ("2 fields are refused", "INVALID_REQUEST")
+    assert len(server.calls) == 1
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        (grpc.StatusCode.NOT_FOUND, tidings.NotFound),
+        (grpc.StatusCode.FAILED_PRECONDITION, tidings.FailedPrecondition),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, tidings.Overloaded),
+        (grpc.StatusCode.UNIMPLEMENTED, tidings.Unimplemented),
+        (grpc.StatusCode.DEADLINE_EXCEEDED, tidings.DeadlineExceeded),
+        (grpc.StatusCode.INTERNAL, tidings.InternalError),
+        (grpc.StatusCode.UNKNOWN, tidings.InternalError),
+        (grpc.StatusCode.PERMISSION_DENIED, tidings.TidingsError),
+    ],
+)
+async def test_each_status_code_is_its_own_error(
+    connect: Connect, server: SmallServer, code: grpc.StatusCode, expected: type[tidings.TidingsError]
+) -> None:
+    """The error tells kind, code, reason and message, and none of these codes is tried again."""
+    server.steps.append(refuse(code, "the reason why", reason="SOME_REASON"))
+    with pytest.raises(tidings.TidingsError) as caught:
+        await connect(server.address).call("promote_release", "first")
+    error = caught.value
+    assert type(error) is expected
+    assert (error.code, error.reason, error.message, str(error)) == (
+        code,
+        "SOME_REASON",
+        "the reason why",
+        error.message,
+    )
+    assert len(server.calls) == 1
+
+
+async def test_the_servers_advice_when_to_come_back_is_kept(connect: Connect, server: SmallServer) -> None:
+    """RetryInfo becomes `retry_after` in seconds, and its absence None."""
+    advice = error_details_pb2.RetryInfo(retry_delay=Duration(seconds=1, nanos=500_000_000))
+    client = connect(server.address, max_attempts=1)
+    for code in (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE):
+        server.steps.extend([refuse(code, "busy", advice), refuse(code, "busy")])
+        for expected in (1.5, None):
+            with pytest.raises((tidings.Overloaded, tidings.Unavailable)) as caught:
+                await client.call("recommend", "u1")
+            assert caught.value.retry_after == expected
+
+
+async def test_a_server_that_hangs_ends_at_the_deadline(connect: Connect, server: SmallServer) -> None:
+    """The call's timeout reaches the server and ends the call, with the address and the time in the message."""
+    server.steps.append(server.hang)
+    with pytest.raises(tidings.DeadlineExceeded, match=rf"^no answer from {server.address} within 0\.2 s$"):
+        await connect(server.address).call("recommend", "u1", timeout=0.2)
+    assert len(server.calls) == 1
+    assert server.calls[0].seconds_left < 0.2 + ROUNDING
+
+
+async def test_the_deadline_is_one_for_all_attempts(connect: Connect, server: SmallServer) -> None:
+    """A later attempt has only the time that the earlier ones left, so retries never lengthen a call."""
+    server.steps.extend([UNAVAILABLE, server.hang])
+    with pytest.raises(tidings.DeadlineExceeded):
+        await connect(server.address, timeout=1.0).call("recommend", "u1")
+    first, second = (call.seconds_left for call in server.calls)
+    assert first > second
+    assert first < 1.0 + ROUNDING
+
+
+async def test_where_no_server_listens_the_error_says_how_to_start_one(connect: Connect) -> None:
+    """A refused connection ends at once, not at the deadline, and names the address and the command."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{unused.getsockname()[1]}"
+        with pytest.raises(tidings.Unavailable, match="start one with `tidings-server`") as caught:
+            await connect(address).call("recommend", "u1")
+    assert address in caught.value.message
+    assert (caught.value.reason, caught.value.retry_after) == ("", None)
+
+
+async def test_a_client_finds_a_server_that_comes_back(connect: Connect) -> None:
+    """One client outlives a restart of its server."""
+    with small_server() as first:
+        client = connect(first.address)
+        await client.call("recommend", "u1")
+    port = int(first.address.rpartition(":")[2])
+    with pytest.raises(tidings.Unavailable):
+        await client.call("recommend", "u1")
+    with small_server(port):
+        for _ in range(100):
+            try:
+                answer = await client.call("recommend", "u1", k=1)
+            except tidings.Unavailable:
+                continue
+            break
+    assert len(answer.items) == 1
+
+
+async def test_something_else_on_the_port_is_a_clear_error(connect: Connect) -> None:
+    """A gRPC server without Tidings is answered with Unimplemented and its address."""
+    other = grpc.aio.server()
+    address = f"127.0.0.1:{other.add_insecure_port('127.0.0.1:0')}"
+    await other.start()
+    try:
+        with pytest.raises(tidings.Unimplemented, match=address):
+            await connect(address).call("recommend", "u1")
+    finally:
+        await other.stop(None)
+
+
+async def test_a_request_above_the_servers_limit_is_a_bad_request(connect: Connect, server: SmallServer) -> None:
+    """Too large a request is not called overload, since waiting would not mend it."""
+    with pytest.raises(tidings.InvalidArgument, match="ask for less at once"):
+        await connect(server.address).call("recommend", "u1", exclude_item_ids=["x" * 1000] * 6000)
+
+
+async def test_tls_is_spoken_when_credentials_are_given(connect: Connect, server: SmallServer) -> None:
+    """With credentials a server without TLS is refused, not spoken to in the clear."""
+    client = connect(server.address, credentials=grpc.ssl_channel_credentials(), max_attempts=1)
+    with pytest.raises(tidings.Unavailable):
+        await client.call("recommend", "u1")
+    assert server.calls == []
+
+
+async def test_a_cancelled_task_cancels_its_call(server: SmallServer) -> None:
+    """Cancelling ends the wait at once with CancelledError, and the client works on."""
+    server.steps.append(server.hang)
+    async with tidings.aio.Client(server.address, timeout=20.0) as client:
+        task = asyncio.ensure_future(client.recommend("u1"))
+        while not server.calls:
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert len((await client.recommend("u1", k=1)).items) == 1
+
+
+def test_the_asyncio_client_asks_for_a_running_loop() -> None:
+    """Made outside a loop it would hang later; it says so at once."""
+    with pytest.raises(RuntimeError, match=r"inside a running event loop, or use tidings\.Client"):
+        tidings.aio.Client()
+
+
+def test_a_client_is_closed_by_its_with_block(server: SmallServer) -> None:
+    """After the block the connection is gone; closing twice does no harm."""
+    with tidings.Client(server.address, timeout=20.0) as client:
+        client.recommend("u1")
+    client.close()
+    with pytest.raises(ValueError, match="closed channel"):
+        client.recommend("u1")
