@@ -87,8 +87,11 @@ class FaissIndex:
         return rows, np.where(rows >= 0, scores, np.float32(0.0))
 
     def write(self, path: Path) -> None:
-        """Write the index to a file."""
-        faiss.write_index(self._index, str(path))
+        """Write the index to a file. Raises OSError when it cannot be written whole."""
+        try:
+            faiss.write_index(self._index, str(path))
+        except RuntimeError as error:
+            raise OSError(f"{path.name} cannot be written: {error}") from error
 
 
 def open_index(path: Path, metric: Metric, key: str, parameters: Parameters) -> FaissIndex:

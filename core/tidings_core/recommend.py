@@ -25,7 +25,7 @@ from tidings_core.model import (
     Snapshot,
 )
 from tidings_core.sources import Candidates, Subjects
-from tidings_core.tables import Bool, Float32, Int32, Int64
+from tidings_core.tables import Float32, Int32, Int64
 
 FUSION_CONSTANT = 60.0
 """k of reciprocal rank fusion (Cormack, Clarke and Büttcher, SIGIR 2009), the value of the paper."""
@@ -83,16 +83,10 @@ def _recommend(
             except DependencyFailed as error:
                 trouble.append(Degradation("failed", "ranker", f"ordered by the sources: {error}"))
     order = _order(ranking.candidates.rows, scores, serving, snapshot, max(query.k for query in batch))
-    starts = sources.seeds(subjects)
-    by_context = subjects.by_context
+    found = _items(order, ranking.candidates, scores, subjects, snapshot)
     return [
-        Answer(
-            _items(
-                user, order[user, : query.k], ranking.candidates, scores, starts[user], bool(by_context[user]), snapshot
-            ),
-            (*degraded[user], *trouble),
-        )
-        for user, query in enumerate(batch)
+        Answer(tuple(items[: query.k]), (*missing, *trouble))
+        for query, items, missing in zip(batch, found, degraded, strict=True)
     ]
 
 
@@ -229,59 +223,60 @@ def _order(rows: Int32, scores: Float32, serving: ServingConfig, snapshot: Snaps
 
 
 def _items(
-    user: int,
-    order: Int64,
-    candidates: Candidates,
-    scores: Float32,
-    starts: Int32,
-    by_context: bool,
-    snapshot: Snapshot,
-) -> tuple[RankedItem, ...]:
-    places = order[order >= 0]
-    rows = candidates.rows[user, places]
-    because = _because(rows, starts, snapshot)
-    return tuple(
-        RankedItem(
-            int(row),
-            float(score),
-            tuple(
-                (name, float(said))
-                for name, there, said in zip(candidates.sources, present, by_source, strict=True)
-                if there
-            ),
-            _reasons(candidates.sources, present, int(start), by_context),
-        )
-        for row, score, present, by_source, start in zip(
-            rows,
-            scores[user, places],
-            candidates.present[user, places],
-            candidates.scores[user, places],
-            because,
-            strict=True,
-        )
-    )
+    order: Int64, candidates: Candidates, scores: Float32, subjects: Subjects, snapshot: Snapshot
+) -> list[list[RankedItem]]:
+    """The items of every user, best first, from positions i64[B, k]."""
+    places = np.maximum(order, 0)
+    rows = np.take_along_axis(candidates.rows, places, 1)
+    because = _because(rows, sources.seeds(subjects), snapshot)
+    present = np.take_along_axis(candidates.present, places[:, :, None], 1)
+    said = np.take_along_axis(candidates.scores, places[:, :, None], 1)
+    names = candidates.sources
+    # Python values at once: taking them out of the arrays one by one costs more than all else here.
+    columns = (order, rows, np.take_along_axis(scores, places, 1), because, present, said)
+    users = zip(*(column.tolist() for column in columns), subjects.by_context.tolist(), strict=True)
+    return [
+        [
+            RankedItem(
+                row,
+                score,
+                tuple((name, value) for name, there, value in zip(names, given, values, strict=True) if there),
+                _reasons(names, given, start, by_context),
+            )
+            for place, row, score, start, given, values in zip(*of_user, strict=True)
+            if place >= 0
+        ]
+        for *of_user, by_context in users
+    ]
 
 
 def _because(rows: Int32, starts: Int32, snapshot: Snapshot) -> Int32:
-    """The seed that names each item most strongly as its neighbour: item rows i32[n], -1 where none does."""
-    starts = starts[starts >= 0]
-    if snapshot.neighbours is None or len(starts) == 0:
-        return np.full(len(rows), -1, np.int32)
-    same = snapshot.neighbours.rows[starts][None, :, :] == rows[:, None, None]
-    said = np.where(same, snapshot.neighbours.scores[starts][None, :, :], -np.inf).max(axis=2)
-    best = said.argmax(axis=1)
-    return np.where(np.isfinite(said.max(axis=1)), starts[best], np.int32(-1))
+    """The seed (of starts i32[B, L]) that names an item (of rows i32[B, k]) most strongly as its neighbour.
+
+    Item rows i32[B, k], -1 where no seed does.
+    """
+    if snapshot.neighbours is None:
+        return np.full(rows.shape, -1, np.int32)
+    near = snapshot.neighbours.rows[np.maximum(starts, 0)]
+    same = (near[:, None] == rows[:, :, None, None]) & (starts >= 0)[:, None, :, None]
+    said = np.where(same, snapshot.neighbours.scores[np.maximum(starts, 0)][:, None], -np.inf).max(axis=3)
+    best = np.take_along_axis(starts, said.argmax(axis=2), 1)
+    return np.where(np.isfinite(said.max(axis=2)), best, np.int32(-1))
 
 
-def _reasons(names: tuple[str, ...], present: Bool, start: int, by_context: bool) -> tuple[Reason, ...]:
-    found = {name for name, there in zip(names, present, strict=True) if there}
+_MATCHES_TASTE = Reason("matches_taste")
+_TRENDING = Reason("trending")
+
+
+def _reasons(names: tuple[str, ...], present: list[bool], start: int, by_context: bool) -> tuple[Reason, ...]:
+    found = [name for name, there in zip(names, present, strict=True) if there]
     reasons: list[Reason] = []
     if "similar" in found:
         reasons.append(Reason("similar_to_context" if by_context else "similar_to_bought", start))
     if "ann" in found:
-        reasons.append(Reason("matches_taste"))
+        reasons.append(_MATCHES_TASTE)
     if "trending" in found:
-        reasons.append(Reason("trending"))
+        reasons.append(_TRENDING)
     return tuple(reasons)
 
 

@@ -119,13 +119,15 @@ def _drop(rows: Int64, scores: Float32, excluded: Exclusions, k: int) -> Proposa
     order = np.argsort(~kept, axis=1, kind="stable")[:, :k]
     rows = np.where(np.take_along_axis(kept, order, 1), np.take_along_axis(rows, order, 1), -1)
     scores = np.where(rows >= 0, np.take_along_axis(scores, order, 1), np.float32(0.0))
-    short = ((0, 0), (0, k - rows.shape[1]))
-    return Proposals(np.pad(rows, short, constant_values=-1), np.pad(scores, short))
+    if rows.shape[1] < k:
+        short = ((0, 0), (0, k - rows.shape[1]))
+        rows, scores = np.pad(rows, short, constant_values=-1), np.pad(scores, short)
+    return Proposals(rows, scores)
 
 
 def _groups(rows: Int64) -> tuple[Int64, Bool, Int64]:
     """Sort rows [B, W] and number equal ones: order i64[B, W], valid bool[B, W] and group i64[B, W] in that order."""
-    order = np.argsort(rows, axis=1, kind="stable")
+    order = np.argsort(rows, axis=1)
     ordered = np.take_along_axis(rows, order, 1)
     valid = ordered >= 0
     first = valid.copy()
