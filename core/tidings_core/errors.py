@@ -7,6 +7,7 @@ TidingsError
 │   └── ReleaseRefused  a release did not pass validation
 ├── InUse               somebody else holds what is needed (a lock, a port)
 ├── Overloaded          no room for more work now; says when to come back
+├── Stopping            no new work: the server is about to end; says when to come back
 ├── DeadlinePassed      the caller's deadline passed before an answer was ready
 └── DependencyFailed    a part failed that the answer can do without
     ├── IndexFailed
@@ -68,6 +69,16 @@ class Overloaded(TidingsError):
     """No room for more work now. `retry_after` is in seconds."""
 
     reason = "OVERLOADED"
+
+    def __init__(self, message: str, retry_after: float) -> None:
+        self.retry_after = retry_after
+        super().__init__(message)
+
+
+class Stopping(TidingsError):
+    """No new work is taken: the server is about to end. `retry_after` is in seconds."""
+
+    reason = "STOPPING"
 
     def __init__(self, message: str, retry_after: float) -> None:
         self.retry_after = retry_after

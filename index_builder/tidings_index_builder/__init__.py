@@ -1,0 +1,1 @@
+"""Embeddings from any trainer in, a measured and validated release out."""

@@ -1,0 +1,120 @@
+"""Catalogue and model, whose rows count along their own ids, brought onto the rows of the items and users served."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tidings.v1 import item_pb2
+from tidings_core.features import ItemStatistics
+from tidings_core.model import Attribute, Histories, Neighbours, Trending
+from tidings_core.tables import Float32, Int32
+from tidings_index_builder.catalogue import Catalogue
+from tidings_index_builder.ids import rows_of
+from tidings_index_builder.model_dir import Model
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A catalogue along N items: payloads, prices f32[N] (NaN: none), attributes, and how the two sets of ids met.
+
+    `without_row` counts items the catalogue lacks, `without_embedding` catalogue rows that are not served.
+    """
+
+    payloads: list[bytes]
+    prices: Float32
+    attributes: Mapping[str, Attribute]
+    without_row: int
+    without_embedding: int
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """A model along N items and U users, and how many of them it knows. A part is None when nothing of it is left."""
+
+    statistics: ItemStatistics
+    neighbours: Neighbours | None
+    trending: Trending | None
+    histories: Histories | None
+    items_known: int
+    users_known: int
+
+
+def align_catalogue(catalogue: Catalogue | None, items: Sequence[str]) -> Shown:
+    """Find each item's catalogue row; an item without one shows its id only."""
+    if catalogue is None:
+        bare = [item_pb2.Item(item_id=name).SerializeToString() for name in items]
+        return Shown(bare, np.full(len(items), np.nan, np.float32), {}, 0, 0)
+    rows = rows_of(items, catalogue.ids)
+    known = rows >= 0
+    safe = np.maximum(rows, 0)
+    payloads = [
+        catalogue.payloads[row] if row >= 0 else item_pb2.Item(item_id=name).SerializeToString()
+        for name, row in zip(items, rows.tolist(), strict=True)
+    ]
+    return Shown(
+        payloads,
+        np.where(known, catalogue.prices[safe], np.float32(np.nan)),
+        {
+            name: Attribute(np.where(known, attribute.codes[safe], np.int32(-1)), attribute.values)
+            for name, attribute in catalogue.attributes.items()
+        },
+        int((~known).sum()),
+        len(catalogue.ids) - int(known.sum()),
+    )
+
+
+def align_model(model: Model | None, items: Sequence[str], users: Sequence[str]) -> Learned:
+    """Find each item and user of the model; what it says of others is left out."""
+    if model is None:
+        return Learned(ItemStatistics.unknown(len(items)), None, None, None, 0, 0)
+    # Where each of our rows stands in the model, and the other way round.
+    item_from, item_to = rows_of(items, model.item_ids), rows_of(model.item_ids, items)
+    user_from = rows_of(users, model.user_ids)
+    neighbours = _neighbours(model.neighbours, item_from, item_to)
+    trending = _trending(model.trending, item_to)
+    histories = _histories(model.histories, user_from, item_to)
+    return Learned(
+        _statistics(model.statistics, item_from),
+        neighbours if (neighbours.rows >= 0).any() else None,
+        trending if len(trending.rows) else None,
+        histories if len(histories.rows) else None,
+        int((item_from >= 0).sum()),
+        int((user_from >= 0).sum()),
+    )
+
+
+def _statistics(statistics: ItemStatistics, item_from: Int32) -> ItemStatistics:
+    safe, known = np.maximum(item_from, 0), item_from >= 0
+    names = ("purchases", "purchases_7d", "purchases_30d", "purchases_90d", "buyers", "age_days")
+    return ItemStatistics(*(np.where(known, getattr(statistics, name)[safe], 0.0) for name in names))
+
+
+def _neighbours(neighbours: Neighbours, item_from: Int32, item_to: Int32) -> Neighbours:
+    safe = np.maximum(item_from, 0)
+    near = neighbours.rows[safe]
+    kept = (near >= 0) & (item_from >= 0)[:, None]
+    rows = np.where(kept, item_to[np.maximum(near, 0)], np.int32(-1))
+    scores = np.where(rows >= 0, neighbours.scores[safe], np.float32(0.0))
+    # Close the gaps that items which are not served leave behind, keeping the order.
+    order = np.argsort(rows < 0, axis=1, kind="stable")
+    return Neighbours(np.take_along_axis(rows, order, 1), np.take_along_axis(scores, order, 1))
+
+
+def _trending(trending: Trending, item_to: Int32) -> Trending:
+    rows = item_to[trending.rows]
+    return Trending(rows[rows >= 0], trending.scores[rows >= 0])
+
+
+def _histories(histories: Histories, user_from: Int32, item_to: Int32) -> Histories:
+    safe = np.maximum(user_from, 0)
+    starts = histories.offsets[safe]
+    lengths = np.where(user_from >= 0, histories.offsets[safe + 1] - starts, 0)
+    at = np.repeat(starts - (np.cumsum(lengths) - lengths), lengths) + np.arange(int(lengths.sum()))
+    rows = item_to[histories.rows[at]]
+    kept = rows >= 0
+    users: NDArray[np.int64] = np.repeat(np.arange(len(user_from)), lengths)[kept]
+    offsets = np.zeros(len(user_from) + 1, np.int64)
+    np.cumsum(np.bincount(users, minlength=len(user_from)), out=offsets[1:])
+    return Histories(offsets, rows[kept], histories.times[at][kept], histories.counts[at][kept])

@@ -1,0 +1,179 @@
+"""From embeddings, catalogue and model to a release."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tidings_core.errors import InvalidInput
+from tidings_core.features import item_features
+from tidings_core.index import normalise
+from tidings_core.model import Metric
+from tidings_core.release import IndexInfo, Manifest, Parts, write_release
+from tidings_core.tables import Float32
+from tidings_index_builder.align import Learned, Shown, align_catalogue, align_model
+from tidings_index_builder.catalogue import Catalogue
+from tidings_index_builder.embeddings import Embeddings, check_embeddings
+from tidings_index_builder.model_dir import Model
+from tidings_index_builder.progress import Progress, silent
+from tidings_index_builder.ranker_wrap import fit_ranker
+from tidings_index_builder.settings import TuneSettings, checked
+from tidings_index_builder.tune import Tuned, tune
+
+
+def build_release(
+    *,
+    items: Embeddings,
+    users: Embeddings,
+    catalogue: Catalogue | None = None,
+    model: Model | None = None,
+    ranker: bytes | None = None,
+    metric: Metric,
+    releases: Path,
+    now: float,
+    recall_target: float = 0.95,
+    k: int = 100,
+    seed: int = 0,
+    threads: int = 1,
+    lineage: Mapping[str, Any] | None = None,
+    report: bool = True,
+    progress: Progress = silent,
+) -> Manifest:
+    """Tune an index, join what is known of items and users, and write a release into the directory `releases`.
+
+    `model` adds neighbours, popularity and histories, found by id, and its ranker unless `ranker` is given. A plain
+    ranker is wrapped (see `ranker_wrap`). `now` is Unix seconds and names the release; `recall_target` is for recall@k,
+    k cut to the number of items; `threads` is for building, speed is always measured on one; `lineage` fits JSON and is
+    kept in the manifest beside what was found here, under "build". `report=False` leaves the HTML page out.
+
+    Raises InvalidInput, ReleaseRefused, or OSError when the disk is full; then nothing is left behind.
+    """
+    tuning = {"metric": metric, "recall_target": recall_target, "k": k, "seed": seed, "threads": threads}
+    _check(items, users, tuning)
+    given = ranker if ranker is not None or model is None else model.ranker
+    fitted = None if given is None else fit_ranker(given, "the ranker")
+    progress("joining catalogue and model")
+    shown = align_catalogue(catalogue, items.ids)
+    learned = align_model(model, items.ids, users.ids)
+    item_vectors, user_vectors = normalise(items.vectors, metric), normalise(users.vectors, metric)
+    tuned = tune(
+        item_vectors,
+        user_vectors,
+        metric,
+        target=recall_target,
+        k=k,
+        seed=seed,
+        threads=threads,
+        progress=progress,
+    )
+    facts = _facts(shown, learned, catalogue, model, tuned, {"seed": seed, "threads": threads})
+    parts = Parts(
+        item_ids=items.ids,
+        user_ids=users.ids,
+        item_vectors=item_vectors,
+        user_vectors=user_vectors,
+        metric=metric,
+        index=tuned.index,
+        index_info=_index_info(tuned, recall_target, now),
+        item_features=_features(learned, shown),
+        prices=shown.prices,
+        payloads=shown.payloads,
+        recall_queries=tuned.verify_queries,
+        attributes=shown.attributes,
+        neighbours=learned.neighbours,
+        trending=learned.trending,
+        histories=learned.histories,
+        ranker=fitted,
+        lineage={**(lineage or {}), "build": facts},
+    )
+    if report:
+        progress("drawing the report")
+        # Drawing needs matplotlib, which takes its time to load.
+        from tidings_index_builder.report import release_report
+
+        parts = replace(parts, report=release_report(parts, tuned))
+    progress("writing and validating the release")
+    return write_release(releases, parts, now)
+
+
+def _check(items: Embeddings, users: Embeddings, tuning: Mapping[str, Any]) -> None:
+    """Raise InvalidInput naming all that is wrong with what was given."""
+    violations: list[tuple[str, str]] = []
+    checks: tuple[Callable[[], object], ...] = (
+        lambda: checked(TuneSettings, tuning),
+        lambda: check_embeddings(items, "the embeddings", "items"),
+        lambda: check_embeddings(users, "the embeddings", "users"),
+    )
+    for check in checks:
+        try:
+            check()
+        except InvalidInput as error:
+            violations.extend(error.violations)
+    if not violations and items.vectors.shape[1] != users.vectors.shape[1]:
+        dims = f"users have {users.vectors.shape[1]} dimensions, items {items.vectors.shape[1]}"
+        violations.append(("users", f"{dims}; both must come from one model"))
+    if violations:
+        raise InvalidInput(*violations)
+
+
+def _index_info(tuned: Tuned, recall_target: float, now: float) -> IndexInfo:
+    winner = tuned.winner
+    return IndexInfo(
+        key=winner.key,
+        parameters=winner.parameters,
+        recall=winner.verify_recall,
+        recall_k=tuned.k,
+        recall_target=recall_target,
+        recall_queries=len(tuned.verify_queries),
+        microseconds_per_query=winner.microseconds,
+        bytes_per_item=winner.bytes_per_item,
+        built_at=now,
+    )
+
+
+def _features(learned: Learned, shown: Shown) -> Float32:
+    category = shown.attributes.get("category")
+    codes = np.full(len(shown.prices), -1, np.int32) if category is None else category.codes
+    return item_features(learned.statistics, shown.prices, codes)
+
+
+def _facts(
+    shown: Shown,
+    learned: Learned,
+    catalogue: Catalogue | None,
+    model: Model | None,
+    tuned: Tuned,
+    settings: Mapping[str, int],
+) -> dict[str, Any]:
+    """What a build found, for the manifest."""
+    return {
+        "versions": {name: _version(name) for name in ("tidings", "faiss-cpu", "numpy")},
+        **settings,
+        "catalogue": None
+        if catalogue is None
+        else {
+            "rows": len(catalogue.ids),
+            "rows_without_embedding": shown.without_embedding,
+            "items_without_row": shown.without_row,
+            "notes": list(catalogue.notes),
+        },
+        "model": None
+        if model is None
+        else {
+            "as_of": model.as_of,
+            "items_known": learned.items_known,
+            "users_known": learned.users_known,
+            "lineage": model.lineage,
+        },
+        "trials": [{name: fact for name, fact in asdict(trial).items() if name != "steps"} for trial in tuned.trials],
+    }
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,123 @@
+"""Build, promote, prune: one run that a scheduler can repeat, of which only one runs at a time."""
+
+import fcntl
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import tidings
+from tidings_core.errors import InUse, TidingsError
+from tidings_core.release import UNFINISHED, Manifest, list_releases
+from tidings_index_builder.job import run_build
+from tidings_index_builder.progress import Progress
+from tidings_index_builder.settings import RebuildSettings
+
+LOCK_FILE = ".rebuild.lock"
+PROMOTE_SECONDS = 300.0
+"""A server opens and checks the whole release before it answers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What a run did.
+
+    `promoted`: the new release answers. `built`: no server was named, so it waits. `busy`: another run holds the lock.
+    `failed`: `error` says why; a `release_id` then names a release that was built, is whole, and could not be promoted.
+    `pruned` names the releases that were removed, `prune_error` what stood in the way.
+    """
+
+    outcome: Literal["promoted", "built", "busy", "failed"]
+    seconds: float = 0.0
+    release_id: str | None = None
+    previous_release_id: str | None = None
+    recall: float | None = None
+    pruned: tuple[str, ...] = ()
+    prune_error: str | None = None
+    error: str | None = None
+
+
+def rebuild(
+    settings: RebuildSettings, now: float, progress: Progress, clock: Callable[[], float] = time.monotonic
+) -> Outcome:
+    """Build a release, promote it on the settings' server, and remove what is older than the newest `keep`.
+
+    Whatever fails, what serves goes on serving. The serving release and the one before it are never removed; without a
+    server nobody knows which these are, and nothing is removed. `now` is Unix seconds and names the release.
+    """
+    start = clock()
+    try:
+        with _alone(settings.releases):
+            return _run(settings, now, progress, lambda: clock() - start)
+    except InUse as error:
+        return Outcome(outcome="busy", seconds=clock() - start, error=str(error))
+    except (TidingsError, tidings.TidingsError, OSError) as error:
+        return Outcome(outcome="failed", seconds=clock() - start, error=str(error))
+
+
+def _run(settings: RebuildSettings, now: float, progress: Progress, elapsed: Callable[[], float]) -> Outcome:
+    if settings.server is None:
+        built = run_build(settings, now, progress)
+        return Outcome(outcome="built", seconds=elapsed(), release_id=built.release_id, recall=built.index.recall)
+    # Opened before the build, so that an address that cannot be right is told at once.
+    with tidings.Client(settings.server) as client:
+        built = run_build(settings, now, progress)
+        progress(f"promoting {built.release_id}")
+        try:
+            promotion = client.promote_release(built.release_id, timeout=PROMOTE_SECONDS)
+        except tidings.TidingsError as error:
+            return Outcome(
+                outcome="failed",
+                seconds=elapsed(),
+                release_id=built.release_id,
+                recall=built.index.recall,
+                error=f"not promoted on {settings.server}: {error}",
+            )
+    progress("removing old releases")
+    pruned, problem = prune(settings.releases, settings.keep, {built.release_id, promotion.previous_release_id})
+    return Outcome(
+        outcome="promoted",
+        seconds=elapsed(),
+        release_id=built.release_id,
+        previous_release_id=promotion.previous_release_id or None,
+        recall=built.index.recall,
+        pruned=pruned,
+        prune_error=problem,
+    )
+
+
+def prune(releases: Path, keep: int, needed: set[str]) -> tuple[tuple[str, ...], str | None]:
+    """Remove all but the newest `keep` releases and those `needed`; broken ones are left for people to look at.
+
+    Gives the ids of what was removed, and what went wrong, None when nothing did.
+    """
+    whole = [found.release_id for found in list_releases(releases) if isinstance(found, Manifest)]
+    pruned: list[str] = []
+    try:
+        for release_id in whole[keep:]:
+            if release_id in needed:
+                continue
+            # Under this name nobody lists or opens it, and the next build removes what a crash leaves of it.
+            hidden = releases / f"{UNFINISHED}pruned-{release_id}"
+            os.rename(releases / release_id, hidden)
+            shutil.rmtree(hidden)
+            pruned.append(release_id)
+    except OSError as error:
+        return tuple(pruned), str(error)
+    return tuple(pruned), None
+
+
+@contextmanager
+def _alone(releases: Path) -> Iterator[None]:
+    """Hold the lock of a releases directory. The system drops it when the process dies. Raises InUse."""
+    releases.mkdir(parents=True, exist_ok=True)
+    with (releases / LOCK_FILE).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InUse(f"another rebuild is running on {releases}") from None
+        yield
