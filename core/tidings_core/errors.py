@@ -102,4 +102,4 @@ class IndexFailed(DependencyFailed):
 
 
 class RankerFailed(DependencyFailed):
-    """The ranker failed or gave scores that are no numbers."""
+    """The ranker failed."""

@@ -37,7 +37,7 @@ class Ranker(Protocol):
     def score(self, item_rows: Int64, user_features: Float32, candidate_features: Float32) -> Float32:
         """Scores f32[B, K] of item_rows i64[B, K], user_features f32[B, U], candidate_features f32[B, K, C].
 
-        Raises RankerFailed.
+        A score may be no number. Raises RankerFailed.
         """
         ...
 

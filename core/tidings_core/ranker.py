@@ -51,7 +51,8 @@ class OnnxRanker:
     def score(self, item_rows: Int64, user_features: Float32, candidate_features: Float32) -> Float32:
         """Scores f32[B, K] of item_rows i64[B, K], user_features f32[B, U], candidate_features f32[B, K, C].
 
-        Raises RankerFailed when the model fails or gives scores that are not finite or not of that shape.
+        A score may be no number where the model makes none of its inputs. Raises RankerFailed when the model fails or
+        gives scores of another shape.
         """
         binding = getattr(self._local, "binding", None)
         if binding is None:
@@ -72,8 +73,6 @@ class OnnxRanker:
             raise RankerFailed(f"the ranker failed: {error}") from error
         if scores.shape != item_rows.shape:
             raise RankerFailed(f"the ranker gave scores of shape {scores.shape} for {item_rows.shape}")
-        if not np.isfinite(scores).all():
-            raise RankerFailed("the ranker gave scores that are not finite")
         return np.asarray(scores, np.float32)
 
 

@@ -33,6 +33,8 @@ RETRIEVE_RESERVE = 0.001
 RANK_RESERVE = 0.003
 """Seconds that must be left before the deadline for a source to be asked, and for the ranker to be run."""
 
+UNSCORED = Degradation("failed", "ranker", "ordered by the sources: the ranker gave a score that is no number")
+
 TimeLeft = Callable[[], float]
 
 
@@ -79,9 +81,12 @@ def _recommend(
             trouble.append(Degradation("deadline", "ranker", "ordered by the sources: the deadline was near"))
         else:
             try:
-                scores = _score(ranking, snapshot)
+                scores, unscored = _score(ranking, snapshot)
             except DependencyFailed as error:
                 trouble.append(Degradation("failed", "ranker", f"ordered by the sources: {error}"))
+            else:
+                for user in unscored:
+                    degraded[user].append(UNSCORED)
     order = _order(ranking.candidates.rows, scores, serving, snapshot, max(query.k for query in batch))
     found = _items(order, ranking.candidates, scores, subjects, snapshot)
     return [
@@ -197,14 +202,19 @@ def _fuse(candidates: Candidates, weights: Mapping[str, float]) -> Float32:
     return np.where(candidates.rows >= 0, share.sum(axis=2), -np.inf).astype(np.float32)
 
 
-def _score(ranking: Ranking, snapshot: Snapshot) -> Float32:
-    """The ranker's scores f32[B, K]; -inf in the padding. Raises RankerFailed."""
+def _score(ranking: Ranking, snapshot: Snapshot) -> tuple[Float32, list[int]]:
+    """The ranker's scores f32[B, K], -inf in the padding, and the users it gave a score that is no number.
+
+    Those keep the order without a ranker; nobody else's answer suffers. Raises RankerFailed.
+    """
     assert snapshot.ranker is not None
     rows = ranking.candidates.rows
     if rows.shape[1] == 0:
-        return ranking.fused
-    scores = snapshot.ranker.score(np.maximum(rows, 0).astype(np.int64), ranking.user, ranking.candidate)
-    return np.where(rows >= 0, scores, np.float32(-np.inf))
+        return ranking.fused, []
+    given = snapshot.ranker.score(np.maximum(rows, 0).astype(np.int64), ranking.user, ranking.candidate)
+    whole = np.asarray(np.all(np.isfinite(given) | (rows < 0), axis=1))
+    scores = np.where(rows >= 0, given, np.float32(-np.inf))
+    return np.where(whole[:, None], scores, ranking.fused), np.flatnonzero(~whole).tolist()
 
 
 def _order(rows: Int32, scores: Float32, serving: ServingConfig, snapshot: Snapshot, k: int) -> Int64:

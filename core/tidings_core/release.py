@@ -204,6 +204,8 @@ def read_manifest(folder: Path) -> Manifest:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise ReleaseRefused(folder.name, f"{MANIFEST}: {where}: {first['msg']}") from error
+    if manifest.release_id != folder.name:
+        raise ReleaseRefused(folder.name, f"its manifest says it is {manifest.release_id}: the directory was renamed")
     for name in manifest.files:
         if not _FILE_NAME.match(name):
             raise ReleaseRefused(folder.name, f"{MANIFEST} names a file {name!r} that is not a plain name")
@@ -216,8 +218,6 @@ def open_release(folder: Path) -> Release:
     The golden queries also warm it up. Raises NotFound, or ReleaseRefused with the reason.
     """
     manifest = read_manifest(folder)
-    if manifest.release_id != folder.name:
-        raise ReleaseRefused(folder.name, f"its manifest says it is {manifest.release_id}: the directory was renamed")
     return Release(manifest, folder, _validate(folder, manifest))
 
 

@@ -136,6 +136,26 @@ def test_without_a_ranker_the_order_is_that_of_the_sources() -> None:
     assert unranked.degraded == ()
 
 
+class PartlyBroken:
+    """A ranker that gives the second user of a batch one score that is no number."""
+
+    def score(self, item_rows: np.ndarray, *_: object) -> np.ndarray:
+        """Score by row."""
+        scores = item_rows.astype(np.float32)
+        scores[1, 3] = np.nan
+        return scores
+
+
+def test_a_score_that_is_no_number_costs_only_its_user_the_ranker() -> None:
+    """One user falls back to the order of the sources and is told; the others are ranked."""
+    snapshot = dataclasses.replace(SNAPSHOT, ranker=PartlyBroken())
+    answers = recommend([Query(f"user-{user}", FOR_YOU, 10) for user in range(3)], snapshot, NOW)
+    unranked = recommend([Query("user-1", FOR_YOU, 10)], dataclasses.replace(SNAPSHOT, ranker=None), NOW)[0]
+    assert [[d.stage for d in answer.degraded] for answer in answers] == [[], ["ranker"], []]
+    assert [item.row for item in answers[1].items] == [item.row for item in unranked.items]
+    assert answers[0].items[0].score == answers[0].items[0].row
+
+
 def test_without_an_index_the_other_sources_answer() -> None:
     """A failed index costs its candidates only."""
     answer = ask(dataclasses.replace(SNAPSHOT, index=Broken()), k=10)

@@ -1,0 +1,38 @@
+"""The releases directory: what is in it, and opening one release of it."""
+
+import reprlib
+from pathlib import Path
+
+from tidings_core import release
+from tidings_core.errors import InvalidInput, ReleaseRefused
+from tidings_core.release import Manifest, Release
+
+
+class ReleaseDirectory:
+    """Releases as directories inside one directory, as a builder leaves them. Read only."""
+
+    def __init__(self, path: Path) -> None:
+        """Take a directory that exists. Raises InvalidInput when it does not."""
+        if not path.is_dir():
+            raise InvalidInput(("releases", f"there is no directory {path}; name the one that releases are built into"))
+        self._path = path
+
+    def list(self) -> list[Manifest | ReleaseRefused]:
+        """Every release, newest first; one whose manifest cannot be read is its ReleaseRefused. Raises NotFound."""
+        return release.list_releases(self._path)
+
+    def open(self, release_id: str) -> Release:
+        """Open a release and validate all of it.
+
+        Raises InvalidInput for a name that no release can have, NotFound, or ReleaseRefused with the reason.
+        """
+        # Checked here, so that no name from outside can leave the directory.
+        if not release.RELEASE_ID.match(release_id):
+            raise InvalidInput(
+                ("release_id", f"is {reprlib.repr(release_id)}, must be 1 to 128 letters, digits, '.', '_' and '-'")
+            )
+        try:
+            return release.open_release(self._path / release_id)
+        except OSError as error:
+            name = Path(error.filename).name if isinstance(error.filename, str) else "a file"
+            raise ReleaseRefused(release_id, f"{name} cannot be read: {error.strerror}") from error

@@ -1,0 +1,1 @@
+"""What the server does, one verb per file: order, deadlines, fallbacks. Knows no wire and no machine."""

@@ -1,0 +1,72 @@
+"""Answer queries: which release, in what time, and what to say when there is none."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from tidings_core.errors import DeadlinePassed
+from tidings_core.model import Answer, Query
+from tidings_core.recommend import recommend, unanswered
+from tidings_core.release import Release
+from tidings_server.application.serving import Serving
+
+HURRIED = 0.010
+"""Seconds. Queries with less time than this are answered apart, so that they shorten nobody else's answer."""
+MAX_TOGETHER = 16
+"""Queries computed at once: more fall out of the processor's cache and take longer each."""
+
+NO_RELEASE = unanswered("no_release", "release", "no release is promoted: promote one with PromoteRelease")
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """Answers in the order of the queries, made at `now` (Unix seconds) from `release` (None: there is none)."""
+
+    release: Release | None
+    now: float
+    answers: list[Answer | DeadlinePassed]
+
+
+class Recommend:
+    """Answers any number of queries from one release."""
+
+    def __init__(self, serving: Serving, now: Callable[[], float], monotonic: Callable[[], float]) -> None:
+        """`now` gives Unix seconds, `monotonic` the seconds that deadlines are in."""
+        self._serving = serving
+        self._now = now
+        self._monotonic = monotonic
+
+    def __call__(self, queries: Sequence[Query], deadlines: Sequence[float]) -> Answers:
+        """Answer each query before its deadline (monotonic seconds); one that has passed is DeadlinePassed."""
+        release = self._serving.release  # Read once: all of these answers come from the same one.
+        now = self._now()
+        answers: list[Answer | DeadlinePassed] = [NO_RELEASE] * len(queries)
+        start = self._monotonic()
+        hurried = [place for place, deadline in enumerate(deadlines) if deadline - start < HURRIED]
+        others = [place for place, deadline in enumerate(deadlines) if deadline - start >= HURRIED]
+        for places in (hurried, others):
+            for first in range(0, len(places), MAX_TOGETHER):
+                self._answer(places[first : first + MAX_TOGETHER], queries, deadlines, release, now, answers)
+        return Answers(release, now, answers)
+
+    def _answer(
+        self,
+        places: Sequence[int],
+        queries: Sequence[Query],
+        deadlines: Sequence[float],
+        release: Release | None,
+        now: float,
+        answers: list[Answer | DeadlinePassed],
+    ) -> None:
+        """Compute the answers at some places, together."""
+        start = self._monotonic()
+        live = [place for place in places if deadlines[place] > start]
+        for place in places:
+            if deadlines[place] <= start:
+                answers[place] = DeadlinePassed("the deadline passed before an answer was ready")
+        if release is None or not live:
+            return
+        nearest = min(deadlines[place] for place in live)
+        batch = [queries[place] for place in live]
+        made = recommend(batch, release.snapshot, now, lambda: nearest - self._monotonic())
+        for place, answer in zip(live, made, strict=True):
+            answers[place] = answer

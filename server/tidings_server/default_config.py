@@ -1,0 +1,48 @@
+"""The default configuration as a commented TOML file."""
+
+import json
+from typing import Any
+
+from tidings_core.model import SERVING_CONFIGS, ServingConfig
+from tidings_server.settings import DiversityTable, ServingTable, Settings, SourceTable
+
+
+def default_config() -> str:
+    """A TOML file of all settings at their defaults, each with its description. Serving configs are commented out."""
+    lines = [
+        "# Settings of tidings-server. Each can also be set in the environment, as TIDINGS_ and its name in upper case",
+        "# (TIDINGS_LISTEN), which wins over this file, and most on the command line (--listen), which wins over both.",
+    ]
+    for name, field in Settings.model_fields.items():
+        if name == "serving":
+            continue
+        lines += ["", f"# {field.description}", f"{name} = {_value(field.default)}"]
+    lines += ["", f"# {Settings.model_fields['serving'].description} What a table leaves out stays as it is built in;"]
+    lines += ["# a new one must have sources. Settings of a table, and of an entry of sources and diversity:"]
+    for model in (ServingTable, SourceTable, DiversityTable):
+        lines += [f"#   {name}: {field.description}" for name, field in model.model_fields.items()]
+    lines += ["# The built-in ones:"]
+    for config in SERVING_CONFIGS.values():
+        lines += ["", *(f"#: {line}" for line in _serving(config))]
+    return "\n".join(lines) + "\n"
+
+
+def _serving(config: ServingConfig) -> list[str]:
+    uses = (f"  {{ name = {_value(u.name)}, k = {u.k}, weight = {_value(u.weight)} }}," for u in config.sources)
+    spread = config.diversity
+    return [
+        f"[serving.{config.name}]",
+        "sources = [",
+        *uses,
+        "]",
+        f"rerank = {_value(config.rerank)}",
+        f"exclude_bought = {_value(config.exclude_bought)}",
+        "diversity = false"
+        if spread is None
+        else f"diversity = {{ attribute = {_value(spread.attribute)}, max_per_value = {spread.max_per_value} }}",
+    ]
+
+
+def _value(value: Any) -> str:
+    """A TOML value. JSON writes numbers, truth values and plain strings as TOML does."""
+    return json.dumps(value if isinstance(value, bool | int | float) else str(value))

@@ -1,0 +1,157 @@
+"""Every metric, by name, in one list; and the few calls that count on the hot path.
+
+Metrics live in a registry of their own, so that several servers in one process (tests) do not mix.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+)
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from tidings_core.release import Release
+
+# A creation time per series would double what is scraped and tells nothing here.
+disable_created_metrics()  # type: ignore[no-untyped-call]
+
+SECONDS = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.024, 2.048)
+SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """One metric: its name as it is scraped, what kind it is, its labels, and what it means."""
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    labels: tuple[str, ...]
+    help: str
+
+
+CALLS = Spec("tidings_calls_total", "counter", ("method", "code"), "Calls ended, by RPC and gRPC status code.")
+CALL_SECONDS = Spec(
+    "tidings_call_seconds", "histogram", ("method",), "Seconds from a call's arrival to its answer, waiting included."
+)
+STAGE_SECONDS = Spec(
+    "tidings_stage_seconds", "histogram", ("stage",), "Seconds a batch spends in decode, recommend and encode."
+)
+BATCH_SIZE = Spec("tidings_batch_size", "histogram", ("lane",), "Calls answered together, by lane.")
+WAITING = Spec("tidings_waiting_calls", "gauge", ("lane",), "Calls that no thread has taken yet, by lane.")
+DEGRADED = Spec(
+    "tidings_degraded_total",
+    "counter",
+    ("cause", "stage"),
+    "Things that answers had to do without, by cause and stage.",
+)
+PROMOTIONS = Spec(
+    "tidings_promotions_total",
+    "counter",
+    ("operation", "outcome"),
+    "Promotions and rollbacks tried, by operation and outcome (done, or the error's reason).",
+)
+RELEASE_INFO = Spec("tidings_release_info", "gauge", ("release_id", "index_key"), "1 for the serving release.")
+RELEASE_RECALL = Spec("tidings_release_recall", "gauge", (), "Measured recall of the serving release's index, 0 to 1.")
+RELEASE_AGE = Spec("tidings_release_age_seconds", "gauge", (), "Seconds since the serving release was built.")
+
+METRICS = (
+    CALLS,
+    CALL_SECONDS,
+    STAGE_SECONDS,
+    BATCH_SIZE,
+    WAITING,
+    DEGRADED,
+    PROMOTIONS,
+    RELEASE_INFO,
+    RELEASE_RECALL,
+    RELEASE_AGE,
+)
+
+
+class Metrics:
+    """What the server counts. Label children are looked up once and kept."""
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        """Register everything in `registry`, a new one by default."""
+        self.registry = registry or CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self._calls = Counter(CALLS.name, CALLS.help, CALLS.labels, registry=self.registry)
+        self._seconds = Histogram(
+            CALL_SECONDS.name, CALL_SECONDS.help, CALL_SECONDS.labels, registry=self.registry, buckets=SECONDS
+        )
+        self._stages = Histogram(
+            STAGE_SECONDS.name, STAGE_SECONDS.help, STAGE_SECONDS.labels, registry=self.registry, buckets=SECONDS
+        )
+        self._batches = Histogram(
+            BATCH_SIZE.name, BATCH_SIZE.help, BATCH_SIZE.labels, registry=self.registry, buckets=SIZES
+        )
+        self._waiting = Gauge(WAITING.name, WAITING.help, WAITING.labels, registry=self.registry)
+        self._degraded = Counter(DEGRADED.name, DEGRADED.help, DEGRADED.labels, registry=self.registry)
+        self._promotions = Counter(PROMOTIONS.name, PROMOTIONS.help, PROMOTIONS.labels, registry=self.registry)
+
+    def calls(self, method: str) -> Callable[[str, float], None]:
+        """The function that notes one ended call of `method`: its gRPC code and its seconds."""
+        codes = {"OK": self._calls.labels(method, "OK").inc}
+        seconds = self._seconds.labels(method).observe
+
+        def ended(code: str, took: float) -> None:
+            count = codes.get(code)
+            if count is None:
+                count = codes[code] = self._calls.labels(method, code).inc
+            count()
+            seconds(took)
+
+        return ended
+
+    def stage(self, stage: str) -> Callable[[float], None]:
+        """The function that notes the seconds of one batch in a stage."""
+        return self._stages.labels(stage).observe
+
+    def batches(self, lane: str) -> Callable[[int], None]:
+        """The function that notes the size of a lane's batch."""
+        return self._batches.labels(lane).observe
+
+    def watch_waiting(self, lane: str, count: Callable[[], int]) -> None:
+        """Ask `count` at each scrape how many calls wait."""
+        self._waiting.labels(lane).set_function(count)
+
+    def degraded(self, cause: str, stage: str) -> None:
+        """Note one thing an answer had to do without."""
+        self._degraded.labels(cause, stage).inc()
+
+    def promotion(self, operation: str, outcome: str) -> None:
+        """Note one attempt to change the serving release."""
+        self._promotions.labels(operation, outcome).inc()
+
+    def watch_release(self, release: Callable[[], Release | None]) -> None:
+        """Ask `release` at each scrape what is serving."""
+        self.registry.register(_ServingRelease(release))
+
+
+class _ServingRelease(Collector):
+    """Reads the serving release when scraped, so that no swap has to tidy old labels away."""
+
+    def __init__(self, release: Callable[[], Release | None]) -> None:
+        self._release = release
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the serving release's metrics; no samples while there is none."""
+        release = self._release()
+        info = GaugeMetricFamily(RELEASE_INFO.name, RELEASE_INFO.help, labels=RELEASE_INFO.labels)
+        recall = GaugeMetricFamily(RELEASE_RECALL.name, RELEASE_RECALL.help, labels=())
+        age = GaugeMetricFamily(RELEASE_AGE.name, RELEASE_AGE.help, labels=())
+        if release is not None:
+            manifest = release.manifest
+            info.add_metric([manifest.release_id, manifest.index.key], 1.0)
+            recall.add_metric([], manifest.index.recall)
+            age.add_metric([], time.time() - manifest.created_at)
+        yield from (info, recall, age)

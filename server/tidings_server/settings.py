@@ -1,0 +1,241 @@
+"""Settings: a TOML file, the environment (TIDINGS_LISTEN and so on) and the command line; the last one wins."""
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic_settings.exceptions import SettingsError
+
+from tidings_core.errors import InvalidInput
+from tidings_core.model import SERVING_CONFIGS, Diversity, ServingConfig, SourceUse
+from tidings_core.sources import SOURCES
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A host and a port to listen on. Port 0 lets the system choose."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    def with_port(self, port: int) -> "Address":
+        """The same host with the port that was really taken."""
+        return Address(self.host, port)
+
+
+def _address(given: Any) -> Any:
+    if not isinstance(given, str):
+        return given
+    match = re.fullmatch(r"(?:\[([0-9a-fA-F:.]+)\]|([^:\[\]\s/]+)):(\d{1,5})", given)
+    if match is None or int(match[3]) > 65535:
+        raise ValueError("must be HOST:PORT, such as 127.0.0.1:50051 or [::1]:50051, with a port of 0 to 65535")
+    return Address(match[1] or match[2], int(match[3]))
+
+
+def _source(given: str) -> str:
+    if given not in SOURCES:
+        raise ValueError(f"no such source; known are {', '.join(SOURCES)}")
+    return given
+
+
+def _sources_of(given: tuple["SourceTable", ...] | None) -> tuple["SourceTable", ...] | None:
+    names = [use.name for use in given or ()]
+    if given == () or len(set(names)) < len(names):
+        raise ValueError("must name at least one source, and each once")
+    return given
+
+
+ListenAddress = Annotated[Address, BeforeValidator(_address)]
+
+
+class SourceTable(BaseModel):
+    """One entry of a serving config's `sources`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Annotated[str, BeforeValidator(_source)] = Field(description="Name of a candidate source.")
+    k: int = Field(ge=1, le=1000, description="Number of items it proposes, 1 to 1000.")
+    weight: float = Field(1.0, ge=0, le=1000, allow_inf_nan=False, description="Its weight when there is no ranker.")
+
+
+class DiversityTable(BaseModel):
+    """A serving config's `diversity`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    attribute: str = Field(min_length=1, description="Attribute of the catalogue, such as category or brand.")
+    max_per_value: int = Field(ge=1, le=1000, description="Items with one value before any other has its turn.")
+
+
+OptionalDiversity = Annotated[
+    Annotated[DiversityTable, Tag("table")] | Annotated[Literal[False], Tag("switch")],
+    Discriminator(lambda given: "switch" if isinstance(given, bool) else "table"),
+]
+
+
+class ServingTable(BaseModel):
+    """A table [serving.NAME]. What it leaves out stays as it is in the built-in config of that name."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    sources: Annotated[tuple[SourceTable, ...] | None, AfterValidator(_sources_of)] = Field(
+        None, description="Sources that propose items."
+    )
+    rerank: bool | None = Field(None, description="Whether the release's ranker scores what they propose.")
+    exclude_bought: bool | None = Field(None, description="Whether items the user bought are left out.")
+    diversity: OptionalDiversity | None = Field(None, description="A spread of values; false for none.")
+
+    def over(self, name: str, built_in: ServingConfig | None) -> ServingConfig:
+        """The serving config that this table makes of the built-in one of its name, if there is one."""
+        start = built_in or ServingConfig(name, ())
+        sources = tuple(SourceUse(use.name, use.k, use.weight) for use in self.sources or ())
+        diversity = start.diversity
+        if isinstance(self.diversity, DiversityTable):
+            diversity = Diversity(self.diversity.attribute, self.diversity.max_per_value)
+        elif self.diversity is False:
+            diversity = None
+        return ServingConfig(
+            name,
+            sources or start.sources,
+            start.rerank if self.rerank is None else self.rerank,
+            start.exclude_bought if self.exclude_bought is None else self.exclude_bought,
+            diversity,
+        )
+
+
+class Settings(BaseSettings):
+    """Everything that can be set. Field names are those of the file; TIDINGS_ and upper case make the environment's."""
+
+    model_config = SettingsConfigDict(env_prefix="TIDINGS_", extra="forbid", frozen=True)
+
+    releases: Path = Field(Path("releases"), description="Directory that releases are built into.")
+    state: Path = Field(Path("state"), description="Directory for what this server remembers. Made when missing.")
+    listen: ListenAddress = Field(Address("127.0.0.1", 50051), description="Address of the gRPC listener.")
+    http: ListenAddress = Field(
+        Address("127.0.0.1", 9464), description="Address of /metrics, /livez and /readyz over HTTP."
+    )
+    front: Literal["grpcio"] = Field("grpcio", description="What speaks gRPC: grpcio.")
+    default_deadline_ms: int = Field(
+        1000, ge=1, le=600_000, description="Deadline in milliseconds of a recommendation whose caller sets none."
+    )
+    max_waiting: int = Field(
+        1024, ge=1, le=1_000_000, description="Calls that may wait; more are refused at once with RESOURCE_EXHAUSTED."
+    )
+    max_batch: int = Field(16, ge=1, le=256, description="Calls that are answered together at most.")
+    max_message_bytes: int = Field(
+        4 << 20, ge=1024, le=256 << 20, description="Bytes of one request at most; larger ones are refused."
+    )
+    drain_seconds: float = Field(
+        10.0, ge=0, le=3600, allow_inf_nan=False, description="Seconds that calls under way get to end on SIGTERM."
+    )
+    compute_threads: int = Field(1, ge=1, le=256, description="Threads that compute answers.")
+    log_format: Literal["console", "json"] = Field(
+        "console", description="Lines for people or for machines: console, json."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least level that is logged: debug, info, warning, error. Only debug shows user ids."
+    )
+    serving: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")], ServingTable] = Field(
+        {}, description="Tables [serving.NAME] change a serving config or add one."
+    )
+
+    @model_validator(mode="after")
+    def _new_configs_have_sources(self) -> "Settings":
+        bare = [name for name, table in self.serving.items() if not table.sources and name not in SERVING_CONFIGS]
+        if bare:
+            raise ValueError(
+                f"serving.{bare[0]}.sources: is missing; only the built-in {', '.join(SERVING_CONFIGS)} have their own"
+            )
+        return self
+
+    @property
+    def serving_configs(self) -> Mapping[str, ServingConfig]:
+        """The built-in serving configs as these settings change and add to them."""
+        changed = {name: table.over(name, SERVING_CONFIGS.get(name)) for name, table in self.serving.items()}
+        return {**SERVING_CONFIGS, **changed}
+
+
+def load(config: Path | None, given: Mapping[str, Any]) -> Settings:
+    """Settings from a TOML file, the environment, and what the command line gave, the last one winning.
+
+    Raises InvalidInput with every fault at once.
+    """
+    if config is not None:
+        _readable(config)
+
+    class Sourced(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+            file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, config)
+
+    try:
+        return Sourced(**given)
+    except ValidationError as error:
+        raise InvalidInput(*(_fault(dict(fault)) for fault in error.errors())) from error
+    except SettingsError as error:
+        raise InvalidInput(("environment", f"{error}: {error.__cause__}")) from error
+
+
+def _readable(config: Path) -> None:
+    try:
+        tomllib.loads(config.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        what = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
+        raise InvalidInput(("config", f"{config} cannot be read: {what}")) from error
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidInput(("config", f"{config} is not TOML: {error}")) from error
+
+
+def _fault(error: Mapping[str, Any]) -> tuple[str, str]:
+    """One fault as (setting, what is wrong with it)."""
+    loc = [part for part in error["loc"] if part != "[key]"]
+    if loc[:1] == ["serving"] and loc[2:3] == ["diversity"]:
+        del loc[3:4]  # The tag of OptionalDiversity, no part of a setting's name.
+    field = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).lstrip(".")
+    if error["type"] == "extra_forbidden":
+        return field, f"is no setting; known are {', '.join(_known(loc))}"
+    message = str(error["msg"]).removeprefix("Value error, ")
+    if not field:
+        field, _, message = message.partition(": ")
+        return field, message
+    if error["type"] == "missing":
+        return field, "is missing"
+    return field, f"is {error['input']!r:.80}: {message[0].lower()}{message[1:]}"
+
+
+def _known(loc: list[Any]) -> list[str]:
+    """Names of the settings that stand where a fault is."""
+    match loc:
+        case ["serving", _, "sources", *_]:
+            return list(SourceTable.model_fields)
+        case ["serving", _, "diversity", *_]:
+            return list(DiversityTable.model_fields)
+        case ["serving", _, _]:
+            return list(ServingTable.model_fields)
+    return list(Settings.model_fields)

@@ -1,0 +1,144 @@
+"""Adaptive batching: a thread that is free takes whatever waits. No timers.
+
+Calls wait in one bounded queue. Under light load a call is taken at once and alone; under heavy load batches grow, and
+each call costs less. Answers go back to the event loop once per batch.
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+from queue import Empty, SimpleQueue
+
+import structlog
+
+from tidings_core.errors import DeadlinePassed, Overloaded, TidingsError
+from tidings_server.transport.calls import Call, Method
+
+RETRY_AFTER = 0.5
+"""Seconds a refused caller is asked to wait: longer than a full queue takes to empty."""
+
+Waiting = tuple[Method, Call, "asyncio.Future[bytes]"]
+Outcome = tuple["asyncio.Future[bytes]", bytes | TidingsError]
+
+log = structlog.get_logger(__name__)
+
+
+class Batcher:
+    """Threads that run the handlers of one lane. `submit` belongs to the event loop's thread."""
+
+    def __init__(
+        self,
+        name: str,
+        threads: int,
+        max_waiting: int,
+        monotonic: Callable[[], float],
+        observe_batch: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        """Start the threads. `observe_batch` is told the size of each batch."""
+        self._name = name
+        self._max_waiting = max_waiting
+        self._monotonic = monotonic
+        self._observe_batch = observe_batch
+        # A SimpleQueue is C code and takes no Python lock; its bound is kept by `submit`, its only writer.
+        self._queue: SimpleQueue[Waiting | None] = SimpleQueue()
+        self._threads = [threading.Thread(target=self._run, name=f"{name}-{n}", daemon=True) for n in range(threads)]
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """Number of calls that no thread has taken yet."""
+        return self._queue.qsize()
+
+    def submit(self, method: Method, call: Call) -> "asyncio.Future[bytes]":
+        """Queue a call and return the future of its answer. Cancelling it drops the call if it still waits.
+
+        The future raises the call's TidingsError. Raises Overloaded at once when the queue is full.
+        """
+        if self._queue.qsize() >= self._max_waiting:
+            raise Overloaded(
+                f"{self._max_waiting} calls are waiting, the most this server lets wait: try again later", RETRY_AFTER
+            )
+        future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._queue.put((method, call, future))
+        return future
+
+    def close(self, seconds: float) -> None:
+        """End the threads after what waits; wait up to `seconds` for each."""
+        for _ in self._threads:
+            self._queue.put(None)
+        for thread in self._threads:
+            thread.join(seconds)
+
+    def _run(self) -> None:
+        ahead: list[Waiting | None] = []
+        while True:
+            first = ahead.pop() if ahead else self._queue.get()
+            if first is None:
+                return
+            batch, ahead = self._take(first)
+            self._answer(batch)
+            # A thread that waits holds on to nothing of its last batch.
+            del first, batch
+
+    def _take(self, first: Waiting) -> tuple[list[Waiting], list[Waiting | None]]:
+        """Take what waits for the same method as `first`, up to its max_batch.
+
+        Returns the batch, and what was taken after it and is not part of it: the first call of another method, or the
+        sign to end. The queue cannot take it back, so it begins this thread's next batch.
+        """
+        batch = [first]
+        while len(batch) < first[0].max_batch:
+            try:
+                waiting = self._queue.get_nowait()
+            except Empty:
+                break
+            if waiting is None or waiting[0] is not first[0]:
+                return batch, [waiting]
+            batch.append(waiting)
+        return batch, []
+
+    def _answer(self, group: Sequence[Waiting]) -> None:
+        """Run one handler for the calls of its method that are still wanted, and hand the answers back."""
+        method = group[0][0]
+        now = self._monotonic()
+        outcomes: list[Outcome] = []
+        calls: list[Call] = []
+        futures: list[asyncio.Future[bytes]] = []
+        for _, call, future in group:
+            if future.done():
+                continue  # The caller is gone.
+            if call.deadline <= now:
+                outcomes.append((future, DeadlinePassed("the deadline passed while the call was waiting")))
+            else:
+                calls.append(call)
+                futures.append(future)
+        if calls:
+            self._observe_batch(len(calls))
+            outcomes.extend(zip(futures, self._handle(method, calls), strict=True))
+        if outcomes:
+            try:
+                outcomes[0][0].get_loop().call_soon_threadsafe(_deliver, outcomes)
+            except RuntimeError:
+                log.warning("answers dropped: the server has stopped", method=method.name, calls=len(outcomes))
+
+    def _handle(self, method: Method, calls: Sequence[Call]) -> list[bytes | TidingsError]:
+        try:
+            answers = method.handler(calls)
+            if len(answers) != len(calls):
+                raise AssertionError(f"{len(answers)} answers for {len(calls)} calls")
+            return answers
+        except Exception:  # The thread must live on, whatever a handler does.
+            log.exception("a handler failed", method=method.name, calls=len(calls))
+            return [TidingsError("the server failed; its log says why") for _ in calls]
+
+
+def _deliver(outcomes: Sequence[Outcome]) -> None:
+    """Complete the futures of a batch. Runs on the event loop."""
+    for future, answer in outcomes:
+        if future.done():
+            continue
+        if isinstance(answer, bytes):
+            future.set_result(answer)
+        else:
+            future.set_exception(answer)

@@ -1,0 +1,173 @@
+"""The grpcio front: gRPC over HTTP/2 by grpcio's asyncio server, on raw bytes, with health and reflection."""
+
+import asyncio
+import errno
+import os
+import socket
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+import grpc
+import grpc.aio
+import structlog
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from tidings_core.errors import InUse, InvalidInput, Stopping, TidingsError
+from tidings_server.metrics import Metrics
+from tidings_server.settings import Address
+from tidings_server.transport import status
+from tidings_server.transport.batcher import Batcher
+from tidings_server.transport.calls import Call, Lane, Method, by_service
+
+READY_SERVICE = "tidings.v1.RecommendationService"
+"""The health service that is SERVING only while a release answers."""
+
+QUIET = 0.1
+"""Seconds without a new call after which a drain takes it that callers have gone elsewhere."""
+RETRY_AFTER = 1.0
+"""Seconds a caller is asked to wait for the next server."""
+
+Behaviour = Callable[[bytes, "grpc.aio.ServicerContext[bytes, bytes]"], Awaitable[bytes]]
+
+log = structlog.get_logger(__name__)
+
+
+class GrpcioFront:
+    """A gRPC server for Methods. Everything but the handlers runs on the event loop."""
+
+    def __init__(
+        self, methods: Sequence[Method], batchers: Mapping[Lane, Batcher], metrics: Metrics, max_message_bytes: int
+    ) -> None:
+        """Take the methods and the batcher that runs each lane."""
+        self._stopping = False
+        self._under_way = 0
+        self._last_arrival = 0.0
+        self._server = grpc.aio.server(
+            options=[
+                # Two servers on one port would share its calls without anyone being told.
+                ("grpc.so_reuseport", 0),
+                ("grpc.max_receive_message_length", max_message_bytes),
+                ("grpc.max_send_message_length", -1),
+                # Finds peers that vanished; lets clients ping every 10 s, also without a call under way.
+                ("grpc.keepalive_time_ms", 60_000),
+                ("grpc.keepalive_timeout_ms", 20_000),
+                ("grpc.keepalive_permit_without_calls", 1),
+                ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+            ]
+        )
+        self._health = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        services = by_service(methods)
+        for service, its_methods in services.items():
+            handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
+                method.name: grpc.unary_unary_rpc_method_handler(
+                    self._behaviour(method, batchers[method.lane], metrics.calls(method.name))
+                )
+                for method in its_methods
+            }
+            self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
+        names = (*services, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, self._server)
+
+    def bind(self, address: Address) -> Address:
+        """Take the address without answering yet, and return it with its real port. Raises InUse or InvalidInput."""
+        _probe(address)
+        try:
+            return address.with_port(self._server.add_insecure_port(str(address)))
+        except RuntimeError as error:
+            raise InvalidInput(("listen", f"{address} cannot be listened on: {error}")) from error
+
+    async def start(self) -> None:
+        """Answer."""
+        await self.set_ready(False)
+        await self._server.start()
+
+    async def set_ready(self, ready: bool) -> None:
+        """Tell health checks whether a release answers."""
+        serving = health_pb2.HealthCheckResponse.SERVING
+        await self._health.set(READY_SERVICE, serving if ready else health_pb2.HealthCheckResponse.NOT_SERVING)
+
+    async def drain(self, seconds: float) -> None:
+        """Fail health checks, refuse new calls, let those under way end within `seconds`, then cut off what is left.
+
+        New calls are refused here and not by closing the server at once: grpcio cancels the calls it has received but
+        not yet handed over when it is closed, and a client does not retry what was cancelled.
+        """
+        await self._health.enter_graceful_shutdown()
+        self._stopping = True
+        end = time.monotonic() + seconds
+        while (now := time.monotonic()) < end and (self._under_way or now - self._last_arrival < QUIET):
+            await asyncio.sleep(0.01)
+        # What is left are streams that watch health, and calls that are out of time.
+        await self._server.stop(min(seconds, QUIET))
+
+    def _behaviour(self, method: Method, batcher: Batcher, ended: Callable[[str, float], None]) -> Behaviour:
+        """What grpcio runs for each call of a method."""
+
+        async def behaviour(body: bytes, context: "grpc.aio.ServicerContext[bytes, bytes]") -> bytes:
+            start = self._last_arrival = time.monotonic()
+            remaining = context.time_remaining()
+            deadline = start + (method.default_seconds if remaining is None else remaining)
+            code = "CANCELLED"
+            self._under_way += 1
+            try:
+                if self._stopping:
+                    raise Stopping("the server is stopping: try again, or try another one", RETRY_AFTER)
+                answer = await batcher.submit(method, Call(body, deadline))
+                code = "OK"
+                return answer
+            except TidingsError as error:
+                code = status.code_of(error).name
+                await _refuse(context, error)
+            except asyncio.CancelledError:  # By the caller, by the deadline, or by the end of a drain.
+                if time.monotonic() >= deadline:
+                    code = grpc.StatusCode.DEADLINE_EXCEEDED.name
+                raise
+            except Exception:  # A fault of ours; what it was is in the log.
+                log.exception("a call failed", method=method.name)
+                code = grpc.StatusCode.INTERNAL.name
+                await _refuse(context, TidingsError("the server failed; its log says why"))
+            finally:
+                self._under_way -= 1
+                ended(code, time.monotonic() - start)
+            raise AssertionError("a refusal always raises")
+
+        return behaviour
+
+
+async def _refuse(context: "grpc.aio.ServicerContext[bytes, bytes]", error: TidingsError) -> None:
+    """End a call with an error. Always raises."""
+    details = ((status.DETAILS_KEY, status.details_of(error)),)
+    await context.abort(status.code_of(error), status.message_of(error), details)
+
+
+def _probe(address: Address) -> None:
+    """Raise InUse when any address that the name stands for is taken, InvalidInput when none can be listened on.
+
+    gRPC is content when one of several is free, and says only in its log what the others failed for.
+    """
+    try:
+        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as error:
+        raise InvalidInput(("listen", f"{address}: {address.host} is not known: {error.strerror}")) from error
+    problems = [_problem(family, where) for family, _, _, _, where in found]
+    if errno.EADDRINUSE in problems:
+        raise InUse(f"listen: {address} is in use by another process: stop it, or name another with --listen")
+    if all(problems):
+        raise InvalidInput(("listen", f"{address} cannot be listened on: {os.strerror(problems[0])}"))
+
+
+def _problem(family: int, where: Any) -> int:
+    """The error number of listening on a socket address, 0 when it can be done."""
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            probe.bind(where)
+            probe.listen(1)
+    except OSError as error:
+        return error.errno or errno.EINVAL
+    return 0

@@ -1,0 +1,233 @@
+"""RecommendationService: bytes to queries, queries to answers, answers to bytes."""
+
+import logging
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from tidings.v1 import recommendation_service_pb2 as pb
+from tidings_core import model
+from tidings_core.errors import InvalidInput, TidingsError
+from tidings_core.model import Answer, Query, ServingConfig
+from tidings_server.application.recommend import Answers
+from tidings_server.metrics import Metrics
+from tidings_server.transport.calls import Call, parse
+from tidings_server.transport.encoding import encode_answer, encode_batch
+
+MAX_VIOLATIONS = 8
+"""So many faults of one request are named; the details of an error must fit into a header."""
+
+Ask = Callable[[Sequence[Query], Sequence[float]], Answers]
+"""Answers queries, each before its deadline (monotonic seconds)."""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One request: what it asks, and the id its caller gave it."""
+
+    query: Query
+    request_id: str
+
+
+class RecommendationHandlers:
+    """The handlers of RecommendationService."""
+
+    def __init__(
+        self,
+        ask: Ask,
+        serving_configs: Mapping[str, ServingConfig],
+        metrics: Metrics,
+        monotonic: Callable[[], float],
+    ) -> None:
+        """Serve the named serving configs."""
+        self._ask = ask
+        self._serving_configs = serving_configs
+        self._metrics = metrics
+        self._monotonic = monotonic
+        self._decoded = metrics.stage("decode")
+        self._recommended = metrics.stage("recommend")
+        self._encoded = metrics.stage("encode")
+        self._failures = _Seldom(monotonic, 1.0)
+
+    def recommend(self, calls: Sequence[Call]) -> list[bytes | TidingsError]:
+        """Answer a batch of Recommend calls. A bad one ends with its own error and hurts no other."""
+        start = self._monotonic()
+        asked = [self._decode(call.body) for call in calls]
+        self._decoded(self._monotonic() - start)
+        good = [place for place, found in enumerate(asked) if isinstance(found, Asked)]
+        answers: list[bytes | TidingsError] = [found for found in asked if isinstance(found, TidingsError)]
+        made = self._answer(
+            [found for found in asked if isinstance(found, Asked)], [calls[place].deadline for place in good]
+        )
+        if not answers:
+            return made
+        bad, fine = iter(answers), iter(made)
+        return [next(fine) if isinstance(found, Asked) else next(bad) for found in asked]
+
+    def batch_recommend(self, calls: Sequence[Call]) -> list[bytes | TidingsError]:
+        """Answer BatchRecommend calls, each with all of its requests or one error."""
+        return [self._batch(call) for call in calls]
+
+    def _batch(self, call: Call) -> bytes | TidingsError:
+        start = self._monotonic()
+        try:
+            requests = parse(pb.BatchRecommendRequest(), call.body).requests
+            if not 1 <= len(requests) <= model.MAX_BATCH:
+                raise InvalidInput(("requests", f"has {len(requests)} entries, must have 1 to {model.MAX_BATCH}"))
+            faults = _Faults()
+            asked = [self._read(request, faults, f"requests[{at}].") for at, request in enumerate(requests)]
+            faults.refuse()
+        except InvalidInput as error:
+            return error
+        self._decoded(self._monotonic() - start)
+        answers = self._answer(asked, [call.deadline] * len(asked))
+        responses = [answer for answer in answers if isinstance(answer, bytes)]
+        if len(responses) < len(answers):
+            return next(answer for answer in answers if isinstance(answer, TidingsError))
+        return encode_batch(responses)
+
+    def _decode(self, body: bytes) -> Asked | InvalidInput:
+        try:
+            faults = _Faults()
+            asked = self._read(parse(pb.RecommendRequest(), body), faults)
+            faults.refuse()
+            return asked
+        except InvalidInput as error:
+            log.debug("refused", method="Recommend", problem=str(error))
+            return error
+
+    def _read(self, request: "pb.RecommendRequest", faults: "_Faults", prefix: str = "") -> Asked:
+        """The query in a request. What is wrong with it goes to `faults`; then the query means nothing."""
+        user_id, context, exclude = request.user_id, request.context_item_ids, request.exclude_item_ids
+        faults.check_id(prefix + "user_id", user_id)
+        k = request.k if request.HasField("k") else model.DEFAULT_K
+        if not 1 <= k <= model.MAX_K:
+            faults.add(prefix + "k", f"is {k}, must be 1 to {model.MAX_K}")
+        if context:
+            faults.check_ids(prefix + "context_item_ids", context, model.MAX_CONTEXT_ITEMS)
+        if exclude:
+            faults.check_ids(prefix + "exclude_item_ids", exclude, model.MAX_EXCLUDED_ITEMS)
+        if _size(request.request_id) > model.MAX_ID_BYTES:
+            faults.add(
+                prefix + "request_id", f"has {_size(request.request_id)} bytes, may have {model.MAX_ID_BYTES} at most"
+            )
+        name = request.serving_config or model.DEFAULT_SERVING_CONFIG
+        serving = self._serving_configs.get(name)
+        if serving is None:
+            known = ", ".join(sorted(self._serving_configs))
+            faults.add(prefix + "serving_config", f"is {name[:40]!r}, which is not known; known are {known[:300]}")
+            serving = self._serving_configs[model.DEFAULT_SERVING_CONFIG]
+        return Asked(Query(user_id, serving, k, context, exclude), request.request_id)
+
+    def _answer(self, asked: Sequence[Asked], deadlines: Sequence[float]) -> list[bytes | TidingsError]:
+        """Answer requests together, or one by one when together they fail: one that fails must not hurt the others."""
+        if not asked:
+            return []
+        try:
+            return self._answer_together(asked, deadlines)
+        except Exception:  # A fault of ours; what it was is in the log.
+            log.exception("recommend failed", request_ids=[one.request_id for one in asked])
+            if len(asked) == 1:
+                return [TidingsError("the server failed; its log says why")]
+            singly = zip(asked, deadlines, strict=True)
+            return [self._answer([one], [deadline])[0] for one, deadline in singly]
+
+    def _answer_together(self, asked: Sequence[Asked], deadlines: Sequence[float]) -> list[bytes | TidingsError]:
+        start = self._monotonic()
+        made = self._ask([one.query for one in asked], deadlines)
+        ready = self._monotonic()
+        self._recommended(ready - start)
+        encoded: list[bytes | TidingsError] = [
+            self._encode(one, answer, made) if isinstance(answer, Answer) else answer
+            for one, answer in zip(asked, made.answers, strict=True)
+        ]
+        self._encoded(self._monotonic() - ready)
+        return encoded
+
+    def _encode(self, asked: Asked, answer: Answer, made: Answers) -> bytes:
+        head = pb.RecommendResponse(serving_config=asked.query.serving.name, request_id=asked.request_id)
+        snapshot = None
+        if made.release is not None:
+            manifest, snapshot = made.release.manifest, made.release.snapshot
+            head.release_id = manifest.release_id
+            head.release_age_seconds = made.now - manifest.created_at
+            head.index_age_seconds = made.now - manifest.index.built_at
+        for degraded in answer.degraded:
+            self._metrics.degraded(degraded.cause, degraded.stage)
+            if degraded.cause == "failed" and self._failures.due(degraded.stage):
+                log.error(
+                    "a stage failed and was left out",
+                    stage=degraded.stage,
+                    problem=degraded.detail,
+                    request_id=asked.request_id,
+                )
+        if log.is_enabled_for(logging.DEBUG):
+            log.debug(
+                "recommend",
+                request_id=asked.request_id,
+                user_id=asked.query.user_id,
+                k=asked.query.k,
+                items=len(answer.items),
+                degraded=[f"{one.cause}:{one.stage}" for one in answer.degraded],
+            )
+        return encode_answer(answer, snapshot, head)
+
+
+def _size(text: str) -> int:
+    """Bytes of a text in UTF-8."""
+    return len(text) if text.isascii() else len(text.encode())
+
+
+class _Faults:
+    """What is wrong with one request, field by field."""
+
+    def __init__(self) -> None:
+        self._found: list[tuple[str, str]] = []
+        self._more = 0
+
+    def add(self, field: str, description: str) -> None:
+        if len(self._found) < MAX_VIOLATIONS:
+            self._found.append((field, description))
+        else:
+            self._more += 1
+
+    def check_id(self, field: str, name: str) -> None:
+        size = _size(name)
+        if not 1 <= size <= model.MAX_ID_BYTES:
+            self.add(field, f"has {size} bytes, must have 1 to {model.MAX_ID_BYTES}")
+
+    def check_ids(self, field: str, names: Sequence[str], limit: int) -> None:
+        if len(names) > limit:
+            self.add(field, f"has {len(names)} entries, may have {limit} at most")
+            return
+        for at, name in enumerate(names):
+            if not 1 <= _size(name) <= model.MAX_ID_BYTES:
+                self.check_id(f"{field}[{at}]", name)
+
+    def refuse(self) -> None:
+        """Raise InvalidInput when anything was found."""
+        if self._more:
+            field, description = self._found[-1]
+            self._found[-1] = (field, f"{description} (and {self._more} more faults)")
+        if self._found:
+            raise InvalidInput(*self._found)
+
+
+class _Seldom:
+    """Says at most once every `seconds` that a line about something is due, so that a broken part floods no log."""
+
+    def __init__(self, monotonic: Callable[[], float], seconds: float) -> None:
+        self._monotonic = monotonic
+        self._seconds = seconds
+        self._last: dict[str, float] = {}
+
+    def due(self, subject: str) -> bool:
+        now = self._monotonic()
+        if now - self._last.get(subject, -math.inf) < self._seconds:
+            return False
+        self._last[subject] = now
+        return True

@@ -1,0 +1,104 @@
+"""Spliced bytes parse to exactly the message that is built the plain way."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import get_args
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.support.world import make_world
+from tidings.v1 import item_pb2
+from tidings.v1 import recommendation_service_pb2 as pb
+from tidings_core import model
+from tidings_core.model import Answer, Degradation, RankedItem, Reason
+from tidings_core.tables import BytesTable
+from tidings_server.transport.encoding import CAUSES, REASONS, encode_answer, encode_batch, varint
+
+SNAPSHOT = make_world(items=300).snapshot()
+
+FLOATS = st.floats(width=32, allow_nan=False)
+ROWS = st.integers(0, 299)
+REASON = st.builds(Reason, st.sampled_from(list(REASONS)), st.one_of(st.just(-1), ROWS))
+SOURCES = st.lists(st.tuples(st.sampled_from(["ann", "similar", "trending"]), FLOATS), max_size=3).map(tuple)
+ITEM = st.builds(RankedItem, ROWS, FLOATS, SOURCES, st.lists(REASON, max_size=3).map(tuple))
+DEGRADED = st.builds(Degradation, st.sampled_from(list(CAUSES)), st.text(max_size=20), st.text(max_size=200))
+ANSWER = st.builds(Answer, st.lists(ITEM, max_size=40).map(tuple), st.lists(DEGRADED, max_size=3).map(tuple))
+
+
+def head() -> pb.RecommendResponse:
+    """What an answer carries besides items and degradations."""
+    return pb.RecommendResponse(
+        release_id="r", release_age_seconds=1.5, index_age_seconds=2.5, serving_config="for-you", request_id="日本"
+    )
+
+
+def plainly(answer: Answer) -> pb.RecommendResponse:
+    """The response built field by field."""
+    response = head()
+    for item in answer.items:
+        response.items.add(
+            item=item_pb2.Item.FromString(SNAPSHOT.payloads[item.row]),
+            score=item.score,
+            sources=[pb.SourceScore(source=name, score=score) for name, score in item.sources],
+            reasons=[
+                pb.Reason(
+                    code=pb.ReasonCode.Name(REASONS[reason.code]),
+                    item_id=SNAPSHOT.items[reason.item_row] if reason.item_row >= 0 else "",
+                )
+                for reason in item.reasons
+            ],
+        )
+    for degraded in answer.degraded:
+        response.degraded.add(cause=CAUSES[degraded.cause], stage=degraded.stage, detail=degraded.detail)
+    return response
+
+
+@given(ANSWER)
+def test_an_answer_is_the_message_built_plainly(answer: Answer) -> None:
+    """Whatever the answer, nothing is lost, added or out of order; the bytes hold no unknown field either."""
+    spliced = pb.RecommendResponse.FromString(encode_answer(answer, SNAPSHOT, head()))
+    assert spliced == plainly(answer)
+    assert spliced.ByteSize() == plainly(answer).ByteSize()
+
+
+@settings(max_examples=30)
+@given(st.lists(ANSWER, max_size=5))
+def test_a_batch_is_the_message_built_plainly(answers: Sequence[Answer]) -> None:
+    """The responses stand in order, each as it is alone."""
+    spliced = encode_batch([encode_answer(answer, SNAPSHOT, head()) for answer in answers])
+    assert pb.BatchRecommendResponse.FromString(spliced) == pb.BatchRecommendResponse(
+        responses=[plainly(answer) for answer in answers]
+    )
+
+
+def test_large_items_are_spliced_whole() -> None:
+    """Lengths of two and more bytes are written right: an item of 100 kB."""
+    large = item_pb2.Item(item_id="large", description="x" * 100_000).SerializeToString()
+    world = make_world(items=300)
+    snapshot = world.snapshot()
+    payloads = [large, *world.parts.payloads[1:]]
+    snapshot = replace(snapshot, payloads=BytesTable.of(payloads))
+    answer = Answer((RankedItem(0, 1.0, (), ()), RankedItem(1, 0.5, (), ())))
+    response = pb.RecommendResponse.FromString(encode_answer(answer, snapshot, head()))
+    assert [len(item.item.description) for item in response.items] == [100_000, 0]
+    assert response.items[1].item.item_id == "item-1"
+
+
+@given(st.integers(0, 2**63 - 1))
+def test_varints_are_protobufs(value: int) -> None:
+    """Every number is written as protobuf writes it."""
+    encoded = varint(value)
+    assert pb.RecommendRequest.FromString(b"\x18" + varint(value & 0x7FFFFFFF)).k == value & 0x7FFFFFFF
+    decoded = sum((byte & 127) << (7 * at) for at, byte in enumerate(encoded))
+    assert decoded == value
+    assert all(byte & 128 for byte in encoded[:-1])
+    assert not encoded[-1] & 128
+
+
+def test_every_reason_and_cause_has_its_number() -> None:
+    """No word of the core is without its enum value, and no two share one."""
+    assert set(REASONS) == set(get_args(model.ReasonCode))
+    assert set(CAUSES) == set(get_args(model.Cause))
+    assert sorted(REASONS.values()) == sorted(set(pb.ReasonCode.values()) - {0})
+    assert sorted(CAUSES.values()) == sorted(set(pb.DegradationCause.values()) - {0})
