@@ -80,7 +80,13 @@ def make_release(work: Path) -> datetime:
     weeks = (datetime.now(UTC) - CUT) // WEEK
     cut = CUT + weeks * WEEK
     console.rule("1. a real shop: UCI Online Retail", align="left")
-    console.print(prepare(work, shift_weeks=weeks).summary())
+    counts = prepare(work, shift_weeks=weeks)
+    console.print(
+        f"{counts.lines:,} order lines, without {counts.not_goods:,} that are no goods and {counts.guests:,} of guests;"
+        f" {counts.sales_taken_back:,} sales were taken back by cancellations",
+        f"\n{counts.events:,} purchases of {counts.items:,} items by {counts.users:,} customers,"
+        f" moved forward by {weeks} weeks; training ends on {cut:%Y-%m-%d}",
+    )
     console.rule("2. events become embeddings and a ranker", align="left")
     run(
         "tidings-train", "fit", "--events", work / "events.parquet", "--catalogue", work / "catalogue.parquet",
@@ -126,14 +132,9 @@ def read_shop(work: Path, cut: datetime) -> Shop:
 @contextmanager
 def server(work: Path, listen: str) -> Iterator[tuple[str, str]]:
     """A running server over the demo's releases; gives its gRPC and HTTP addresses and stops it in the end."""
-    command = [
-        Path(sys.executable).with_name("tidings-server"),
-        "--releases",
-        work / "releases",
-        "--state",
-        work / "state",
-    ]
-    command += ["--config", HERE / "server.toml", "--listen", listen, "--http", "127.0.0.1:0", "--log-format", "json"]
+    command: list[str | Path] = [Path(sys.executable).with_name("tidings-server"), "--releases", work / "releases"]
+    command += ["--state", work / "state", "--config", HERE / "server.toml"]
+    command += ["--listen", listen, "--http", "127.0.0.1:0", "--log-format", "json"]
     log = work / "server.log"
     with log.open("w") as out:
         # Its own process group: Ctrl-C is for the demo, which then stops the server in order.
@@ -168,8 +169,8 @@ def show_customers(client: tidings.Client, shop: Shop) -> None:
         answer = client.recommend(user, k=K)
         hits = [item for item in answer.items if item.item.item_id in shop.later[user]]
         console.print(f"\n[bold]customer {user}[/bold] bought, newest first:")
-        for item in shop.before[user][:SHOWN_ITEMS]:
-            console.print(f"    {shop.titles.get(item, item)}")
+        for before in shop.before[user][:SHOWN_ITEMS]:
+            console.print(f"    {shop.titles.get(before, before)}")
         table = Table(box=None, padding=(0, 1), title_justify="left")
         for column in ("", "recommended", "score", "because"):
             table.add_column(column, justify="right" if column == "score" else "left")

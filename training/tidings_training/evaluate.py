@@ -1,0 +1,190 @@
+"""Proof: recommend as of a past day, and see how much of what people then bought for the first time was there."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tidings_core.errors import InvalidInput
+from tidings_core.features import DAY
+from tidings_core.model import DEFAULT_K, MAX_BATCH, Answer, Query, ServingConfig, Snapshot, SourceUse
+from tidings_core.ranker import OnnxRanker
+from tidings_core.recommend import recommend
+from tidings_core.tables import Int32
+from tidings_training import popularity
+from tidings_training.events import Events
+from tidings_training.examples import purchases_later
+from tidings_training.ranker import export
+from tidings_training.trainer import SERVING, Trainer
+
+AT = DEFAULT_K
+METRICS = ("recall", "ndcg", "hit_rate")
+BASELINE = "popularity"
+RESAMPLES = 1000
+CONFIDENCE = 0.95
+USERS_LIMIT = 20_000
+"""Of more users a random choice is evaluated."""
+
+Float64 = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """How much better `of` is than `to`: the mean over users, and the interval a paired bootstrap gives."""
+
+    of: str
+    to: str
+    metric: str
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """What was measured. Fits JSON after `dataclasses.asdict`.
+
+    `split` and `end` are Unix seconds: everything was learned from events up to `split` and asked about what was bought
+    after it and up to `end`. `means` maps a contender to its metrics.
+    """
+
+    split: float
+    end: float
+    at: int
+    buyers: int
+    """Users who bought something in the holdout."""
+    unknown: int
+    """Those of them without an event up to the split; they are left out."""
+    nothing_new: int
+    """Known ones who bought only what they had bought before; they are left out."""
+    evaluated: int
+    purchases: int
+    """New purchases of the evaluated users, one per user and item."""
+    purchases_of_unknown_items: int
+    """Those of items without an event up to the split: nobody could name them, and they count as missed."""
+    ranker_users: int
+    """Users the ranker learned from; 0: there was too little, and `for-you` ran without one."""
+    means: dict[str, dict[str, float]]
+    differences: list[Difference]
+    confidence: float = CONFIDENCE
+    resamples: int = RESAMPLES
+
+
+def evaluate(trainer: Trainer, end: float, holdout_days: float) -> Evaluation:
+    """Hold the last days before `end` (Unix seconds) out, learn from what came before, and compare.
+
+    The contenders, all asked through `tidings_core.recommend` and all without what a user had already bought: `for-you`
+    (the serving config with its ranker), `retrieval` (the same without the ranker), `popularity` (purchases ever) and
+    `trending` (purchases, the recent ones weighing more). Raises InvalidInput when there is nothing to compare on.
+    """
+    split = end - holdout_days * DAY
+    snapshot = trainer.snapshot(split)
+    if snapshot is None:
+        raise InvalidInput(
+            ("holdout_days", f"{holdout_days:g} days leave too few events before them; hold fewer days out")
+        )
+    later = trainer.events.between(split, end)
+    labels = purchases_later(snapshot, later, SERVING)
+    if not labels:
+        raise InvalidInput(
+            (
+                "holdout_days",
+                f"nobody known before bought anything new in the last {holdout_days:g} days; hold more days out, or "
+                "do not evaluate",
+            )
+        )
+    buyers = {later.user_ids[user] for user in np.unique(later.users[later.purchases])}
+    unknown = int((snapshot.users.find_many(sorted(buyers)) < 0).sum())
+    users = sorted(labels)
+    if len(users) > USERS_LIMIT:
+        chosen = np.random.default_rng(trainer.settings.seed).choice(len(users), USERS_LIMIT, replace=False)
+        users = [users[at] for at in np.sort(chosen)]
+    ranked = trainer.ranker(split)
+    if ranked is not None:
+        snapshot = dataclasses.replace(snapshot, ranker=OnnxRanker(export(ranked.network), snapshot.item_features))
+    measured: dict[str, Float64] = {}
+    for name, (serving, served) in _contenders(snapshot, trainer.events.between(float("-inf"), split), split).items():
+        answers = _ask(users, serving, served, split, trainer, f"asking {name}")
+        measured[name] = np.array([measure(a, labels[user]) for user, a in zip(users, answers, strict=True)])
+    return Evaluation(
+        split=split,
+        end=end,
+        at=AT,
+        buyers=len(buyers),
+        unknown=unknown,
+        nothing_new=len(buyers) - unknown - len(labels),
+        evaluated=len(users),
+        purchases=sum(len(labels[user]) for user in users),
+        purchases_of_unknown_items=sum(int((labels[user] < 0).sum()) for user in users),
+        ranker_users=0 if ranked is None else ranked.users,
+        means={name: dict(zip(METRICS, found.mean(axis=0).tolist(), strict=True)) for name, found in measured.items()},
+        differences=_differences(measured, trainer.settings.seed),
+    )
+
+
+def _contenders(snapshot: Snapshot, events: Events, now: float) -> dict[str, tuple[ServingConfig, Snapshot]]:
+    # The baselines go without diversity, which costs hits: they are to be as strong as they can be.
+    plain = ServingConfig("plain", (SourceUse("trending", AT),), rerank=False, exclude_bought=SERVING.exclude_bought)
+    ever = dataclasses.replace(snapshot, trending=popularity.trending(events, now, np.inf, len(events.item_ids)))
+    lately = dataclasses.replace(snapshot, trending=popularity.trending(events, now, limit=len(events.item_ids)))
+    return {
+        "for-you": (SERVING, snapshot),
+        "retrieval": (dataclasses.replace(SERVING, rerank=False), snapshot),
+        "trending": (plain, lately),
+        BASELINE: (plain, ever),
+    }
+
+
+def _ask(
+    users: Sequence[str], serving: ServingConfig, snapshot: Snapshot, now: float, trainer: Trainer, step: str
+) -> list[Answer]:
+    answers: list[Answer] = []
+    for start in range(0, len(users), MAX_BATCH):
+        batch = [Query(user, serving, k=AT) for user in users[start : start + MAX_BATCH]]
+        answers += recommend(batch, snapshot, now)
+        trainer.progress(step, len(answers), len(users))
+    return answers
+
+
+def measure(answer: Answer, bought: Int32, at: int = AT) -> tuple[float, float, float]:
+    """Recall, NDCG and hit rate of the first `at` items of an answer against the rows bought (-1: an unknown item).
+
+    Recall is the share of what was bought that was shown. NDCG discounts a hit at place p (from 0) by 1 / log2(p + 2)
+    and divides by what the best possible list would reach (Järvelin and Kekäläinen, 2002).
+    """
+    hits = np.isin([item.row for item in answer.items[:at]], bought[bought >= 0])
+    discount = 1.0 / np.log2(np.arange(2, at + 2))
+    ideal = discount[: min(len(bought), at)].sum()
+    return float(hits.sum() / len(bought)), float(discount[: len(hits)][hits].sum() / ideal), float(hits.any())
+
+
+def _differences(measured: Mapping[str, Float64], seed: int) -> list[Difference]:
+    """Everyone against the baseline, and `for-you` against everyone."""
+    pairs = [(name, BASELINE) for name in measured if name != BASELINE]
+    pairs += [("for-you", name) for name in ("trending", "retrieval")]
+    found: list[Difference] = []
+    for of, to in pairs:
+        gain = measured[of] - measured[to]
+        low, high = bootstrap(gain, seed)
+        found += [
+            Difference(of, to, metric, float(mean), float(least), float(most))
+            for metric, mean, least, most in zip(METRICS, gain.mean(axis=0), low, high, strict=True)
+        ]
+    return found
+
+
+def bootstrap(gains: Float64, seed: int, resamples: int = RESAMPLES) -> tuple[Float64, Float64]:
+    """Percentile interval of the column means of gains f64[U, M], by drawing users: low and high f64[M].
+
+
+    Users are drawn with replacement; paired, since a user's gain is one row (Efron and Tibshirani, 1993, chapter 13).
+    Deterministic given the seed.
+    """
+    rng = np.random.default_rng(seed)
+    users = len(gains)
+    means = np.stack([gains[rng.integers(0, users, users)].mean(axis=0) for _ in range(resamples)])
+    tail = (1.0 - CONFIDENCE) / 2.0
+    low, high = np.quantile(means, [tail, 1.0 - tail], axis=0)
+    return low, high

@@ -1,0 +1,71 @@
+"""Events as arrays: what everything else is learned from."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tidings_core.tables import Bool, Int32
+
+PURCHASE = "purchase"
+TYPE_WEIGHTS: Mapping[str, float] = {
+    PURCHASE: 1.0,
+    "add_to_cart": 0.5,
+    "rating": 0.5,
+    "click": 0.2,
+    "view": 0.2,
+    "search": 0.0,
+    "impression": 0.0,
+    "remove_from_cart": 0.0,
+    "return": 0.0,
+    "dismiss": 0.0,
+    "see_less": 0.0,
+}
+"""The types of event there are, and how much each says that the user likes the item; 0: nothing, or the contrary."""
+LIKED_STARS = 3.0
+"""A rating with a value below this says nothing good of an item."""
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    """E events in time order, each of which says something good of its item.
+
+    users i32[E] and items i32[E] are places in `user_ids` and `item_ids`, which are sorted and hold no id without an
+    event; times f64[E] Unix seconds; weights f32[E] how much the event says that the user likes the item;
+    purchases bool[E].
+    """
+
+    user_ids: list[str]
+    item_ids: list[str]
+    users: Int32
+    items: Int32
+    times: NDArray[np.float64]
+    weights: NDArray[np.float32]
+    purchases: Bool
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    def where(self, chosen: Bool) -> "Events":
+        """Only the chosen events, bool[E], with only the users and items that have one."""
+        users, user_rows = np.unique(self.users[chosen], return_inverse=True)
+        items, item_rows = np.unique(self.items[chosen], return_inverse=True)
+        return Events(
+            [self.user_ids[user] for user in users],
+            [self.item_ids[item] for item in items],
+            user_rows.astype(np.int32),
+            item_rows.astype(np.int32),
+            self.times[chosen],
+            self.weights[chosen],
+            self.purchases[chosen],
+        )
+
+    def between(self, start: float, end: float) -> "Events":
+        """Events after `start` and up to `end`, both Unix seconds."""
+        return self.where((self.times > start) & (self.times <= end))
+
+    @property
+    def enough(self) -> bool:
+        """Whether there is something to learn from: a purchase, and two users and items or more."""
+        return bool(self.purchases.any()) and len(self.user_ids) >= 2 and len(self.item_ids) >= 2

@@ -1,0 +1,252 @@
+"""The ranker: a small neural network over the feature schema, trained on lists, exported to ONNX without torch."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import NodeProto, TensorProto, helper, numpy_helper
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+from tidings_core.features import CANDIDATE_FEATURES, ITEM_FEATURES, USER_FEATURES
+from tidings_core.tables import Float32
+from tidings_index_builder.progress import Progress, silent
+from tidings_training.examples import Examples
+
+HIDDEN = (32, 16)
+EPOCHS = 30
+PATIENCE = 6
+"""Training ends after so many epochs without a better NDCG on the users kept aside."""
+LEARNING_RATE = 3e-3
+DECAY = 1e-2
+"""Weight decay."""
+BATCH_USERS = 32
+ASIDE = 0.15
+"""Share of the users kept aside to decide when to stop."""
+NDCG_AT = 20
+SPAN = 5.0
+"""Standardised features are cut to this many standard deviations: a network says anything far from what it saw."""
+OPSET, IR_VERSION = 17, 9
+
+Float64 = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """Standardise, then linear layers with ReLU between them.
+
+    mean and std f32[F + U + C], in the order item, user, candidate features; weights[l] f32[in, out] and biases[l]
+    f32[out] of layer l.
+    """
+
+    mean: Float32
+    std: Float32
+    weights: tuple[Float32, ...]
+    biases: tuple[Float32, ...]
+
+    def score(self, item: Float32, user: Float32, candidate: Float32) -> Float32:
+        """Scores f32[B, K] of item f32[B, K, F], user f32[B, U] and candidate features f32[B, K, C]."""
+        return _forward(self._standardised(item, user, candidate), self.weights, self.biases)[-1][..., 0]
+
+    def _standardised(self, item: Float32, user: Float32, candidate: Float32) -> Float32:
+        return np.clip((_columns(item, user, candidate) - self.mean) / self.std, -SPAN, SPAN)
+
+
+def train(
+    examples: Examples,
+    seed: int = 0,
+    hidden: tuple[int, ...] = HIDDEN,
+    epochs: int = EPOCHS,
+    progress: Progress = silent,
+) -> Network:
+    """Train a network to put what was bought before what was not, list by list.
+
+    The loss is the cross entropy between the softmax of a user's scores and that user's purchases (ListNet: Cao, Qin,
+    Liu, Tsai and Li, ICML 2007), by Adam (Kingma and Ba, ICLR 2015). The weights with the best NDCG on users kept aside
+    are taken. Deterministic given the seed.
+    """
+    rng = np.random.default_rng(seed)
+    x, mean, std = _standardise(examples)
+    order = rng.permutation(len(examples))
+    aside = order[: int(len(order) * ASIDE)]
+    rest = order[len(aside) :]
+    sizes = (x.shape[2], *hidden, 1)
+    weights = [rng.normal(0.0, np.sqrt(2.0 / n), (n, m)).astype(np.float32) for n, m in pairwise(sizes)]
+    parameters = [*weights, *(np.zeros(m, np.float32) for m in sizes[1:])]
+    # Scores start near equal, so that the first steps are not spent on unlearning chance.
+    parameters[len(weights) - 1] *= 0.1
+    adam = _Adam(parameters)
+    best, best_parameters, stale = -1.0, [p.copy() for p in parameters], 0
+    for epoch in range(epochs):
+        rng.shuffle(rest)
+        # The matrices are small: more threads wait for each other longer than they work.
+        with threadpool_limits(1, "blas"):
+            for chosen in _batches(rest):
+                adam.step(
+                    parameters, _gradients(x[chosen], examples.there[chosen], examples.bought[chosen], parameters)
+                )
+        reached = _ndcg(_scores(x[aside], parameters), examples.there[aside], examples.bought[aside])
+        progress("training the ranker", epoch + 1, epochs)
+        if reached > best or len(aside) == 0:
+            best, best_parameters, stale = reached, [p.copy() for p in parameters], 0
+        else:
+            stale += 1
+            if stale == PATIENCE:
+                break
+    layers = len(sizes) - 1
+    return Network(mean, std, tuple(best_parameters[:layers]), tuple(best_parameters[layers:]))
+
+
+def _columns(item: Float32, user: Float32, candidate: Float32) -> Float32:
+    spread = np.broadcast_to(user[:, None, :], (*item.shape[:2], user.shape[1]))
+    return np.concatenate([item, spread, candidate], axis=2)
+
+
+def _standardise(examples: Examples) -> tuple[Float32, Float32, Float32]:
+    """Standardised columns f32[B, K, F + U + C] with their means and deviations, both over what is no padding."""
+    x = _columns(examples.item, examples.user, examples.candidate)
+    seen = x[examples.there].astype(np.float64)
+    mean, std = seen.mean(axis=0), seen.std(axis=0)
+    # A feature that never varied says nothing; dividing by its deviation would blow up what it is in serving.
+    std = np.where(std > 1e-6, std, 1.0)
+    mean, std = mean.astype(np.float32), std.astype(np.float32)
+    return np.clip((x - mean) / std, -SPAN, SPAN), mean, std
+
+
+def _batches(users: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    for start in range(0, len(users), BATCH_USERS):
+        yield users[start : start + BATCH_USERS]
+
+
+def _forward(x: Float32, weights: tuple[Float32, ...], biases: tuple[Float32, ...]) -> list[Float32]:
+    """The input and what comes out of every layer."""
+    out = [x]
+    for at, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
+        y = out[-1] @ weight + bias
+        out.append(np.maximum(y, 0.0) if at < len(weights) - 1 else y)
+    return out
+
+
+def _split(parameters: list[Float32]) -> tuple[tuple[Float32, ...], tuple[Float32, ...]]:
+    layers = len(parameters) // 2
+    return tuple(parameters[:layers]), tuple(parameters[layers:])
+
+
+def _scores(x: Float32, parameters: list[Float32]) -> Float32:
+    return _forward(x, *_split(parameters))[-1][..., 0]
+
+
+def _gradients(
+    x: Float32, there: NDArray[np.bool_], bought: NDArray[np.bool_], parameters: list[Float32]
+) -> list[Float32]:
+    """Gradients of the mean loss of a batch of users, in the order of the parameters."""
+    weights, biases = _split(parameters)
+    flat = x[there]
+    out = _forward(flat, weights, biases)
+    scores = np.full(there.shape, -np.inf, np.float32)
+    scores[there] = out[-1][:, 0]
+    likely = np.exp(scores - scores.max(axis=1, keepdims=True))
+    likely /= likely.sum(axis=1, keepdims=True)
+    target = bought / bought.sum(axis=1, keepdims=True)
+    slope = ((likely - target) / len(x))[there][:, None].astype(np.float32)
+    of_weights: list[Float32] = []
+    of_biases: list[Float32] = []
+    for at in range(len(weights) - 1, -1, -1):
+        of_weights.insert(0, out[at].T @ slope + np.float32(DECAY) * weights[at])
+        of_biases.insert(0, slope.sum(axis=0))
+        if at:
+            slope = (slope @ weights[at].T) * (out[at] > 0)
+    return [*of_weights, *of_biases]
+
+
+class _Adam:
+    """Adam's running means of one list of parameters."""
+
+    def __init__(self, parameters: list[Float32]) -> None:
+        self._first = [np.zeros_like(p) for p in parameters]
+        self._second = [np.zeros_like(p) for p in parameters]
+        self._steps = 0
+
+    def step(self, parameters: list[Float32], gradients: list[Float32]) -> None:
+        """Move the parameters, in place."""
+        self._steps += 1
+        rate = LEARNING_RATE * np.sqrt(1 - 0.999**self._steps) / (1 - 0.9**self._steps)
+        for p, g, first, second in zip(parameters, gradients, self._first, self._second, strict=True):
+            first += 0.1 * (g - first)
+            second += 0.001 * (g * g - second)
+            p -= (rate * first / (np.sqrt(second) + 1e-8)).astype(np.float32)
+
+
+def _ndcg(scores: Float32, there: NDArray[np.bool_], bought: NDArray[np.bool_], at: int = NDCG_AT) -> float:
+    """Mean NDCG of ordering candidates by scores f32[B, K], counting only what is among the candidates."""
+    if len(scores) == 0:
+        return 0.0
+    order = np.argsort(-np.where(there, scores, -np.inf), axis=1, kind="stable")[:, :at]
+    discount = 1.0 / np.log2(np.arange(2, order.shape[1] + 2))
+    gain = (np.take_along_axis(bought, order, 1) * discount).sum(axis=1)
+    ideal = np.cumsum(discount)[np.clip(bought.sum(axis=1), 1, len(discount)) - 1]
+    return float((gain / ideal).mean())
+
+
+def export(network: Network) -> bytes:
+    """The network as an ONNX model with the signature of a release's ranker (tidings_core.ranker)."""
+    blocks = np.cumsum([len(ITEM_FEATURES), len(USER_FEATURES)])
+    constants: dict[str, NDArray[np.generic]] = {
+        "low": np.array(-SPAN, np.float32),
+        "high": np.array(SPAN, np.float32),
+        "middle": np.array([1], np.int64),
+    }
+    nodes = [helper.make_node("Gather", ["item_features", "item_rows"], ["item"])]
+    parts = zip(
+        ("item", "user", "candidate"),
+        ("item", "user_features", "candidate_features"),
+        np.split(network.mean, blocks),
+        np.split(network.std, blocks),
+        np.split(network.weights[0], blocks),
+        strict=True,
+    )
+    for name, source, mean, std, weight in parts:
+        # The first layer block by block: the user's part is computed once per user, not once per candidate.
+        constants |= {f"{name}_mean": mean, f"{name}_std": std, f"{name}_weight": weight}
+        nodes += [
+            helper.make_node("Sub", [source, f"{name}_mean"], [f"{name}_centred"]),
+            helper.make_node("Div", [f"{name}_centred", f"{name}_std"], [f"{name}_scaled"]),
+            helper.make_node("Clip", [f"{name}_scaled", "low", "high"], [f"{name}_cut"]),
+            helper.make_node("MatMul", [f"{name}_cut", f"{name}_weight"], [f"{name}_part"]),
+        ]
+    nodes += [
+        helper.make_node("Unsqueeze", ["user_part", "middle"], ["user_wide"]),
+        helper.make_node("Add", ["item_part", "candidate_part"], ["pair_part"]),
+        helper.make_node("Add", ["pair_part", "user_wide"], ["layer0_linear"]),
+    ]
+    last = len(network.weights) - 1
+    for at, (weight, bias) in enumerate(zip(network.weights, network.biases, strict=True)):
+        constants[f"bias{at}"] = bias
+        if at:
+            constants[f"weight{at}"] = weight
+            nodes.append(helper.make_node("MatMul", [f"layer{at - 1}", f"weight{at}"], [f"layer{at}_linear"]))
+        nodes.append(helper.make_node("Add", [f"layer{at}_linear", f"bias{at}"], [f"layer{at}_sum"]))
+        if at < last:
+            nodes.append(helper.make_node("Relu", [f"layer{at}_sum"], [f"layer{at}"]))
+    constants["end"] = np.array([-1], np.int64)
+    nodes.append(helper.make_node("Squeeze", [f"layer{last}_sum", "end"], ["score"]))
+    return _model(nodes, constants)
+
+
+def _model(nodes: list[NodeProto], constants: dict[str, NDArray[np.generic]]) -> bytes:
+    kind = TensorProto.FLOAT
+    graph = helper.make_graph(
+        nodes,
+        "ranker",
+        [
+            helper.make_tensor_value_info("item_rows", TensorProto.INT64, ["B", "K"]),
+            helper.make_tensor_value_info("item_features", kind, ["N", len(ITEM_FEATURES)]),
+            helper.make_tensor_value_info("user_features", kind, ["B", len(USER_FEATURES)]),
+            helper.make_tensor_value_info("candidate_features", kind, ["B", "K", len(CANDIDATE_FEATURES)]),
+        ],
+        [helper.make_tensor_value_info("score", kind, ["B", "K"])],
+        [numpy_helper.from_array(np.ascontiguousarray(array), name) for name, array in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+    return bytes(model.SerializeToString())

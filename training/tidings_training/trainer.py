@@ -1,0 +1,166 @@
+"""Models and rankers as of any time, each from nothing but the events up to that time."""
+
+import dataclasses
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tidings_core.features import DAY
+from tidings_core.index import build_index
+from tidings_core.model import DEFAULT_SERVING_CONFIG, SERVING_CONFIGS, Snapshot
+from tidings_core.release import open_release
+from tidings_index_builder.build import build_release
+from tidings_index_builder.catalogue import Catalogue
+from tidings_index_builder.model_dir import Model
+from tidings_index_builder.progress import Progress, silent
+from tidings_training import popularity
+from tidings_training.als import FACTORS, ITERATIONS, factorise
+from tidings_training.events import Events
+from tidings_training.examples import Examples, join, make_examples
+from tidings_training.interactions import interactions
+from tidings_training.neighbours import find_neighbours
+from tidings_training.ranker import Network, train
+
+SERVING = SERVING_CONFIGS[DEFAULT_SERVING_CONFIG]
+"""The ranker is trained and proved on the candidates of this serving config."""
+WINDOWS, WINDOW_DAYS = 3, 14.0
+"""A ranker learns from so many windows of so many days before its time: what was offered at the start of each, and
+what was bought in it. Several short ones teach more than one long one, and age less."""
+TRAINING_USERS = 4096
+"""So many users, all windows together, are enough to train a ranker."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How to train. `threads` changes nothing but the time it takes."""
+
+    factors: int = FACTORS
+    iterations: int = ITERATIONS
+    seed: int = 0
+    threads: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """A ranker with the numbers of windows and of users it learned from."""
+
+    network: Network
+    windows: int
+    users: int
+
+
+class Trainer:
+    """Learns from the events of one shop. What was learned as of a time is kept, since several steps ask for it."""
+
+    def __init__(
+        self,
+        events: Events,
+        catalogue: Catalogue | None,
+        folder: Path,
+        settings: Settings,
+        progress: Progress = silent,
+    ) -> None:
+        """`folder` is for releases that only training looks at; whoever made it removes it."""
+        self.events = events
+        self.settings = settings
+        self.progress = progress
+        self._catalogue = catalogue
+        self._folder = folder
+        self._models: dict[float, Model] = {}
+        self._snapshots: dict[float, Snapshot] = {}
+
+    def model(self, as_of: float) -> Model | None:
+        """What the events up to a time (Unix seconds) teach, without a ranker; None when they are too few."""
+        if as_of not in self._models:
+            events = self.events.between(float("-inf"), as_of)
+            if not events.enough:
+                return None
+            self._models[as_of] = self._learn(events, as_of)
+        return self._models[as_of]
+
+    def snapshot(self, as_of: float) -> Snapshot | None:
+        """What a server with that model would serve from, without a ranker; None when there is no model."""
+        model = self.model(as_of)
+        if model is None:
+            return None
+        if as_of not in self._snapshots:
+            self._snapshots[as_of] = self._release(model)
+        return self._snapshots[as_of]
+
+    def ranker(self, as_of: float) -> Ranked | None:
+        """A ranker for that time, trained on the windows before it; None when they hold nothing to learn from."""
+        found: list[list[Examples]] = []
+        for window in range(WINDOWS):
+            end = as_of - window * WINDOW_DAYS * DAY
+            start = end - WINDOW_DAYS * DAY
+            snapshot = self.snapshot(start)
+            if snapshot is not None:
+                later = self.events.between(start, end)
+                found.append(self._examples(snapshot, later, start))
+        parts = [part for window_parts in found for part in window_parts]
+        if not parts:
+            return None
+        examples = join(parts)
+        network = train(examples, self.settings.seed, progress=self._dated(as_of))
+        return Ranked(network, sum(bool(window_parts) for window_parts in found), len(examples))
+
+    def _learn(self, events: Events, as_of: float) -> Model:
+        settings, progress = self.settings, self._dated(as_of)
+        matrix = interactions(events, as_of)
+        user_vectors, item_vectors = factorise(
+            matrix,
+            factors=settings.factors,
+            iterations=settings.iterations,
+            seed=settings.seed,
+            threads=settings.threads,
+            progress=progress,
+        )
+        progress("finding neighbours")
+        return Model(
+            item_ids=events.item_ids,
+            item_vectors=item_vectors,
+            user_ids=events.user_ids,
+            user_vectors=user_vectors,
+            neighbours=find_neighbours(matrix, threads=settings.threads),
+            statistics=popularity.item_statistics(events, as_of),
+            trending=popularity.trending(events, as_of),
+            histories=popularity.histories(events),
+            as_of=as_of,
+            ranker=None,
+            lineage={},
+        )
+
+    def _release(self, model: Model) -> Snapshot:
+        self._dated(model.as_of)("building a release")
+        manifest = build_release(
+            items=model.items,
+            users=model.users,
+            catalogue=self._catalogue,
+            model=model,
+            metric="inner_product",
+            releases=self._folder,
+            now=model.as_of,
+            seed=self.settings.seed,
+            threads=self.settings.threads,
+            report=False,
+        )
+        snapshot = open_release(self._folder / manifest.release_id).snapshot
+        # The builder takes the fastest index it measured, so near equals win in turn; exact search makes training
+        # depend on the seed alone. What an index loses against it stands in each manifest.
+        return dataclasses.replace(snapshot, index=build_index("Flat", model.item_vectors, "inner_product", {}))
+
+    def _examples(self, snapshot: Snapshot, later: Events, now: float) -> list[Examples]:
+        return make_examples(
+            snapshot,
+            later,
+            SERVING,
+            now,
+            limit=TRAINING_USERS // WINDOWS,
+            seed=self.settings.seed,
+            progress=self._dated(now),
+        )
+
+    def _dated(self, as_of: float) -> Progress:
+        """Progress that says of which time it is."""
+        day = f"{datetime.fromtimestamp(as_of, UTC):%Y-%m-%d}"
+        return lambda step, done=0, total=0: self.progress(f"{step} as of {day}", done, total)
