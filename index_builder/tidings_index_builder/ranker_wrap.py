@@ -36,11 +36,13 @@ def fit_ranker(model: bytes, where: str) -> bytes:
         ranker = OnnxRanker(fitted, np.ones((4, len(ITEM_FEATURES)), np.float32))
         rows = np.array([[0, 1, 3], [2, 2, 0]], np.int64)
         pairs = np.ones((2, 3, len(CANDIDATE_FEATURES)), np.float32)
-        ranker.score(rows, np.ones((2, len(USER_FEATURES)), np.float32), pairs)
+        scores = ranker.score(rows, np.ones((2, len(USER_FEATURES)), np.float32), pairs)
     except InvalidInput as error:
         raise InvalidInput(*((field, f"{where}: {problem}") for field, problem in error.violations)) from error
     except RankerFailed as error:
         raise InvalidInput(("ranker", f"{where}: {error}")) from error
+    if not np.isfinite(scores).all():
+        raise InvalidInput(("ranker", f"{where}: its scores are not finite, not even where every feature is 1"))
     return fitted
 
 

@@ -98,5 +98,5 @@ def test_a_command_without_its_extra_names_it(
     done = run(installed / program, *arguments, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
     (line,) = done.stderr.splitlines()
-    assert line.startswith(f"{program}: ")
+    assert line.startswith(program)
     assert f'pip install "tidings[{extra}]"' in line

@@ -23,7 +23,7 @@ def make_examples(users: int = 200, width: int = 30, seed: int = 0) -> Examples:
 
 
 EXAMPLES = make_examples()
-NETWORK = train(EXAMPLES, seed=1, epochs=10)
+NETWORK = train(EXAMPLES, seed=1, steps=70)
 
 
 def hits(network: Network, examples: Examples) -> float:
@@ -41,14 +41,14 @@ def test_it_learns_what_was_planted() -> None:
     mixed = np.zeros_like(EXAMPLES.bought)
     for mine, there in zip(mixed, EXAMPLES.there, strict=True):
         mine[rng.choice(np.flatnonzero(there), 3, replace=False)] = True
-    lost = train(Examples(EXAMPLES.item, EXAMPLES.user, EXAMPLES.candidate, EXAMPLES.there, mixed), epochs=10)
+    lost = train(Examples(EXAMPLES.item, EXAMPLES.user, EXAMPLES.candidate, EXAMPLES.there, mixed), steps=70)
     assert hits(lost, fresh) < 3 * chance
 
 
 @pytest.mark.parametrize("hidden", [(), (8,), (32, 16)])
 def test_onnx_gives_the_scores_of_the_network(hidden: tuple[int, ...]) -> None:
     """The exported model scores as the network does, to 1e-5, at any depth and far outside of what it learned from."""
-    network = train(EXAMPLES, hidden=hidden, epochs=2)
+    network = train(EXAMPLES, hidden=hidden, steps=14)
     rng = np.random.default_rng(5)
     for scale in (1.0, 1000.0):
         features = (rng.normal(3, 2, (40, F)) * scale).astype(np.float32)
@@ -61,8 +61,8 @@ def test_onnx_gives_the_scores_of_the_network(hidden: tuple[int, ...]) -> None:
 
 def test_the_same_seed_gives_the_same_bytes() -> None:
     """Training twice gives the same ONNX file, byte for byte; another seed gives another."""
-    assert export(train(EXAMPLES, seed=1, epochs=10)) == export(NETWORK)
-    assert export(train(EXAMPLES, seed=2, epochs=10)) != export(NETWORK)
+    assert export(train(EXAMPLES, seed=1, steps=70)) == export(NETWORK)
+    assert export(train(EXAMPLES, seed=2, steps=70)) != export(NETWORK)
 
 
 def test_padding_teaches_nothing() -> None:
@@ -70,14 +70,14 @@ def test_padding_teaches_nothing() -> None:
     other = make_examples()
     other.item[~other.there] = 1e6
     other.candidate[~other.there] = -1e6
-    assert export(train(other, seed=1, epochs=10)) == export(NETWORK)
+    assert export(train(other, seed=1, steps=70)) == export(NETWORK)
 
 
 def test_a_feature_that_never_varied_has_no_say() -> None:
     """A constant column, here one feature of the user, changes no score whatever it is in training."""
     same = make_examples()
     same.user[:, 0] = 7.0
-    network = train(same, epochs=2)
+    network = train(same, steps=14)
     assert np.isfinite(network.std).all()
     assert network.std[F] == 1.0
     assert network.mean[F] == 7.0
