@@ -39,7 +39,8 @@ def test_the_demo_beats_popularity_on_what_was_really_bought_later(demo: tuple[P
     _, printed = demo
     assert printed.count("were bought in the four weeks after") == 3
     assert "goes with" in printed
-    scores = {name: float(recall) for name, recall in re.findall(r"^\s*(Tidings|popularity)\s+(0\.\d+)", printed, re.M)}
+    table = printed.partition("came back and bought something new")[2]
+    scores = {name: float(recall) for name, recall in re.findall(r"^\s*(Tidings|popularity)\s+(0\.\d+)", table, re.M)}
     assert scores["Tidings"] > 1.2 * scores["popularity"] > 0
 
 
@@ -49,8 +50,8 @@ def test_a_second_run_of_the_demo_reuses_the_release(demo: tuple[Path, str]) -> 
     work, first = demo
     second = run_demo(work)
     assert "reusing" in second
-    kept = re.compile(r"^(release|customer|\s*(?:Tidings|popularity)) .*$", re.M)
-    assert kept.findall(first) == kept.findall(second)
+    answers = [printed.partition("4. a running server")[2].partition("done in")[0] for printed in (first, second)]
+    assert answers[0] == answers[1] != ""
     assert len(list_releases(work / "releases")) == 1
 
 
