@@ -82,10 +82,10 @@ class IdTable:
     def find_many(self, names: Sequence[str]) -> Int32:
         """Rows of ids, i32[len(names)], -1 where an id is not in the table."""
         encoded = [name.encode() for name in names]
-        keys = np.fromiter((hash_id(name) for name in encoded), np.uint64, len(encoded))
         found = np.full(len(encoded), -1, np.int32)
-        if len(self.hashes) == 0:
+        if not encoded or len(self.hashes) == 0:
             return found
+        keys = np.fromiter((hash_id(name) for name in encoded), np.uint64, len(encoded))
         at = np.minimum(np.searchsorted(self.hashes, keys), len(self.hashes) - 1)
         rows = self.rows[at].tolist()
         for place in np.flatnonzero(self.hashes[at] == keys).tolist():
