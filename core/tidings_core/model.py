@@ -161,7 +161,7 @@ SERVING_CONFIGS: Mapping[str, ServingConfig] = MappingProxyType(
         for config in (
             ServingConfig(
                 DEFAULT_SERVING_CONFIG,
-                (SourceUse("ann", 120), SourceUse("similar", 60), SourceUse("trending", 20, weight=0.3)),
+                (SourceUse("ann", 120), SourceUse("similar", 60, weight=0.5), SourceUse("trending", 20, weight=0.5)),
                 diversity=Diversity("category", 5),
             ),
             ServingConfig(

@@ -38,6 +38,7 @@ def build_release(
     k: int = 100,
     seed: int = 0,
     threads: int = 1,
+    exact: bool = False,
     lineage: Mapping[str, Any] | None = None,
     report: bool = True,
     progress: Progress = silent,
@@ -46,8 +47,9 @@ def build_release(
 
     `model` adds neighbours, popularity and histories, found by id, and its ranker unless `ranker` is given. A plain
     ranker is wrapped (see `ranker_wrap`). `now` is Unix seconds and names the release; `recall_target` is for recall@k,
-    k cut to the number of items; `threads` is for building, speed is always measured on one; `lineage` fits JSON and is
-    kept in the manifest beside what was found here, under "build". `report=False` leaves the HTML page out.
+    k cut to the number of items; `threads` is for building, speed is always measured on one; `exact` takes exact search
+    without looking at other indexes; `lineage` fits JSON and is kept in the manifest beside what was found here, under
+    "build". `report=False` leaves the HTML page out.
 
     Raises InvalidInput, ReleaseRefused, or OSError when the disk is full; then nothing is left behind.
     """
@@ -67,6 +69,7 @@ def build_release(
         k=k,
         seed=seed,
         threads=threads,
+        exact=exact,
         progress=progress,
     )
     facts = _facts(shown, learned, catalogue, model, tuned, {"seed": seed, "threads": threads})

@@ -20,6 +20,8 @@ from tidings_core.tables import Float32
 from tidings_index_builder.progress import Progress, silent
 from tidings_index_builder.recall import Truth, true_nearest
 
+EXACT = "Flat"
+"""The index that finds the true nearest, and so meets any target."""
 SAMPLE = 1000
 """At most so many users to choose by, and as many others to verify with."""
 IVF_FROM = 5_000
@@ -97,13 +99,15 @@ def tune(
     k: int,
     seed: int = 0,
     threads: int = 1,
+    exact: bool = False,
     progress: Progress = silent,
     clock: Clock = time.perf_counter,
 ) -> Tuned:
     """Choose an index over vectors f32[N, D] for queries like users f32[U, D], both as `normalise` leaves them.
 
     `target` is the recall@k to reach, in (0, 1]; k is cut to N. Equal seeds take equal samples; speed is measured, so
-    two near equals may win in turn. With one user that user both chooses and verifies.
+    two near equals may win in turn; with `exact` only exact search competes, and nothing is left to chance. With one
+    user that user both chooses and verifies.
     """
     k = min(k, len(vectors))
     set_threads(threads)
@@ -122,7 +126,7 @@ def tune(
             threads,
             clock,
         )
-        built = list(_candidates(bench, progress))
+        built = [_trial(EXACT, bench, progress)] if exact else list(_candidates(bench, progress))
         progress("measuring speed, one query at a time")
         speeds = _speeds([index for index, _ in built], bench)
         trials = [replace(trial, microseconds=speed) for (_, trial), speed in zip(built, speeds, strict=True)]
@@ -149,7 +153,7 @@ def list_counts(items: int) -> list[int]:
 def _candidates(bench: _Bench, progress: Progress) -> Iterator[tuple[FaissIndex, Trial]]:
     """Build and set every candidate. List counts compete under one codec, then codecs under the best list count."""
     items = len(bench.vectors)
-    yield _trial("Flat", bench, progress)
+    yield _trial(EXACT, bench, progress)
     yield _trial("SQfp16", bench, progress)
     if items >= IVF_FROM:
         found = {lists: _trial(f"IVF{lists},SQfp16", bench, progress) for lists in list_counts(items)}
@@ -174,7 +178,7 @@ def _trial(key: str, bench: _Bench, progress: Progress) -> tuple[FaissIndex, Tri
     chosen = min((step for step in steps if step.recall >= goal), key=_effort, default=max(steps, key=_effort))
     index = index.with_parameters(chosen.parameters)
     verified = bench.verify.recall(index.search(bench.verify.queries, bench.k)[0])
-    meets = key == "Flat" or (chosen.recall >= bench.target and verified >= bench.target)
+    meets = key == EXACT or (chosen.recall >= bench.target and verified >= bench.target)
     size = _file_bytes(index) / len(bench.vectors)
     trial = Trial(
         key, chosen.parameters, chosen.recall, verified, chosen.microseconds, size, seconds, meets, tuple(steps)

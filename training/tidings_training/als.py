@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from implicit.cpu.als import AlternatingLeastSquares
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+from threadpoolctl import threadpool_limits
 
 from tidings_core.tables import Float32
 from tidings_index_builder.progress import Progress, silent

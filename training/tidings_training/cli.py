@@ -141,6 +141,7 @@ def _print_evaluation(console: Console, found: Evaluation) -> None:
         "purchases were of items unknown before, and count as missed.",
         highlight=False,
         markup=False,
+        soft_wrap=True,
     )
 
 
