@@ -30,7 +30,7 @@ USER_FEATURES = (
     "log_purchases",
     "log_days_since_last",  # log(1 + days since the last purchase), days at most RECENCY_LIMIT_DAYS
     "mean_log_purchases",  # over the items of the history: how popular they are
-    "mean_log_price",
+    "mean_log_price",  # over its items that have a price
     "spread_log_price",  # standard deviation
     "category_spread",  # 0 to 1: 1 less the share of the most bought category
 )
@@ -43,7 +43,7 @@ CANDIDATE_FEATURES = (
     "from_trending",
     "category_affinity",  # share of the history in the item's category
     "brand_affinity",
-    "price_distance",  # |log price of the item - mean log price of the history|
+    "price_distance",  # |log price of the item - mean log price of the history|, 0 when either is not known
     "log_times_bought",  # log(1 + purchases of this very item by this user)
     "log_days_since_bought",  # log(1 + days since then), 0 when never
 )
@@ -162,9 +162,9 @@ def user_features(block: HistoryBlock, snapshot: Snapshot) -> Float32:
     size = np.maximum(known.sum(axis=1), 1)
     safe = np.where(known, block.rows, 0)
     purchases = np.where(known, snapshot.item_features[safe, ITEM_FEATURES.index("log_purchases")], 0.0)
-    prices = np.where(known, _log_price(snapshot, safe), 0.0)
-    mean_price = prices.sum(axis=1) / size
-    spread = np.sqrt((np.where(known, prices - mean_price[:, None], 0.0) ** 2).sum(axis=1) / size)
+    prices, priced, mean_price = _prices_paid(block, snapshot)
+    apart = np.where(priced, prices - mean_price[:, None], 0.0)
+    spread = np.sqrt((apart**2).sum(axis=1) / np.maximum(priced.sum(axis=1), 1))
     columns = {
         "log_items": np.log1p(block.total_items),
         "log_purchases": np.log1p(block.total_purchases),
@@ -200,14 +200,14 @@ def candidate_features(
     safe = np.maximum(rows, 0)
     known = block.known
     bought = (rows[:, :, None] == block.rows[:, None, :]) & known[:, None, :]
-    mean_price = np.where(known, _log_price(snapshot, np.maximum(block.rows, 0)), 0.0).sum(axis=1)
-    mean_price /= np.maximum(known.sum(axis=1), 1)
+    _, priced, mean_price = _prices_paid(block, snapshot)
+    log_price = _log_price(snapshot, safe)
+    comparable = (log_price > 0) & np.any(priced, axis=1, keepdims=True)
     columns = {
         "vector_score": vector_scores,
         "category_affinity": _affinity(snapshot, "category", block.rows, rows),
         "brand_affinity": _affinity(snapshot, "brand", block.rows, rows),
-        "price_distance": np.abs(_log_price(snapshot, safe) - mean_price[:, None])
-        * np.any(known, axis=1, keepdims=True),
+        "price_distance": np.where(comparable, np.abs(log_price - mean_price[:, None]), 0.0),
         "log_times_bought": np.log1p(np.einsum("bkh,bh->bk", bought, block.counts)),
         "log_days_since_bought": np.log1p(np.einsum("bkh,bh->bk", bought, block.days)),
     }
@@ -221,6 +221,13 @@ def candidate_features(
         if name in columns:
             out[:, :, at] = columns[name]
     return out
+
+
+def _prices_paid(block: HistoryBlock, snapshot: Snapshot) -> tuple[Float32, Bool, Float32]:
+    """Log prices f32[B, H] of a history's items, which of them have a price bool[B, H], and their mean f32[B]."""
+    prices = np.where(block.known, _log_price(snapshot, np.maximum(block.rows, 0)), np.float32(0.0))
+    priced = prices > 0
+    return prices, priced, (prices.sum(axis=1) / np.maximum(priced.sum(axis=1), 1)).astype(np.float32)
 
 
 def _log_price(snapshot: Snapshot, rows: Int32) -> Float32:

@@ -25,7 +25,7 @@ from tidings_core.model import (
     Snapshot,
 )
 from tidings_core.sources import Candidates, Subjects
-from tidings_core.tables import Float32, Int32, Int64
+from tidings_core.tables import Bool, Float32, Int32, Int64
 
 FUSION_CONSTANT = 60.0
 """k of reciprocal rank fusion (Cormack, Clarke and Büttcher, SIGIR 2009), the value of the paper."""
@@ -81,7 +81,7 @@ def _recommend(
             trouble.append(Degradation("deadline", "ranker", "ordered by the sources: the deadline was near"))
         else:
             try:
-                scores, unscored = _score(ranking, snapshot)
+                scores, unscored = _score(ranking, subjects.personal, snapshot)
             except DependencyFailed as error:
                 trouble.append(Degradation("failed", "ranker", f"ordered by the sources: {error}"))
             else:
@@ -120,7 +120,7 @@ def resolve(
     for at, rows in enumerate(contexts):
         found = rows[rows >= 0]
         context[at, : len(found)] = found
-        if users[at] < 0:
+        if users[at] < 0 and _needs_user(serving, bool(len(found))):
             degraded[at].append(
                 Degradation("unknown_user", "user", "the release does not know this user: nothing personal was used")
             )
@@ -137,9 +137,15 @@ def resolve(
             history_block(histories, now),
             context,
             Exclusions.of(excluded, len(snapshot.items)),
+            np.array([query.k for query in batch], np.int64),
         ),
         degraded,
     )
+
+
+def _needs_user(serving: ServingConfig, has_context: bool) -> bool:
+    """Whether a source of the config has nothing to say without knowing the user."""
+    return any(use.name == "ann" or (use.name == "similar" and not has_context) for use in serving.sources)
 
 
 def retrieve(
@@ -160,7 +166,7 @@ def retrieve(
             trouble.append(Degradation("deadline", use.name, "left out: the deadline was near"))
             continue
         try:
-            proposals.append(sources.SOURCES[use.name](subjects, snapshot, min(use.k, len(snapshot.items))))
+            proposals.append(sources.propose(use.name, subjects, snapshot, use.k))
             names.append(use.name)
         except DependencyFailed as error:
             trouble.append(Degradation("failed", use.name, str(error)))
@@ -202,19 +208,22 @@ def _fuse(candidates: Candidates, weights: Mapping[str, float]) -> Float32:
     return np.where(candidates.rows >= 0, share.sum(axis=2), -np.inf).astype(np.float32)
 
 
-def _score(ranking: Ranking, snapshot: Snapshot) -> tuple[Float32, list[int]]:
+def _score(ranking: Ranking, personal: Bool, snapshot: Snapshot) -> tuple[Float32, list[int]]:
     """The ranker's scores f32[B, K], -inf in the padding, and the users it gave a score that is no number.
 
-    Those keep the order without a ranker; nobody else's answer suffers. Raises RankerFailed.
+    Those keep the order without a ranker, and nobody else's answer suffers. So do the users of whom nothing is known:
+    the ranker learned from people with a past, and for others it is worse than the order of the sources. Raises
+    RankerFailed.
     """
     assert snapshot.ranker is not None
     rows = ranking.candidates.rows
-    if rows.shape[1] == 0:
+    if rows.shape[1] == 0 or not personal.any():
         return ranking.fused, []
     given = snapshot.ranker.score(np.maximum(rows, 0).astype(np.int64), ranking.user, ranking.candidate)
     whole = np.asarray(np.all(np.isfinite(given) | (rows < 0), axis=1))
     scores = np.where(rows >= 0, given, np.float32(-np.inf))
-    return np.where(whole[:, None], scores, ranking.fused), np.flatnonzero(~whole).tolist()
+    taken = (whole & personal)[:, None]
+    return np.where(taken, scores, ranking.fused), np.flatnonzero(~whole & personal).tolist()
 
 
 def _order(rows: Int32, scores: Float32, serving: ServingConfig, snapshot: Snapshot, k: int) -> Int64:

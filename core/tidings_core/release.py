@@ -43,7 +43,11 @@ _FILE_NAME = re.compile(r"[0-9A-Za-z_][0-9A-Za-z._-]{0,127}\Z")
 
 @dataclass(frozen=True, slots=True)
 class IndexInfo:
-    """How the index was chosen and what it reaches, measured on `recall_queries` user vectors not used to choose it."""
+    """How the index was chosen and what it reaches.
+
+    `recall` is recall@`recall_k` on `recall_queries` user vectors that its parameters were not tuned on, and that then
+    accepted it.
+    """
 
     key: str
     parameters: dict[str, int]
@@ -67,7 +71,10 @@ class FileInfo:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a release holds. `created_at` is Unix seconds; `statistics` maps a feature to its mean, std, min and max."""
+    """What a release holds. `created_at` is Unix seconds; `statistics` maps a feature to its mean, std, min and max.
+
+    In the file stands one more field, `sha256`: that of all the others, so that no figure of it can be changed unseen.
+    """
 
     format: int
     release_id: str
@@ -131,7 +138,6 @@ def write_release(releases: Path, parts: Parts, now: float) -> Manifest:
     then renamed. Raises InvalidInput or ReleaseRefused, or OSError when the disk is full; then nothing is left behind.
     """
     releases.mkdir(parents=True, exist_ok=True)
-    _sweep_unfinished(releases)
     with _unfinished(releases) as folder:
         _write_files(folder, parts)
         files = {path.name: _describe(path) for path in sorted(folder.iterdir())}
@@ -156,8 +162,7 @@ def write_release(releases: Path, parts: Parts, now: float) -> Manifest:
             lineage=dict(parts.lineage),
             files=files,
         )
-        text = json.dumps(asdict(manifest), indent=1, sort_keys=True)
-        (folder / MANIFEST).write_text(text + "\n")
+        (folder / MANIFEST).write_text(_seal(asdict(manifest)))
         _sync(folder)
         _validate(folder, manifest)
         os.rename(folder, releases / release_id)
@@ -179,6 +184,8 @@ def list_releases(releases: Path) -> list[Manifest | ReleaseRefused]:
             found.append(read_manifest(releases / name))
         except ReleaseRefused as refused:
             found.append(refused)
+        except NotFound:  # Removed since the directory was read.
+            continue
     return found
 
 
@@ -186,20 +193,25 @@ def read_manifest(folder: Path) -> Manifest:
     """The manifest of a release directory. Raises NotFound, or ReleaseRefused with the reason."""
     if not folder.is_dir():
         raise NotFound(f"there is no release {folder.name} in {folder.parent}")
+    folder = folder.resolve()
     try:
-        text = (folder / MANIFEST).read_bytes()
+        fields = json.loads((folder / MANIFEST).read_bytes())
     except OSError as error:
         raise ReleaseRefused(
             folder.name, f"{MANIFEST} cannot be read ({error.strerror}): not a finished release"
         ) from error
-    try:
-        version = json.loads(text).get("format")
-    except (ValueError, AttributeError) as error:
+    except ValueError as error:
         raise ReleaseRefused(folder.name, f"{MANIFEST} is not a JSON object: {error}") from error
-    if version != FORMAT:
-        raise ReleaseRefused(folder.name, f"{MANIFEST} has format {version!r}; this version reads format {FORMAT}")
+    if not isinstance(fields, dict):
+        raise ReleaseRefused(folder.name, f"{MANIFEST} is not a JSON object")
+    if fields.get("format") != FORMAT:
+        raise ReleaseRefused(
+            folder.name, f"{MANIFEST} has format {fields.get('format')!r}; this version reads format {FORMAT}"
+        )
+    if fields.pop("sha256", None) != _body_hash(fields):
+        raise ReleaseRefused(folder.name, f"{MANIFEST} has been changed: its SHA-256 is not the one it carries")
     try:
-        manifest = TypeAdapter(Manifest).validate_json(text)
+        manifest = TypeAdapter(Manifest).validate_python(fields)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -209,7 +221,19 @@ def read_manifest(folder: Path) -> Manifest:
     for name in manifest.files:
         if not _FILE_NAME.match(name):
             raise ReleaseRefused(folder.name, f"{MANIFEST} names a file {name!r} that is not a plain name")
+    for name in (INDEX_FILE, *([RANKER_FILE] if manifest.ranked else [])):
+        if name not in manifest.files:
+            raise ReleaseRefused(folder.name, f"{name} is not in its manifest")
     return manifest
+
+
+def _seal(fields: dict[str, Any]) -> str:
+    """The text of a manifest: its fields and the SHA-256 of them."""
+    return json.dumps(fields | {"sha256": _body_hash(fields)}, indent=1, sort_keys=True) + "\n"
+
+
+def _body_hash(fields: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
 def open_release(folder: Path) -> Release:
@@ -218,7 +242,7 @@ def open_release(folder: Path) -> Release:
     The golden queries also warm it up. Raises NotFound, or ReleaseRefused with the reason.
     """
     manifest = read_manifest(folder)
-    return Release(manifest, folder, _validate(folder, manifest))
+    return Release(manifest, folder.resolve(), _validate(folder, manifest))
 
 
 def _validate(folder: Path, manifest: Manifest) -> Snapshot:
@@ -439,21 +463,31 @@ def _describe(path: Path) -> FileInfo:
 @contextmanager
 def _unfinished(releases: Path) -> Iterator[Path]:
     """A locked directory to write in; removed when it is still there at the end."""
-    number = 0
-    while True:
-        folder = releases / f"{UNFINISHED}{os.getpid()}-{number}"
-        try:
-            folder.mkdir()
-            break
-        except FileExistsError:
+    with _locked(releases):
+        # Nobody else sweeps between the making of the directory and the taking of its lock.
+        _sweep_unfinished(releases)
+        number = 0
+        while (folder := releases / f"{UNFINISHED}{os.getpid()}-{number}").exists():
             number += 1
-    handle = os.open(folder, os.O_RDONLY)
-    try:
+        folder.mkdir()
+        handle = os.open(folder, os.O_RDONLY)
         fcntl.flock(handle, fcntl.LOCK_EX)
+    try:
         yield folder
     finally:
         os.close(handle)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the lock of a directory, waiting for it."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _sweep_unfinished(releases: Path) -> None:

@@ -26,7 +26,8 @@ SEED_DECAY = np.float32(0.9)
 class Subjects:
     """Who an answer is for: B users as arrays.
 
-    vectors f32[B, D] and has_vector bool[B]; context i32[B, L] item rows the answer is about (-1: padding).
+    vectors f32[B, D] and has_vector bool[B]; context i32[B, L] item rows the answer is about (-1: padding); wanted
+    i64[B] the number of items asked for.
     """
 
     vectors: Float32
@@ -34,6 +35,12 @@ class Subjects:
     history: HistoryBlock
     context: Int32
     excluded: Exclusions
+    wanted: Int64
+
+    @property
+    def personal(self) -> Bool:
+        """Of whom something is known, a vector or a history: bool[B]."""
+        return self.has_vector | self.history.known[:, 0]
 
     @property
     def by_context(self) -> Bool:
@@ -93,6 +100,18 @@ def trending(subjects: Subjects, snapshot: Snapshot, k: int) -> Proposals:
 
 Source = Callable[[Subjects, Snapshot, int], Proposals]
 SOURCES: Mapping[str, Source] = {"ann": ann, "similar": similar, "trending": trending}
+
+
+def propose(name: str, subjects: Subjects, snapshot: Snapshot, k: int) -> Proposals:
+    """Ask one source for k items for each user, or for as many as that user's query wants when that is more.
+
+    Each user's proposals are cut to their own number, so that they do not depend on who else is in the batch. Raises
+    IndexFailed.
+    """
+    numbers = np.minimum(np.maximum(k, subjects.wanted), len(snapshot.items))
+    found = SOURCES[name](subjects, snapshot, int(numbers.max()))
+    within = np.arange(found.rows.shape[1]) < numbers[:, None]
+    return Proposals(np.where(within, found.rows, -1), np.where(within, found.scores, np.float32(0.0)))
 
 
 def seeds(subjects: Subjects) -> Int32:

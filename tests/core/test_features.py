@@ -1,5 +1,6 @@
 """Features against plain Python, one user and one pair at a time."""
 
+import dataclasses
 import math
 from collections import Counter
 
@@ -95,6 +96,22 @@ def test_candidate_features_are_what_their_names_say(rows_of_users: list[list[in
                 "log_days_since_bought": math.log1p(1 + 10 * history.index(item)) if bought else 0.0,
             }
             assert pair == pytest.approx(wanted, rel=1e-4, abs=1e-4)
+
+
+def test_items_without_a_price_say_nothing_of_a_users_price_level() -> None:
+    """The mean is over priced items; without one, or for a candidate without a price, the distance is 0."""
+    features = SNAPSHOT.item_features.copy()
+    features[[3, 5], ITEM_FEATURES.index("log_price")] = 0.0
+    snapshot = dataclasses.replace(SNAPSHOT, item_features=features)
+    block = history_block([make_history([3, 4]), make_history([3])], NOW)
+    mean = user_features(block, snapshot)[:, USER_FEATURES.index("mean_log_price")]
+    assert mean.tolist() == pytest.approx([math.log1p(SNAPSHOT.prices[4]), 0.0], rel=1e-4)
+    rows = np.array([[5, 6], [5, 6]], np.int32)
+    nothing = np.zeros((2, 2, 0), np.float32)
+    pairs = candidate_features(block, rows, np.zeros((2, 2), np.float32), nothing > 0, nothing, (), snapshot)
+    distance = pairs[:, :, CANDIDATE_FEATURES.index("price_distance")]
+    assert distance[0, 1] == pytest.approx(abs(math.log1p(SNAPSHOT.prices[6]) - mean[0]), rel=1e-4)
+    assert distance[0, 0] == distance[1, 0] == distance[1, 1] == 0.0
 
 
 def test_features_do_not_depend_on_who_else_is_in_the_batch() -> None:

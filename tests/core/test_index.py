@@ -1,7 +1,9 @@
 """The index: nearest items under every metric, exclusions kept, files refused when they are not as they should be."""
 
+import threading
 from pathlib import Path
 
+import faiss
 import numpy as np
 import pytest
 
@@ -82,3 +84,25 @@ def test_normalise_makes_unit_vectors_for_the_cosine_only() -> None:
     given = np.array([[3.0, 4.0], [0.0, 0.0]], np.float32)
     np.testing.assert_allclose(normalise(given, "cosine"), [[0.6, 0.8], [0.0, 0.0]])
     assert normalise(given, "l2") is given
+
+
+def test_a_search_keeps_to_one_core_in_whatever_thread_it_is_made() -> None:
+    """OpenMP counts per thread: also in a thread that did not import FAISS, a search uses one."""
+    index = build_index("Flat", vectors(100, 0), "l2", {})
+    seen: list[int] = []
+
+    def work() -> None:
+        index.search(vectors(4, 1), 3)
+        seen.append(faiss.omp_get_max_threads())
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [1]
+
+
+def test_a_graph_looks_at_no_fewer_items_than_it_shall_find() -> None:
+    """HNSW with a small effort is still asked for 200 items and finds good ones."""
+    items, queries = vectors(3000, 0), vectors(30, 1)
+    index = build_index("HNSW32", items, "l2", {"efSearch": 16})
+    assert recall(index.search(queries, 200)[0], exact_search(items, queries, 200, "l2")[0]) > 0.85

@@ -95,9 +95,31 @@ def test_an_unknown_user_gets_trending_and_the_answer_says_why() -> None:
     """Nothing personal is made up for a stranger."""
     answer = ask(user="nobody", k=4)
     assert SNAPSHOT.trending is not None
-    assert {item.row for item in answer.items} <= set(SNAPSHOT.trending.rows[:20].tolist())
+    assert [item.row for item in answer.items] == SNAPSHOT.trending.rows[:4].tolist()
     assert [reason.code for item in answer.items for reason in item.reasons] == ["trending"] * 4
     assert [(degraded.cause, degraded.stage) for degraded in answer.degraded] == [("unknown_user", "user")]
+
+
+def test_a_user_is_missed_only_where_a_source_needs_one() -> None:
+    """A stranger on an item's page, or asking for what is trending, is answered in full."""
+    assert ask(user="nobody", serving=SERVING_CONFIGS["trending"]).degraded == ()
+    assert ask(user="nobody", serving=SIMILAR, context_item_ids=["item-8"]).degraded == ()
+    assert [d.stage for d in ask(user="nobody", serving=SIMILAR).degraded] == ["user"]
+
+
+@pytest.mark.parametrize("user", ["user-7", "nobody"])
+def test_as_many_items_come_as_are_asked_for_while_there_are_any(user: str) -> None:
+    """k above what a serving config's sources propose by default asks them for more."""
+    assert len(ask(user=user, k=250).items) == 250
+    assert len(ask(user=user, k=500).items) == (300 if user == "nobody" else 295)
+
+
+def test_a_large_k_of_one_changes_nothing_for_another() -> None:
+    """Candidates are cut per user, so a batch mate who wants 300 items does not widen anybody's choice."""
+    alone = ask(k=5)
+    together = recommend([Query("user-7", FOR_YOU, 5), Query("user-8", FOR_YOU, 300)], SNAPSHOT, NOW)[0]
+    assert [item.row for item in together.items] == [item.row for item in alone.items]
+    assert [item.sources for item in together.items] == [item.sources for item in alone.items]
 
 
 def test_similar_items_name_the_item_they_go_with() -> None:

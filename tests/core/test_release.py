@@ -84,14 +84,28 @@ def test_every_file_is_guarded_against_every_kind_of_damage(good: Path, tmp_path
             shutil.rmtree(folder)
 
 
+def seal(folder: Path, changes: dict[str, Any]) -> None:
+    """Change fields of the manifest and give it the checksum of the new ones, as a forger would."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    del manifest["sha256"]
+    (folder / "manifest.json").write_text(release._seal(manifest | changes))
+
+
 def edit(**changes: object) -> Callable[[Path], None]:
-    """Change fields of the manifest."""
+    """Change fields of the manifest, checksum and all."""
+    return lambda folder: seal(folder, changes)
 
-    def change(folder: Path) -> None:
-        manifest = json.loads((folder / "manifest.json").read_text())
-        (folder / "manifest.json").write_text(json.dumps(manifest | changes))
 
-    return change
+def forge(folder: Path, file: str) -> None:
+    """Give a changed file the checksum of its new content."""
+    files = json.loads((folder / "manifest.json").read_text())["files"]
+    seal(folder, {"files": files | {file: dataclasses.asdict(release._describe(folder / file))}})
+
+
+def retype(folder: Path) -> None:
+    """Change one figure of the manifest and nothing else."""
+    text = (folder / "manifest.json").read_text()
+    (folder / "manifest.json").write_text(text.replace('"recall": 1.0', '"recall": 0.5'))
 
 
 @pytest.mark.parametrize(
@@ -100,6 +114,7 @@ def edit(**changes: object) -> Callable[[Path], None]:
         (lambda folder: (folder / "manifest.json").unlink(), "not a finished release"),
         (lambda folder: cut(folder / "manifest.json"), "not a JSON object"),
         (lambda folder: (folder / "manifest.json").write_text("[]"), "not a JSON object"),
+        (retype, "has been changed"),
         (edit(format=99), "format 99"),
         (edit(format=None), "format None"),
         (edit(item_count="many"), "item_count"),
@@ -127,9 +142,7 @@ def test_a_release_that_answers_its_golden_queries_otherwise_is_refused(copy: Pa
     """Even with correct checksums, an index of other vectors does not pass."""
     other = make_world(seed=5)
     other.parts.index.write(copy / "index.faiss")
-    manifest = json.loads((copy / "manifest.json").read_text())
-    manifest["files"]["index.faiss"] = dataclasses.asdict(release._describe(copy / "index.faiss"))
-    (copy / "manifest.json").write_text(json.dumps(manifest))
+    forge(copy, "index.faiss")
     with pytest.raises(ReleaseRefused, match="golden"):
         open_release(copy)
 
@@ -139,9 +152,7 @@ def test_rows_that_point_outside_are_refused(copy: Path) -> None:
     rows = np.load(copy / "neighbours.rows.npy")
     rows[0, 1] = 300
     np.save(copy / "neighbours.rows.npy", rows)
-    manifest = json.loads((copy / "manifest.json").read_text())
-    manifest["files"]["neighbours.rows.npy"] = dataclasses.asdict(release._describe(copy / "neighbours.rows.npy"))
-    (copy / "manifest.json").write_text(json.dumps(manifest))
+    forge(copy, "neighbours.rows.npy")
     with pytest.raises(ReleaseRefused, match="points outside"):
         open_release(copy)
 
@@ -205,6 +216,16 @@ def test_releases_are_listed_newest_first_and_broken_ones_say_so(tmp_path: Path)
         list_releases(tmp_path / "nowhere")
 
 
+def test_a_release_is_opened_through_a_link_and_a_relative_path(
+    good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its name is that of the directory itself, however one gets there."""
+    (tmp_path / "current").symlink_to(good)
+    assert open_release(tmp_path / "current").manifest.release_id == good.name
+    monkeypatch.chdir(good)
+    assert open_release(Path()).manifest.release_id == good.name
+
+
 def test_the_same_content_built_in_the_same_second_is_not_written_over(tmp_path: Path) -> None:
     """A release is never replaced in place."""
     WORLD.write(tmp_path)
@@ -216,8 +237,6 @@ def test_the_same_content_built_in_the_same_second_is_not_written_over(tmp_path:
 def test_a_ranker_that_scores_otherwise_than_when_built_is_refused(copy: Path) -> None:
     """Swapping the model of a release, checksum and all, does not pass its golden candidates."""
     (copy / "ranker.onnx").write_bytes(linear_ranker({"log_price": 1.0}, {}, {}))
-    manifest = json.loads((copy / "manifest.json").read_text())
-    manifest["files"]["ranker.onnx"] = dataclasses.asdict(release._describe(copy / "ranker.onnx"))
-    (copy / "manifest.json").write_text(json.dumps(manifest))
+    forge(copy, "ranker.onnx")
     with pytest.raises(ReleaseRefused, match="ranker scores"):
         open_release(copy)
