@@ -206,7 +206,7 @@ def show_scores(client: tidings.Client, shop: Shop) -> None:
     for column in ("", f"Recall@{K}", "customers with a hit", "items hit"):
         table.add_column(column, justify="right" if column else "left")
     recalls = []
-    for name, config in (("Tidings", "for-you"), ("popularity", "popular")):
+    for name, config in (("Tidings", "for-you"), ("bestsellers", "bestsellers")):
         answers = ask(client, users, config)
         hits = [len({i.item.item_id for i in answers[user].items} & shop.later[user]) for user in users]
         recall = sum(hit / len(shop.later[user]) for hit, user in zip(hits, users, strict=True)) / len(users)
@@ -214,7 +214,10 @@ def show_scores(client: tidings.Client, shop: Shop) -> None:
         table.add_row(name, f"{recall:.4f}", f"{sum(hit > 0 for hit in hits) / len(users):.1%}", f"{sum(hits):,}")
     console.print(f"\n{len(users):,} customers came back and bought something new to them; {K} recommendations each:")
     console.print(table)
-    console.print(f"  that is {recalls[0] / recalls[1]:.1f} times the recall of the bestsellers")
+    console.print(
+        f"  that is {recalls[0] / recalls[1]:.1f} times the recall of the bestsellers: what most customers buy"
+    )
+    console.print("  these weeks, without what the customer has (the figures of step 2 are of the weeks before)")
 
 
 def main() -> None:
@@ -276,6 +279,9 @@ def show_next(work: Path, grpc_address: str, http_address: str, shop: Shop, *, s
 
 
 if __name__ == "__main__":
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # As an exception, so that the server is stopped on the way out, also when the terminal is closed.
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     try:
         main()
     except KeyboardInterrupt:

@@ -28,7 +28,8 @@ from tidings_server.transport.releases import ReleaseHandlers
 
 ADMIN_THREADS = 2
 """One may open a release while the other lists."""
-ADMIN_WAITING = 32
+FEW_WAITING = 32
+"""Calls that may wait for the lanes of batches and of releases."""
 ADMIN_SECONDS = 600.0
 """Deadline of a release call whose caller sets none: opening a large release takes a while."""
 
@@ -97,7 +98,8 @@ class Server:
         """Start the threads of each lane."""
         sizes: dict[Lane, tuple[int, int]] = {
             "compute": (self._settings.compute_threads, self._settings.max_waiting),
-            "admin": (ADMIN_THREADS, ADMIN_WAITING),
+            "bulk": (1, min(self._settings.max_waiting, FEW_WAITING)),
+            "admin": (ADMIN_THREADS, FEW_WAITING),
         }
         batchers = {
             lane: Batcher(lane, threads, waiting, time.monotonic, self._metrics.batches(lane))
@@ -111,7 +113,10 @@ class Server:
         """Every RPC and what answers it."""
         settings, serving = self._settings, self._serving
         recommendation = RecommendationHandlers(
-            Recommend(serving, time.time, time.monotonic), settings.serving_configs, self._metrics, time.monotonic
+            Recommend(serving, time.time, time.monotonic, settings.max_batch),
+            settings.serving_configs,
+            self._metrics,
+            time.monotonic,
         )
         release = ReleaseHandlers(
             ListReleases(self._releases, serving),
@@ -123,7 +128,7 @@ class Server:
         seconds = settings.default_deadline_ms / 1000
         return (
             Method(of_users, "Recommend", recommendation.recommend, "compute", settings.max_batch, seconds),
-            Method(of_users, "BatchRecommend", recommendation.batch_recommend, "compute", 1, seconds),
+            Method(of_users, "BatchRecommend", recommendation.batch_recommend, "bulk", 1, seconds),
             Method(of_releases, "ListReleases", release.list_releases, "admin", 1, ADMIN_SECONDS),
             Method(of_releases, "PromoteRelease", release.promote_release, "admin", 1, ADMIN_SECONDS),
             Method(of_releases, "RollbackRelease", release.rollback_release, "admin", 1, ADMIN_SECONDS),
@@ -131,7 +136,7 @@ class Server:
 
     def _changed(self) -> None:
         """Tell health checks of a new serving release. Called in the thread that swapped it in."""
-        self._loop.call_soon_threadsafe(lambda: self._loop.create_task(self._front.set_ready(not self.not_ready())))
+        asyncio.run_coroutine_threadsafe(self._front.set_ready(not self.not_ready()), self._loop)
 
     def _announce(self, listen: str, http: str) -> None:
         """Print the one line on standard output that says where the server listens."""

@@ -36,3 +36,5 @@ def configure(form: Literal["console", "json"], level: str) -> None:
     )
     # Libraries have much to say that is of no use here.
     logging.basicConfig(handlers=[handler], level=max(least, logging.WARNING), force=True)
+    # grpcio tells as an error, with a traceback, that a caller was gone when its answer was ready.
+    logging.getLogger("grpc._cython.cygrpc").addFilter(lambda record: "ExecuteBatchError" not in record.getMessage())

@@ -53,7 +53,7 @@ class Client:
 
         `k` is the number of items, 1 to 500 (the server's default is 20). `serving_config` names the recipe ("" means
         "for-you"). `context_item_ids` are the items this answer is about, at most 64; they and `exclude_item_ids`, at
-        most 10,000, are never part of it. `request_id` comes back in the answer and stands in the server's log.
+        most 10,000, are never part of it. `request_id` comes back in the answer.
         """
         query = model.RecommendQuery(
             user_id,

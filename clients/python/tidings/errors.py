@@ -21,7 +21,7 @@ import grpc
 class TidingsError(Exception):
     """A call that failed: `message` for a person, `code` and `reason` for a program.
 
-    `reason` is the stable name that the server gives the error, such as "RELEASE_NOT_FOUND". It is empty when the
+    `reason` is the stable name that the server gives the error, such as "NOT_FOUND". It is empty when the
     error does not come from a Tidings server.
     """
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import unicodedata
 from collections.abc import Sequence
 from datetime import datetime
@@ -51,7 +52,7 @@ def releases(found: Sequence[model.Release]) -> str:
             f"{release.item_count:,}",
             f"{release.user_count:,}",
             _clean(f"{release.index_key}, {release.metric}, {release.dim} dims"),
-            f"{release.recall:.3f} at {release.recall_k}",
+            f"{math.floor(release.recall * 1e4) / 1e4:.4f} at {release.recall_k}",
             _clean(", ".join(release.sources)),
             "yes" if release.ranked else "no",
         )

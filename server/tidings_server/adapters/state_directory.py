@@ -4,6 +4,7 @@ import fcntl
 import os
 import secrets
 import stat
+import threading
 from pathlib import Path
 
 from tidings_core.errors import Conflict, InUse, InvalidInput
@@ -24,6 +25,8 @@ class StateDirectory:
         """Use `StateDirectory.open`."""
         self._path = path
         self._lock = lock
+        self._writing = threading.Lock()
+        self._closed = False
         self.key = key
 
     @classmethod
@@ -49,8 +52,10 @@ class StateDirectory:
             raise
 
     def close(self) -> None:
-        """Let go of the directory."""
-        os.close(self._lock)
+        """Let go of the directory, after a write that is under way. Nothing is written afterwards."""
+        with self._writing:
+            self._closed = True
+            os.close(self._lock)
 
     def read(self, name: str) -> bytes | None:
         """The content of a file, None when there is none. Raises InvalidInput when it cannot be read."""
@@ -64,12 +69,16 @@ class StateDirectory:
     def write(self, name: str, content: bytes) -> None:
         """Replace a file, whole or not at all; on return it survives a crash.
 
-        Raises Conflict when it cannot be written; then the old content stands.
+        Raises Conflict when it cannot be written, or was let go of; then the old content stands.
         """
-        try:
-            _write(self._path / name, content, 0o644)
-        except OSError as error:
-            raise Conflict(f"{self._path / name} cannot be written: {error.strerror}; nothing was changed") from error
+        with self._writing:
+            if self._closed:
+                raise Conflict(f"{self._path} is let go of: the server is stopping; nothing was changed")
+            try:
+                _write(self._path / name, content, 0o644)
+            except OSError as error:
+                where = self._path / name
+                raise Conflict(f"{where} cannot be written: {error.strerror}; nothing was changed") from error
 
 
 def _unusable(path: Path, error: OSError) -> InvalidInput:

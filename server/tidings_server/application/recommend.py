@@ -11,9 +11,6 @@ from tidings_server.application.serving import Serving
 
 HURRIED = 0.010
 """Seconds. Queries with less time than this are answered apart, so that they shorten nobody else's answer."""
-MAX_TOGETHER = 16
-"""Queries computed at once: more fall out of the processor's cache and take longer each."""
-
 NO_RELEASE = unanswered("no_release", "release", "no release is promoted: promote one with PromoteRelease")
 
 
@@ -29,11 +26,17 @@ class Answers:
 class Recommend:
     """Answers any number of queries from one release."""
 
-    def __init__(self, serving: Serving, now: Callable[[], float], monotonic: Callable[[], float]) -> None:
-        """`now` gives Unix seconds, `monotonic` the seconds that deadlines are in."""
+    def __init__(
+        self, serving: Serving, now: Callable[[], float], monotonic: Callable[[], float], together: int = 16
+    ) -> None:
+        """`now` gives Unix seconds, `monotonic` the seconds that deadlines are in.
+
+        `together` queries are computed at once: more fall out of the processor's cache and take longer each.
+        """
         self._serving = serving
         self._now = now
         self._monotonic = monotonic
+        self._together = together
 
     def __call__(self, queries: Sequence[Query], deadlines: Sequence[float]) -> Answers:
         """Answer each query before its deadline (monotonic seconds); one that has passed is DeadlinePassed."""
@@ -44,8 +47,10 @@ class Recommend:
         hurried = [place for place, deadline in enumerate(deadlines) if deadline - start < HURRIED]
         others = [place for place, deadline in enumerate(deadlines) if deadline - start >= HURRIED]
         for places in (hurried, others):
-            for first in range(0, len(places), MAX_TOGETHER):
-                self._answer(places[first : first + MAX_TOGETHER], queries, deadlines, release, now, answers)
+            # Like with like: the nearest deadline of those computed together decides what all of them do without.
+            places.sort(key=lambda place: deadlines[place])
+            for first in range(0, len(places), self._together):
+                self._answer(places[first : first + self._together], queries, deadlines, release, now, answers)
         return Answers(release, now, answers)
 
     def _answer(

@@ -14,7 +14,10 @@ from tidings_core.errors import InvalidInput, TidingsError
 
 _Message = TypeVar("_Message", bound=Message)
 
-Lane = Literal["compute", "admin"]
+Lane = Literal["compute", "bulk", "admin"]
+"""Threads of their own for single answers, for batches asked for by one caller, and for releases: none waits for
+another kind.
+"""
 
 
 @dataclass(slots=True)

@@ -109,3 +109,13 @@ def test_what_a_dead_writer_left_is_swept(tmp_path: Path) -> None:
     again = StateDirectory.open(tmp_path / "state")
     assert again.read("serving.json") is None
     assert not (tmp_path / "state" / "serving.json.unfinished").exists()
+
+
+def test_nothing_is_written_after_the_directory_was_let_go_of(tmp_path: Path) -> None:
+    """A promotion that outlives its server cannot write where the next server already does."""
+    state = StateDirectory.open(tmp_path / "state")
+    state.write("serving.json", b"old")
+    state.close()
+    with pytest.raises(Conflict, match="stopping"):
+        state.write("serving.json", b"new")
+    assert (tmp_path / "state" / "serving.json").read_bytes() == b"old"

@@ -109,3 +109,13 @@ def test_calls_are_counted(ask: Stubs, server: RunningServer, built_shop: Shop) 
     assert server.metric(f'tidings_release_info{{index_key="Flat",release_id="{built_shop.a}"}}') == 1.0
     assert server.metric("tidings_release_recall") == 1.0
     assert server.metric('tidings_stage_seconds_count{stage="recommend"}') > 0
+
+
+def test_a_batch_is_computed_on_a_thread_of_its_own(ask: Stubs, server: RunningServer) -> None:
+    """However long a batch takes, it stands in nobody's way who asks for one answer."""
+    count = 'tidings_batch_size_count{lane="%s"}'
+    before = [server.metric(count % lane) for lane in ("bulk", "compute")]
+    ask.recommendation.BatchRecommend(
+        pb.BatchRecommendRequest(requests=[pb.RecommendRequest(user_id="user-1")] * 256), timeout=60
+    )
+    assert [server.metric(count % lane) for lane in ("bulk", "compute")] == [before[0] + 1, before[1]]

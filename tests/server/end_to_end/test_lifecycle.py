@@ -107,7 +107,7 @@ def test_a_stopping_server_finishes_what_is_under_way(shop: Shop, tmp_path: Path
     ):
         ask.promote(shop.a)
         under_way = [pool.submit(ask.recommendation.BatchRecommend, body, timeout=60) for _ in range(8)]
-        waiting, taken = 'tidings_waiting_calls{lane="compute"}', 'tidings_batch_size_count{lane="compute"}'
+        waiting, taken = 'tidings_waiting_calls{lane="bulk"}', 'tidings_batch_size_count{lane="bulk"}'
         while server.metric(waiting) + server.metric(taken) < 8:
             assert not any(call.done() and call.exception() for call in under_way)
         server.process.terminate()
