@@ -87,12 +87,12 @@ def test_releases_are_listed_with_their_problems(capsys: pytest.CaptureFixture[s
     """A table of the releases, the broken ones explained below it, each on one line."""
     assert command.main(["releases", "list"]) == 0
     assert capsys.readouterr().out.splitlines() == [
-        "release  state      built (UTC)         items  users  index                                  recall       "
+        "release  state      built (UTC)         items  users  index                                  recall        "
         "sources        ranker",
         "torn     broken",
-        "second   serving    2011-12-01 08:30  123,456      7  IVF512,SQfp16, inner_product, 64 dims  0.963 at 10  "
+        "second   serving    2011-12-01 08:30  123,456      7  IVF512,SQfp16, inner_product, 64 dims  0.9625 at 10  "
         "ann, trending  yes",
-        "first    available  2011-12-01 08:30  123,456      7  IVF512,SQfp16, inner_product, 64 dims  0.963 at 10  "
+        "first    available  2011-12-01 08:30  123,456      7  IVF512,SQfp16, inner_product, 64 dims  0.9625 at 10  "
         "ann, trending  yes",
         "",
         "torn is broken: index.faiss: checksum differs",
