@@ -153,7 +153,7 @@ def _facts(
 ) -> dict[str, Any]:
     """What a build found, for the manifest."""
     return {
-        "versions": {name: _version(name) for name in ("tidings", "faiss-cpu", "numpy")},
+        "versions": versions("tidings", "faiss-cpu", "numpy"),
         **settings,
         "catalogue": None
         if catalogue is None
@@ -175,8 +175,12 @@ def _facts(
     }
 
 
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "not installed"
+def versions(*names: str) -> dict[str, str]:
+    """The installed versions of packages, for a lineage."""
+    found = {}
+    for name in names:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found

@@ -1,11 +1,7 @@
 """The command `tidings-build-index`."""
 
-import json
-import sys
 import time
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from tidings_core.errors import InvalidInput, TidingsError
+from tidings_core.errors import InvalidInput
 from tidings_index_builder import show
 from tidings_index_builder.embeddings import read_embeddings
 from tidings_index_builder.evaluate import evaluate as evaluate_release
@@ -22,7 +18,9 @@ from tidings_index_builder.job import run_build
 from tidings_index_builder.rebuild import Outcome
 from tidings_index_builder.rebuild import rebuild as run_rebuild
 from tidings_index_builder.settings import BuildSettings, checked, read_config
+from tidings_index_builder.terminal import faults_told, print_json
 
+COMMAND = "tidings-build-index"
 BUSY = 3
 """Exit status of a rebuild that found another one at work."""
 
@@ -76,12 +74,12 @@ def build(
         "seed": seed,
         "threads": threads,
     }
-    with _faults_told():
+    with faults_told(COMMAND):
         with show.ShownProgress(_stderr()) as progress:
             manifest = run_build(checked(BuildSettings, given), time.time(), progress)
         path, lacking = out / manifest.release_id, not_offered(manifest)
         if as_json:
-            _print_json({"path": str(path), "not_offered": lacking, **asdict(manifest)})
+            print_json({"path": str(path), "not_offered": lacking, **asdict(manifest)})
         else:
             show.print_build(Console(), manifest, str(path), lacking)
 
@@ -89,10 +87,10 @@ def build(
 @app.command()
 def inspect(release: ReleaseDirectory, as_json: Json = False) -> None:
     """Tell what a release holds, what it cannot offer, and whether it is whole."""
-    with _faults_told():
+    with faults_told(COMMAND):
         found = inspect_release(release)
         if as_json:
-            _print_json(found.as_json())
+            print_json(found.as_json())
         else:
             show.print_inspection(Console(), found)
         if found.problem:
@@ -111,13 +109,13 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Measure recall@k and speed of a release's index, against exact search or a truth of your own."""
-    with _faults_told():
+    with faults_told(COMMAND):
         with show.ShownProgress(_stderr()) as progress:
             found = evaluate_release(
                 release, read_embeddings(queries, query_ids, "queries"), k, truth, progress=progress
             )
         if as_json:
-            _print_json(asdict(found))
+            print_json(asdict(found))
         else:
             show.print_evaluation(Console(), found)
 
@@ -141,7 +139,7 @@ def rebuild(
         except Exception as error:  # Whoever reads the line must learn of a fault of ours too.
             traceback.print_exc()
             outcome = Outcome(outcome="failed", error=f"{type(error).__name__}: {error}")
-    _print_json(asdict(outcome), indent=None)
+    print_json(asdict(outcome), indent=None)
     if outcome.outcome == "busy":
         raise typer.Exit(BUSY)
     if outcome.outcome == "failed":
@@ -150,26 +148,3 @@ def rebuild(
 
 def _stderr() -> Console:
     return Console(stderr=True)
-
-
-def _print_json(value: dict[str, Any], indent: int | None = 1) -> None:
-    sys.stdout.write(json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-@contextmanager
-def _faults_told() -> Iterator[None]:
-    """Turn errors into one line each and exit status 1."""
-    try:
-        yield
-    except InvalidInput as error:
-        _tell([f"{field}: {description}" for field, description in error.violations])
-    except TidingsError as error:
-        _tell([str(error)])
-    except OSError as error:
-        _tell([f"cannot read or write: {error}"])
-
-
-def _tell(lines: list[str]) -> None:
-    for line in lines:
-        print(f"tidings-build-index: {line}", file=sys.stderr)
-    raise typer.Exit(1)

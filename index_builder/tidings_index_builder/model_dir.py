@@ -17,6 +17,7 @@ import json
 import math
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,10 +72,11 @@ class Model:
         return Embeddings(self.user_ids, self.user_vectors)
 
 
-def write_model(folder: Path, model: Model) -> None:
+def write_model(folder: Path, model: Model, more: Mapping[str, Any] | None = None) -> None:
     """Write a model directory whole, in place of one that is there.
 
-    It is written under a temporary name beside `folder`, flushed to disk and renamed, so there is never half a model.
+    `more` maps the names of further files in it to what they hold as JSON. All is written under a temporary name beside
+    `folder`, flushed to disk and renamed, so there is never half a model.
     Raises InvalidInput for a model that does not fit together, or when `folder` holds something else than a model;
     OSError when the disk is full. Then `folder` is as it was.
     """
@@ -90,6 +92,8 @@ def write_model(folder: Path, model: Model) -> None:
     fresh.mkdir()
     try:
         _write_files(fresh, model)
+        for name, value in (more or {}).items():
+            _write_json(fresh / name, value)
         for path in (*fresh.iterdir(), fresh):
             _flush(path)
         if folder.exists():
@@ -104,7 +108,33 @@ def write_model(folder: Path, model: Model) -> None:
 
 
 def read_model(folder: Path) -> Model:
-    """Read a model directory. Raises InvalidInput naming the file and what is wrong in it."""
+    """Read a model directory.
+
+    Raises InvalidInput naming the file and what is wrong in it, or saying that another model took the directory's place
+    meanwhile: its files would not go with those already read.
+    """
+    with readable(folder, "model"):
+        # Held open, so that no other directory can be given its number.
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        return _read_files(folder)
+    finally:
+        # Goes before any fault found: of files that do not go together there are many.
+        _close_and_compare(handle, folder)
+
+
+def _close_and_compare(handle: int, folder: Path) -> None:
+    """Close the handle of a directory. Raises InvalidInput when another one stands in its place."""
+    try:
+        with readable(folder, "model"):
+            there = folder.stat()
+        if not os.path.samestat(os.fstat(handle), there):
+            raise InvalidInput(("model", f"{folder} was replaced while it was read: run again"))
+    finally:
+        os.close(handle)
+
+
+def _read_files(folder: Path) -> Model:
     about = _read_about(folder)
     items = read_embeddings(folder / "items.parquet", field="model items")
     users = read_embeddings(folder / "users.parquet", field="model users")
@@ -200,7 +230,11 @@ def _write_files(folder: Path, model: Model) -> None:
     if model.ranker is not None:
         (folder / RANKER_FILE).write_bytes(model.ranker)
     about = {"format": FORMAT, "as_of": model.as_of, "schema_hash": SCHEMA_HASH, "lineage": model.lineage}
-    (folder / MODEL_FILE).write_text(json.dumps(about, indent=1, allow_nan=False) + "\n")
+    _write_json(folder / MODEL_FILE, about)
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n")
 
 
 def _write(path: Path, **columns: Any) -> None:

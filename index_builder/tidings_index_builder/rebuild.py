@@ -1,10 +1,13 @@
-"""Build, promote, prune: one run that a scheduler can repeat, of which only one runs at a time."""
+"""Build, promote, prune: one run that a scheduler can repeat, of which only one runs at a time.
+
+So that failed runs do not fill the disk, nothing is built unless the server answers, and what it refuses is removed.
+"""
 
 import fcntl
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +21,12 @@ from tidings_index_builder.progress import Progress
 from tidings_index_builder.settings import RebuildSettings
 
 LOCK_FILE = ".rebuild.lock"
+ASK_SECONDS = 30.0
+"""A server that answers does so at once, unless it is opening another release just then."""
 PROMOTE_SECONDS = 300.0
 """A server opens and checks the whole release before it answers."""
+REFUSALS = (tidings.FailedPrecondition, tidings.InvalidArgument, tidings.NotFound)
+"""What a server says that has not promoted, and will not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,8 +34,9 @@ class Outcome:
     """What a run did.
 
     `promoted`: the new release answers. `built`: no server was named, so it waits. `busy`: another run holds the lock.
-    `failed`: `error` says why; a `release_id` then names a release that was built, is whole, and could not be promoted.
-    `pruned` names the releases that were removed, `prune_error` what stood in the way.
+    `failed`: `error` says why; a `release_id` then names a release that was built and kept, since nobody knows whether
+    the server promoted it. `pruned` names the releases that were removed, a new one that the server refused among them;
+    `prune_error` says what stood in the way.
     """
 
     outcome: Literal["promoted", "built", "busy", "failed"]
@@ -46,8 +54,10 @@ def rebuild(
 ) -> Outcome:
     """Build a release, promote it on the settings' server, and remove what is older than the newest `keep`.
 
-    Whatever fails, what serves goes on serving. The serving release and the one before it are never removed; without a
-    server nobody knows which these are, and nothing is removed. `now` is Unix seconds and names the release.
+    Whatever fails, what serves goes on serving. Nothing is built when the server does not answer. A release that it
+    refuses is removed; one of which it is not known whether it was promoted is kept. The serving release and the one
+    before it are never removed; without a server nobody knows which these are, and nothing is removed. `now` is Unix
+    seconds and names the release.
     """
     start = clock()
     try:
@@ -63,20 +73,15 @@ def _run(settings: RebuildSettings, now: float, progress: Progress, elapsed: Cal
     if settings.server is None:
         built = run_build(settings, now, progress)
         return Outcome(outcome="built", seconds=elapsed(), release_id=built.release_id, recall=built.index.recall)
-    # Opened before the build, so that an address that cannot be right is told at once.
     with tidings.Client(settings.server) as client:
+        progress(f"asking {settings.server}")
+        client.list_releases(timeout=ASK_SECONDS)
         built = run_build(settings, now, progress)
         progress(f"promoting {built.release_id}")
         try:
             promotion = client.promote_release(built.release_id, timeout=PROMOTE_SECONDS)
         except tidings.TidingsError as error:
-            return Outcome(
-                outcome="failed",
-                seconds=elapsed(),
-                release_id=built.release_id,
-                recall=built.index.recall,
-                error=f"not promoted on {settings.server}: {error}",
-            )
+            return _not_promoted(built, settings, error, elapsed())
     progress("removing old releases")
     pruned, problem = prune(settings.releases, settings.keep, {built.release_id, promotion.previous_release_id})
     return Outcome(
@@ -90,17 +95,39 @@ def _run(settings: RebuildSettings, now: float, progress: Progress, elapsed: Cal
     )
 
 
+def _not_promoted(built: Manifest, settings: RebuildSettings, error: tidings.TidingsError, seconds: float) -> Outcome:
+    """Remove a release that was refused; keep one of which nobody knows."""
+    refused = isinstance(error, REFUSALS)
+    pruned, problem = _remove(settings.releases, [built.release_id] if refused else [])
+    told = f"{settings.server} refused {built.release_id}, which was removed"
+    if not refused:
+        told = f"it is not known whether {settings.server} promoted {built.release_id}, which is kept"
+    elif not pruned:
+        told = f"{settings.server} refused {built.release_id}, which could not be removed"
+    return Outcome(
+        outcome="failed",
+        seconds=seconds,
+        release_id=None if pruned else built.release_id,
+        recall=built.index.recall,
+        pruned=pruned,
+        prune_error=problem,
+        error=f"{told}: {error}",
+    )
+
+
 def prune(releases: Path, keep: int, needed: set[str]) -> tuple[tuple[str, ...], str | None]:
     """Remove all but the newest `keep` releases and those `needed`; broken ones are left for people to look at.
 
     Gives the ids of what was removed, and what went wrong, None when nothing did.
     """
     whole = [found.release_id for found in list_releases(releases) if isinstance(found, Manifest)]
+    return _remove(releases, [release_id for release_id in whole[keep:] if release_id not in needed])
+
+
+def _remove(releases: Path, release_ids: Iterable[str]) -> tuple[tuple[str, ...], str | None]:
     pruned: list[str] = []
     try:
-        for release_id in whole[keep:]:
-            if release_id in needed:
-                continue
+        for release_id in release_ids:
             # Under this name nobody lists or opens it, and the next build removes what a crash leaves of it.
             hidden = releases / f"{UNFINISHED}pruned-{release_id}"
             os.rename(releases / release_id, hidden)

@@ -62,9 +62,9 @@ def release_report(parts: Parts, tuned: Tuned) -> str:
     ]
     measured = (
         f"Recall is the share of the exact {info.recall_k} nearest items that the index finds, for "
-        f"{info.recall_queries:,} users that had no part in choosing it. Speed is the median of interleaved runs, one "
-        "query per call, a random user each time. Small dots are settings on the way, timed once; an empty dot falls "
-        "short of the target."
+        f"{info.recall_queries:,} users that its setting was not tuned on; they were used to accept it. Speed is "
+        "the median of interleaved runs, one query per call, a random user each time. Small dots are settings on the "
+        "way, timed once; an empty dot falls short of the target."
     )
     body = [
         f"<h1>Release report</h1><p>Built {built}</p>",
@@ -188,7 +188,7 @@ def _trials(tuned: Tuned) -> str:
             "chosen" if trial is tuned.winner else "meets it" if trial.meets else "falls short",
         ]
         rows.append((cells, kind))
-    head = ("index", "setting", "recall", "recall while choosing", "µs/query", "bytes/item", "build s", "target")
+    head = ("index", "setting", "recall", "recall while tuning", "µs/query", "bytes/item", "build s", "target")
     return _table(head, rows)
 
 

@@ -23,7 +23,7 @@ from tidings_index_builder.recall import Truth, true_nearest
 EXACT = "Flat"
 """The index that finds the true nearest, and so meets any target."""
 SAMPLE = 1000
-"""At most so many users to choose by, and as many others to verify with."""
+"""At most so many users to tune with, and as many others to accept or refuse the candidates."""
 IVF_FROM = 5_000
 HNSW_UP_TO = 50_000
 """Above, building the graph takes longer than all other candidates together."""
@@ -198,7 +198,7 @@ def _search_parameter(index: FaissIndex, goal: float, bench: _Bench) -> list[Ste
     if index.key.startswith("IVF"):
         name, low, most = "nprobe", 1, int(index.key[3:].split(",")[0])
     elif index.key.startswith("HNSW"):
-        # FAISS looks at k items or more whatever is asked.
+        # FaissIndex.search raises what is below k to k.
         name, low, most = "efSearch", bench.k, max(bench.k, MAX_EF_SEARCH)
     else:
         return [_step(index, {}, bench)]

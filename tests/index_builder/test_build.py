@@ -50,9 +50,12 @@ def test_embeddings_alone_make_a_release(tmp_path: Path, metric: Metric) -> None
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_the_recall_in_the_manifest_can_be_computed_again_from_the_release(tmp_path: Path, metric: Metric) -> None:
+def test_the_recall_in_the_manifest_can_be_computed_again_from_the_release(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, metric: Metric
+) -> None:
     """With the vectors and queries in the release, plain NumPy gives the manifest's recall to the last digit."""
-    items, users = embeddings(6000, 300)
+    monkeypatch.setattr("tidings_index_builder.tune.IVF_FROM", 1000)
+    items, users = embeddings(1500, 200)
     manifest, snapshot = build(tmp_path, items=items, users=users, metric=metric, k=25, recall_target=0.85)
     queries = np.load(tmp_path / manifest.release_id / "recall_queries.npy")
     assert len(queries) == manifest.index.recall_queries

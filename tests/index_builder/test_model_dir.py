@@ -16,6 +16,7 @@ import pytest
 from tests.index_builder.shop import embeddings, make_model, write_table
 from tidings_core.errors import InvalidInput
 from tidings_core.model import Neighbours
+from tidings_index_builder.embeddings import Embeddings, read_embeddings
 from tidings_index_builder.model_dir import Model, read_model, write_model
 
 MODEL = make_model(*embeddings(40, 15, 4), ranker=b"any bytes")
@@ -93,6 +94,38 @@ def test_a_full_disk_leaves_the_old_model_as_it_was(tmp_path: Path) -> None:
         write_model(tmp_path / "model", replace(MODEL, lineage={"second": True}))
     assert_same(read_model(tmp_path / "model"), MODEL)
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_further_files_are_written_with_the_model_or_not_at_all(tmp_path: Path) -> None:
+    """They lie in the directory when it appears; one that cannot be written leaves the old model as it was."""
+    folder = tmp_path / "model"
+    write_model(folder, MODEL, {"proof.json": {"recall": 0.5}})
+    assert json.loads((folder / "proof.json").read_text()) == {"recall": 0.5}
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_model(folder, replace(MODEL, lineage={"second": True}), {"proof.json": {"recall": float("nan")}})
+    assert_same(read_model(folder), MODEL)
+    assert json.loads((folder / "proof.json").read_text()) == {"recall": 0.5}
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize("items", [40, 39])
+def test_a_model_that_is_replaced_while_it_is_read_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, items: int
+) -> None:
+    """Two trainings are never mixed, whether their files would fit together or not."""
+    folder = tmp_path / "model"
+    write_model(folder, MODEL)
+
+    def train_meanwhile(path: Path, field: str) -> Embeddings:
+        found = read_embeddings(path, field=field)
+        write_model(folder, make_model(*embeddings(items, 15, 4, seed=1)))
+        return found
+
+    with monkeypatch.context() as patched:
+        patched.setattr("tidings_index_builder.model_dir.read_embeddings", train_meanwhile)
+        with pytest.raises(InvalidInput, match=r"model was replaced while it was read: run again"):
+            read_model(folder)
+    assert len(read_model(folder).item_ids) == items
 
 
 def test_a_directory_of_something_else_is_never_replaced(tmp_path: Path) -> None:

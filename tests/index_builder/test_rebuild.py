@@ -31,15 +31,27 @@ class Promoter(ReleaseServiceServicer):
 
     releases: Path
     serving: str = ""
-    refuse: bool = False
+    refuse: grpc.StatusCode | None = None
     promoted: list[str] = field(default_factory=list)
+
+    def ListReleases(  # noqa: N802 - the name of the call
+        self,
+        request: release_service_pb2.ListReleasesRequest,  # noqa: ARG002 - asks for all
+        context: grpc.ServicerContext,  # noqa: ARG002
+    ) -> release_service_pb2.ListReleasesResponse:
+        """Name the release that serves."""
+        return release_service_pb2.ListReleasesResponse(
+            releases=[
+                release_service_pb2.Release(release_id=self.serving, state=release_service_pb2.RELEASE_STATE_SERVING)
+            ]
+        )
 
     def PromoteRelease(  # noqa: N802 - the name of the call
         self, request: release_service_pb2.PromoteReleaseRequest, context: grpc.ServicerContext
     ) -> release_service_pb2.PromoteReleaseResponse:
         """Open a release and let it serve."""
-        if self.refuse:
-            context.abort(grpc.StatusCode.FAILED_PRECONDITION, "not today")
+        if self.refuse is not None:
+            context.abort(self.refuse, "not today")
         manifest = open_release(self.releases / request.release_id).manifest
         previous, self.serving = self.serving, manifest.release_id
         self.promoted.append(manifest.release_id)
@@ -171,28 +183,53 @@ def test_a_run_holds_the_lock_while_it_works(config: Path) -> None:
         assert first.result().outcome == "built"
 
 
-def test_a_server_that_refuses_leaves_the_release_on_disk(config: Path, server: tuple[str, Promoter]) -> None:
-    """What was built is named, whole and still there, so that it can be promoted by hand; nothing is removed."""
+def built_before(config: Path) -> list[str]:
+    """The release of an earlier build, which would have to go if the next one were promoted."""
+    config.write_text(config.read_text().replace("keep = 2", "keep = 1"))
+    return [str(rebuild(read_config(config), NOW, silent).release_id)]
+
+
+@pytest.mark.parametrize(
+    "code", [grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND]
+)
+def test_a_release_that_the_server_refuses_is_removed(
+    config: Path, server: tuple[str, Promoter], code: grpc.StatusCode
+) -> None:
+    """What will never serve does not pile up; the line says that it was removed, and nothing else is."""
     address, service = server
-    settings = read_config(config, address)
-    for at in range(3):
-        rebuild(settings.model_copy(update={"server": None}), NOW + at, silent)
-    service.refuse = True
+    before = built_before(config)
+    service.refuse = code
     status, told, _ = run(config, "--server", address)
-    assert (status, told["outcome"]) == (1, "failed")
-    assert "not today" in told["error"]
-    assert len(on_disk(settings.releases)) == 4
-    open_release(settings.releases / told["release_id"])
+    assert (status, told["outcome"], told["release_id"]) == (1, "failed", None)
+    assert f"{address} refused {told['pruned'][0]}, which was removed: not today" in told["error"]
+    assert on_disk(config.parent / "releases") == before
+    assert told["pruned"][0] not in before
     assert service.promoted == []
 
 
-def test_a_server_that_is_down_leaves_the_release_on_disk(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No server at the address: the release is named and stays, and the status is 1."""
-    monkeypatch.setattr("tidings_index_builder.rebuild.PROMOTE_SECONDS", 5.0)
-    status, told, _ = run(config, "--server", "127.0.0.1:1")
-    assert (status, told["outcome"]) == (1, "failed")
-    assert "not promoted on 127.0.0.1:1" in told["error"]
-    assert on_disk(config.parent / "releases") == [told["release_id"]]
+@pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED])
+def test_a_release_that_may_be_serving_is_kept(
+    config: Path, server: tuple[str, Promoter], code: grpc.StatusCode
+) -> None:
+    """When the answer was lost, the new release is named, whole and still there; nothing is removed."""
+    address, service = server
+    before = built_before(config)
+    service.refuse = code
+    status, told, _ = run(config, "--server", address)
+    assert (status, told["outcome"], told["pruned"]) == (1, "failed", [])
+    assert f"it is not known whether {address} promoted {told['release_id']}, which is kept: " in told["error"]
+    assert on_disk(config.parent / "releases") == [told["release_id"], *before]
+    open_release(config.parent / "releases" / told["release_id"])
+
+
+def test_while_the_server_is_down_nothing_is_built(config: Path) -> None:
+    """However often a scheduler tries, no release is left behind; status 1."""
+    for _ in range(2):
+        status, told, progress = run(config, "--server", "127.0.0.1:1")
+        assert (status, told["outcome"], told["release_id"]) == (1, "failed", None)
+        assert "no Tidings server answers at 127.0.0.1:1" in told["error"]
+        assert "reading items" not in progress
+    assert on_disk(config.parent / "releases") == []
 
 
 def test_an_address_that_cannot_be_right_fails_before_anything_is_built(config: Path) -> None:

@@ -54,4 +54,5 @@ def test_the_report_loads_nothing_and_tells_everything(tmp_path: Path) -> None:
     for trial in manifest.lineage["build"]["trials"]:
         assert trial["key"] in shown
     assert page.texts.count("chosen") == 1
+    assert "30 users that its setting was not tuned on; they were used to accept it" in shown
     assert "neighbours" in shown

@@ -15,6 +15,12 @@ from tidings_index_builder.recall import TIE, true_nearest
 from tidings_index_builder.tune import list_counts, sample_users, tune
 
 
+@pytest.fixture
+def small_lists(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let IVF compete in shops small enough for a test."""
+    monkeypatch.setattr(tuning, "IVF_FROM", 1000)
+
+
 def plain_recall(vectors: Float32, queries: Float32, found: Int64, k: int, metric: Metric) -> float:
     """Recall@k in plain NumPy, by the definition `recall.py` states."""
     wide, asked = vectors.astype(np.float64), queries.astype(np.float64)
@@ -30,10 +36,11 @@ def plain_recall(vectors: Float32, queries: Float32, found: Int64, k: int, metri
     return float(np.mean(hits)) / k
 
 
+@pytest.mark.usefixtures("small_lists")
 @pytest.mark.parametrize("metric", METRICS)
 def test_the_winner_keeps_the_target_and_its_recall_is_what_numpy_computes(metric: Metric) -> None:
-    """On users who had no part in choosing, the chosen index reaches the target, measured exactly as it is reported."""
-    items, users = (normalise(vectors, metric) for vectors in clustered(6000, 400))
+    """On users that no setting was tuned on the chosen index reaches the target, measured just as it is reported."""
+    items, users = (normalise(vectors, metric) for vectors in clustered(1500, 400))
     tuned = tune(items, users, metric, target=0.9, k=20)
     assert tuned.winner.meets
     assert tuned.winner.verify_recall >= 0.9
@@ -88,10 +95,11 @@ def test_equal_items_are_equally_right() -> None:
     assert truth.recall(np.array([[90, 91, 92, 93, 94]])) == 1.0
 
 
+@pytest.mark.usefixtures("small_lists")
 def test_a_target_no_approximation_reaches_is_met_by_exact_search() -> None:
     """A target of 1 is never missed in silence: exact search stands ready."""
     rng = np.random.default_rng(0)
-    items, users = rng.normal(size=(5000, 32)).astype(np.float32), rng.normal(size=(60, 32)).astype(np.float32)
+    items, users = rng.normal(size=(1500, 32)).astype(np.float32), rng.normal(size=(60, 32)).astype(np.float32)
     tuned = tune(items * 1e-6, users, "inner_product", target=1.0, k=50)
     assert tuned.winner.verify_recall == 1.0
     short = [trial for trial in tuned.trials if not trial.meets]
@@ -129,9 +137,10 @@ def test_tune_and_verify_users_are_disjoint_and_repeatable(count: int, seed: int
     assert second.tolist() == again[1].tolist()
 
 
+@pytest.mark.usefixtures("small_lists")
 def test_the_same_seed_measures_the_same_recall() -> None:
     """Samples, lists and settings repeat; only the speed is measured anew."""
-    items, users = clustered(5200, 200)
+    items, users = clustered(1500, 200)
     runs = [tune(items, users, "inner_product", target=0.9, k=10, seed=7) for _ in range(2)]
     facts = [
         [
@@ -145,9 +154,10 @@ def test_the_same_seed_measures_the_same_recall() -> None:
     np.testing.assert_array_equal(runs[0].verify_queries, runs[1].verify_queries)
 
 
+@pytest.mark.usefixtures("small_lists")
 def test_the_smallest_setting_that_reaches_the_target_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     """No tried setting below the chosen one reached the goal, and the chosen one did."""
-    items, users = clustered(6000, 300, seed=2)
+    items, users = clustered(2000, 300, seed=2)
     monkeypatch.setattr(tuning, "HNSW_UP_TO", 0)
     for trial in tune(items, users, "l2", target=0.8, k=20).trials:
         if trial.key.startswith("IVF") and trial.meets:
@@ -155,6 +165,19 @@ def test_the_smallest_setting_that_reaches_the_target_is_taken(monkeypatch: pyte
             goal = 0.8 + 0.005
             assert trial.tune_recall >= goal
             assert all(step.recall < goal for step in trial.steps if step.parameters["nprobe"] < chosen)
+
+
+def test_a_graph_is_never_searched_with_less_effort_than_k() -> None:
+    """Below k, efSearch changes nothing, so the search for a setting starts at k."""
+    items, users = clustered(2000, 50)
+    truth = true_nearest(items, users, 120, "inner_product")
+    index = build_index("HNSW32", items, "inner_product", {})
+    low, least = (
+        truth.recall(index.with_parameters({"efSearch": effort}).search(users, 120)[0]) for effort in (16, 120)
+    )
+    assert low == least
+    hnsw = next(t for t in tune(items, users, "inner_product", target=0.5, k=120).trials if t.key == "HNSW32")
+    assert hnsw.parameters == {"efSearch": 120}
 
 
 def test_speed_is_the_median_of_turns_on_the_given_clock() -> None:

@@ -98,7 +98,7 @@ def test_the_bootstrap_is_paired_and_repeats() -> None:
 def test_planted_taste_is_found(planted: Evaluation) -> None:
     """Where users of a group buy that group's items, for-you beats popularity and trending beyond doubt."""
     assert planted.evaluated > 100
-    assert planted.ranker_users > 50
+    assert planted.ranker_lists > 50
     for rival in ("popularity", "trending"):
         for metric in ("recall", "ndcg", "hit_rate"):
             assert difference(planted, "for-you", rival, metric).low > 0
@@ -197,10 +197,10 @@ def test_where_items_may_be_bought_again_they_count(trainer: Trainer) -> None:
 
 def test_nothing_to_compare_on_is_refused(tmp_path: Path) -> None:
     """A holdout with nothing before it, or in which nobody known bought anything new, is refused with a way out."""
-    with pytest.raises(InvalidInput, match="hold fewer days out"):
+    with pytest.raises(InvalidInput, match="hold fewer out with --holdout-days"):
         evaluate(make_trainer(make_events(users=20), None, tmp_path), END, 400.0)
     repeated = as_events(np.array([0, 1, 0]), np.array([0, 1, 0]), np.array([END - 90 * DAY, END - 80 * DAY, END]))
-    with pytest.raises(InvalidInput, match="hold more days out"):
+    with pytest.raises(InvalidInput, match="hold more out with --holdout-days"):
         evaluate(make_trainer(repeated, None, tmp_path), END, HOLDOUT)
 
 
@@ -209,5 +209,5 @@ def test_too_little_history_gives_no_ranker(tmp_path: Path) -> None:
     events = make_events(users=60)
     events = dataclasses.replace(events, times=END - (END - events.times) / 5)
     found = evaluate(make_trainer(events, None, tmp_path), END, HOLDOUT)
-    assert found.ranker_users == 0
+    assert found.ranker_lists == 0
     assert found.means["for-you"] == found.means["retrieval"]

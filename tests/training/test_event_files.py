@@ -64,6 +64,29 @@ def test_columns_and_separator_can_be_named(tmp_path: Path) -> None:
     assert as_rows(read_events(bare, Layout(columns, ";", header=False))) == WANTED
 
 
+@pytest.mark.parametrize(
+    ("name", "layout", "way_out"),
+    [
+        ("e.tsv", Layout(), ("has no column user_id", "--columns user_id=NAME", "--no-header")),
+        ("same.tsv", Layout(), ("more than one column x", "--no-header")),
+        ("e.tsv", Layout({"value": "4"}, header=False), ("has no column 4; it has 1, 2, 3", "user_id=NUMBER")),
+        ("e.parquet", Layout({"user_id": "who"}), ("has no column who", "--columns user_id=NAME")),
+    ],
+)
+def test_whoever_is_told_of_a_missing_column_is_told_the_way_out(
+    tmp_path: Path, name: str, layout: Layout, way_out: tuple[str, ...]
+) -> None:
+    """A file without a header, read as if it had one, is refused with the options that name its columns."""
+    write(tmp_path / "e.parquet", table())
+    (tmp_path / "e.tsv").write_text("a\tx\t1700000000\nb\ty\t1700000001\n")
+    (tmp_path / "same.tsv").write_text("x\tx\t1700000000\n")
+    with pytest.raises(InvalidInput) as refused:
+        read_events(tmp_path / name, layout)
+    for words in way_out:
+        assert words in str(refused.value)
+    assert ("--no-header" in str(refused.value)) == (layout.header and name.endswith(".tsv"))
+
+
 def test_ids_keep_their_spelling(tmp_path: Path) -> None:
     """Text ids keep leading zeros, whole numbers become their decimal strings, also when pandas made floats of them."""
     csv = tmp_path / "e.csv"

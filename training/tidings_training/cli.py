@@ -1,11 +1,7 @@
 """The command `tidings-train`."""
 
-import json
 import os
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,13 +10,16 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from tidings_core.errors import InvalidInput, TidingsError
+from tidings_core.errors import InvalidInput
 from tidings_index_builder.show import ShownProgress
+from tidings_index_builder.terminal import faults_told, print_json
 from tidings_training.als import FACTORS, ITERATIONS
 from tidings_training.evaluate import METRICS, Evaluation
 from tidings_training.event_files import Layout, columns_from_text, parse_time
 from tidings_training.fit import HOLDOUT_DAYS, Fitted, fit
 from tidings_training.trainer import Settings
+
+COMMAND = "tidings-train"
 
 app = typer.Typer(
     help="Train on a shop's events, and prove what it is worth.",
@@ -66,7 +65,7 @@ def fit_command(
 ) -> None:
     """Learn embeddings, neighbours, statistics and a ranker, and measure them on the last days."""
     start = time.monotonic()
-    with _faults_told():
+    with faults_told(COMMAND):
         if evaluate and not 0 < holdout_days < float("inf"):
             raise InvalidInput(("holdout_days", f"is {holdout_days:g}, must be above 0; or use --no-evaluate"))
         layout = Layout(
@@ -92,7 +91,7 @@ def fit_command(
             )
         seconds = time.monotonic() - start
         if as_json:
-            sys.stdout.write(json.dumps(_as_json(fitted, out, seconds), indent=1, allow_nan=False) + "\n")
+            print_json(_as_json(fitted, out, seconds))
         else:
             _print(Console(), fitted, out, seconds)
 
@@ -112,7 +111,9 @@ def _print(console: Console, fitted: Fitted, out: Path, seconds: float) -> None:
     about, ranker = fitted.model.lineage["events"], fitted.model.lineage["ranker"]
     if fitted.evaluation is not None:
         _print_evaluation(console, fitted.evaluation)
-    learned = f"a ranker from {ranker['users']:,} users" if ranker else "no ranker: too few purchases to learn from"
+    learned = "no ranker: too few purchases to learn from"
+    if ranker:
+        learned = f"a ranker from {ranker['lists']:,} lists of candidates"
     console.print(
         f"{out}: {about['users']:,} users, {about['items']:,} items, {about['events']:,} events until {about['last']}; "
         f"{learned}; {seconds:.1f} s",
@@ -143,22 +144,3 @@ def _print_evaluation(console: Console, found: Evaluation) -> None:
         markup=False,
         soft_wrap=True,
     )
-
-
-@contextmanager
-def _faults_told() -> Iterator[None]:
-    """Turn errors into one line each and exit status 1."""
-    try:
-        yield
-    except InvalidInput as error:
-        _tell([f"{field}: {description}" for field, description in error.violations])
-    except TidingsError as error:
-        _tell([str(error)])
-    except OSError as error:
-        _tell([f"cannot read or write: {error}"])
-
-
-def _tell(lines: list[str]) -> None:
-    for line in lines:
-        print(f"tidings-train: {line}", file=sys.stderr)
-    raise typer.Exit(1)

@@ -64,8 +64,9 @@ class Evaluation:
     """New purchases of the evaluated users, one per user and item."""
     purchases_of_unknown_items: int
     """Those of items without an event up to the split: nobody could name them, and they count as missed."""
-    ranker_users: int
-    """Users the ranker learned from; 0: there was too little, and `for-you` ran without one."""
+    ranker_lists: int
+    """Lists of candidates, one per user and window, the ranker learned from; 0: there was too little,
+    and `for-you` ran without one."""
     means: dict[str, dict[str, float]]
     differences: list[Difference]
     confidence: float = CONFIDENCE
@@ -83,7 +84,11 @@ def evaluate(trainer: Trainer, end: float, holdout_days: float) -> Evaluation:
     snapshot = trainer.snapshot(split)
     if snapshot is None:
         raise InvalidInput(
-            ("holdout_days", f"{holdout_days:g} days leave too few events before them; hold fewer days out")
+            (
+                "holdout_days",
+                f"{holdout_days:g} days leave too few events before them to learn from: hold fewer out with "
+                "--holdout-days, or train without measuring with --no-evaluate",
+            )
         )
     later = trainer.events.between(split, end)
     labels = purchases_later(snapshot, later, SERVING)
@@ -91,8 +96,8 @@ def evaluate(trainer: Trainer, end: float, holdout_days: float) -> Evaluation:
         raise InvalidInput(
             (
                 "holdout_days",
-                f"nobody known before bought anything new in the last {holdout_days:g} days; hold more days out, or "
-                "do not evaluate",
+                f"nobody known before bought anything new in the last {holdout_days:g} days: hold more out with "
+                "--holdout-days, or train without measuring with --no-evaluate",
             )
         )
     buyers = {later.user_ids[user] for user in np.unique(later.users[later.purchases])}
@@ -118,7 +123,7 @@ def evaluate(trainer: Trainer, end: float, holdout_days: float) -> Evaluation:
         evaluated=len(users),
         purchases=sum(len(labels[user]) for user in users),
         purchases_of_unknown_items=sum(int((labels[user] < 0).sum()) for user in users),
-        ranker_users=0 if ranked is None else ranked.users,
+        ranker_lists=0 if ranked is None else ranked.lists,
         means={name: dict(zip(METRICS, found.mean(axis=0).tolist(), strict=True)) for name, found in measured.items()},
         differences=_differences(measured, trainer.settings.seed),
     )

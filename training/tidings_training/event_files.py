@@ -136,10 +136,19 @@ def _read(path: Path, layout: Layout) -> Any:
             (
                 "events",
                 f"{path} has no column {', '.join(dict.fromkeys(missing))}; it has {', '.join(have) or 'none'}. "
-                f"Needed are {', '.join(REQUIRED)}; where they are named otherwise, say columns user_id=NAME,...",
+                f"Needed are {', '.join(REQUIRED)}; {_way_out(layout, suffix)}",
             )
         )
     return pa.table({name: table[there] for name, there in names.items() if there in have})
+
+
+def _way_out(layout: Layout, suffix: str) -> str:
+    """What to say when a column is not found."""
+    if suffix in PARQUET + ARROW:
+        return "where they are named otherwise, say --columns user_id=NAME,..."
+    if layout.header:
+        return "where they are named otherwise, say --columns user_id=NAME,...; where the file names none, --no-header"
+    return "without a header, say where they stand: --columns user_id=NUMBER,..."
 
 
 _NUMBERED = {"user_id": "1", "item_id": "2", "timestamp": "3"}
@@ -162,7 +171,9 @@ def _read_text(path: Path, layout: Layout, separator: str) -> Any:
         table = pa.csv.read_csv(path, read_options=read, parse_options=parse, convert_options=convert)
     repeated = sorted({name for name in found if found.count(name) > 1})
     if repeated:
-        raise InvalidInput(("events", f"{path} has more than one column {named(repeated)}"))
+        raise InvalidInput(
+            ("events", f"{path} has more than one column {named(repeated)}; where the file names none, --no-header")
+        )
     return table if layout.header else table.rename_columns([str(at + 1) for at in range(len(found))])
 
 

@@ -17,10 +17,10 @@ from tidings_training.events import Events
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """The candidates of B users as a ranker sees them.
+    """B lists of candidates, each of one user at one time, as a ranker sees them.
 
     item f32[B, K, F], user f32[B, U], candidate f32[B, K, C]; there bool[B, K] False in the padding; bought bool[B, K]
-    whether the user bought it later, which every user did with at least one.
+    whether the user bought it later, which is so for at least one of every list.
     """
 
     item: Float32

@@ -1,16 +1,13 @@
 """From an events file to a model directory, with the proof of what it is worth beside it."""
 
 import hashlib
-import json
-import os
 import tempfile
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from tidings_index_builder.build import versions
 from tidings_index_builder.catalogue import read_catalogue
 from tidings_index_builder.model_dir import Model, write_model
 from tidings_index_builder.progress import Progress, silent
@@ -63,15 +60,13 @@ def fit(
     lineage: dict[str, Any] = {
         "events": _described(events_path, events),
         "settings": asdict(settings),
-        "ranker": None if ranked is None else {"windows": ranked.windows, "users": ranked.users},
+        "ranker": None if ranked is None else {"windows": ranked.windows, "lists": ranked.lists},
         "evaluation": None if evaluation is None else asdict(evaluation),
-        "versions": _versions(),
+        "versions": versions("tidings", "implicit", "numpy", "scipy", "onnx"),
     }
     progress("writing the model")
     model = replace(learned, ranker=None if ranked is None else export(ranked.network), lineage=lineage)
-    write_model(out, model)
-    if evaluation is not None:
-        _write_json(out / EVALUATION_FILE, asdict(evaluation))
+    write_model(out, model, {} if evaluation is None else {EVALUATION_FILE: asdict(evaluation)})
     return Fitted(model, evaluation)
 
 
@@ -92,20 +87,3 @@ def _described(path: Path, events: Events) -> dict[str, Any]:
 
 def _iso(time: float) -> str:
     return f"{datetime.fromtimestamp(time, UTC):%Y-%m-%dT%H:%M:%SZ}"
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in ("tidings", "implicit", "numpy", "scipy", "onnx"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "not installed"
-    return found
-
-
-def _write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write and rename, so that there is never half a file."""
-    fresh = path.with_name(f".{path.name}.unfinished-{os.getpid()}")
-    fresh.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n")
-    os.replace(fresh, path)

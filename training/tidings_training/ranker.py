@@ -20,8 +20,8 @@ from tidings_training.examples import Examples
 
 HIDDEN = (32, 16)
 STEPS, EPOCHS = 700, 30
-"""Training takes so many steps, but sees no user more often than so many times."""
-BATCH_USERS = 32
+"""Training takes so many steps, but sees no list of candidates more often than so many times."""
+BATCH_LISTS = 32
 LEARNING_RATE = 3e-3
 DECAY = 1e-2
 """Weight decay."""
@@ -67,7 +67,7 @@ def train(
     The loss is the cross entropy between the softmax of a user's scores and that user's purchases (ListNet: Cao, Qin,
     Liu, Tsai and Li, ICML 2007), by Adam (Kingma and Ba, ICLR 2015). The running average of the weights is taken
     (Polyak and Juditsky, 1992): it varies a third as much with the seed as the last weights do, and spares keeping
-    users aside to decide when to stop. Deterministic given the seed.
+    lists aside to decide when to stop. Deterministic given the seed.
     """
     rng = np.random.default_rng(seed)
     x, mean, std = _standardise(examples)
@@ -78,7 +78,7 @@ def train(
     parameters = [*weights, *(np.zeros(m, np.float32) for m in sizes[1:])]
     average = [p.copy() for p in parameters]
     adam = _Adam(parameters)
-    steps = min(steps, EPOCHS * -(-len(examples) // BATCH_USERS))
+    steps = min(steps, EPOCHS * -(-len(examples) // BATCH_LISTS))
     # The matrices are small: more threads wait for each other longer than they work.
     with threadpool_limits(1, "blas"):
         for step, chosen in zip(range(1, steps + 1), _batches(len(examples), rng), strict=False):
@@ -107,12 +107,12 @@ def _standardise(examples: Examples) -> tuple[Float32, Float32, Float32]:
     return np.clip((x - mean) / std, -SPAN, SPAN), mean, std
 
 
-def _batches(users: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
-    """Batches of users without end; each user once before any twice."""
+def _batches(lists: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
+    """Batches of lists without end; each list once before any twice."""
     while True:
-        order = rng.permutation(users)
-        for start in range(0, users, BATCH_USERS):
-            yield order[start : start + BATCH_USERS]
+        order = rng.permutation(lists)
+        for start in range(0, lists, BATCH_LISTS):
+            yield order[start : start + BATCH_LISTS]
 
 
 def _forward(x: Float32, weights: tuple[Float32, ...], biases: tuple[Float32, ...]) -> list[Float32]:
@@ -132,7 +132,7 @@ def _split(parameters: list[Float32]) -> tuple[tuple[Float32, ...], tuple[Float3
 def _gradients(
     x: Float32, there: NDArray[np.bool_], bought: NDArray[np.bool_], parameters: list[Float32]
 ) -> list[Float32]:
-    """Gradients of the mean loss of a batch of users, in the order of the parameters."""
+    """Gradients of the mean loss of a batch of lists, in the order of the parameters."""
     weights, biases = _split(parameters)
     flat = x[there]
     out = _forward(flat, weights, biases)

@@ -24,8 +24,8 @@ SERVING = SERVING_CONFIGS[DEFAULT_SERVING_CONFIG]
 WINDOWS, WINDOW_DAYS = 3, 14.0
 """A ranker learns from so many windows of so many days before its time: what was offered at the start of each, and
 what was bought in it. Several short ones teach more than one long one, and age less."""
-TRAINING_USERS = 4096
-"""So many users, all windows together, are enough to train a ranker."""
+TRAINING_LISTS = 4096
+"""So many lists of candidates, all windows together, are enough to train a ranker."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,11 +40,11 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """A ranker with the numbers of windows and of users it learned from."""
+    """A ranker with the numbers of windows and of lists of candidates, one per user and window, it learned from."""
 
     network: Network
     windows: int
-    users: int
+    lists: int
 
 
 class Trainer:
@@ -153,7 +153,7 @@ class Trainer:
             later,
             SERVING,
             now,
-            limit=TRAINING_USERS // WINDOWS,
+            limit=TRAINING_LISTS // WINDOWS,
             seed=self.settings.seed,
             progress=self._dated(now),
         )
