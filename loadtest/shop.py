@@ -90,7 +90,7 @@ def write_shop(releases: Path, items: int, users: int, now: float, dim: int = 64
     lists = max(1, 1 << int(np.log2(4 * np.sqrt(items)) - 1))
     true = exact_search(item_vectors, queries, 100, "inner_product")[0]
     index = build_index(f"IVF{lists},SQfp16", item_vectors, "inner_product", {}, seed)
-    for nprobe in (4, 8, 12, 16, 24, 32, 48, 64, 96, 128, lists):
+    for nprobe in (*range(4, 32, 4), *range(32, 160, 8), lists):
         index = index.with_parameters({"nprobe": min(nprobe, lists)})
         reached = recall(index.search(queries, 100)[0], true)
         if reached >= 0.955:
