@@ -211,7 +211,7 @@ class Degradation:
 class RankedItem(NamedTuple):
     """One item of an answer: its row, its score, what each source that proposed it said, and why it is here.
 
-    A tuple: twenty are made for every answer, and a frozen dataclass takes four times as long to make.
+    A tuple: twenty are made for every answer, and a frozen dataclass takes twice as long to make.
     """
 
     row: int
