@@ -116,7 +116,6 @@ def write_shop(releases: Path, items: int, users: int, now: float, dim: int = 64
             prices,
             categories,
         ),
-        prices=prices,
         payloads=[
             item_pb2.Item(
                 item_id=f"item-{row}", title=f"A thing of the shop, number {row}", price=float(price), currency="EUR"

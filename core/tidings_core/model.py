@@ -95,12 +95,18 @@ class Attribute:
     values: BytesTable
 
 
+def offered_sources(neighbours: Neighbours | None, trending: Trending | None) -> tuple[str, ...]:
+    """Names of the candidate sources that can be served with these parts."""
+    offers = {"ann": True, "similar": neighbours is not None, "trending": trending is not None}
+    return tuple(name for name, offered in offers.items() if offered)
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """All that an answer is made from. Immutable; read once per batch.
 
-    item_vectors f32[N, D], user_vectors f32[U, D] (unit length for the cosine metric), item_features f32[N, F],
-    prices f32[N] (NaN where there is none). `payloads` holds each item's encoded `tidings.v1.Item`, opaque here.
+    item_vectors f32[N, D], user_vectors f32[U, D] (unit length for the cosine metric), item_features f32[N, F].
+    `payloads` holds each item's encoded `tidings.v1.Item`, opaque here.
     A part that is None is one this release lacks: what needs it is not offered.
     """
 
@@ -111,7 +117,6 @@ class Snapshot:
     metric: Metric
     index: Index
     item_features: Float32
-    prices: Float32
     payloads: BytesTable
     attributes: Mapping[str, Attribute]
     neighbours: Neighbours | None = None
@@ -122,8 +127,7 @@ class Snapshot:
     @property
     def sources(self) -> tuple[str, ...]:
         """Names of the candidate sources this snapshot can serve."""
-        offers = {"ann": True, "similar": self.neighbours is not None, "trending": self.trending is not None}
-        return tuple(name for name, offered in offers.items() if offered)
+        return offered_sources(self.neighbours, self.trending)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from pydantic import TypeAdapter, ValidationError
 from tidings_core.errors import DependencyFailed, InvalidInput, NotFound, ReleaseRefused
 from tidings_core.features import CANDIDATE_FEATURES, ITEM_FEATURES, SCHEMA_HASH, USER_FEATURES
 from tidings_core.index import FaissIndex, open_index
-from tidings_core.model import Attribute, Histories, Metric, Neighbours, Snapshot, Trending
+from tidings_core.model import Attribute, Histories, Metric, Neighbours, Snapshot, Trending, offered_sources
 from tidings_core.ranker import OnnxRanker
 from tidings_core.tables import BytesTable, Float32, IdTable
 
@@ -98,7 +98,7 @@ class Parts:
     """What a release is written from.
 
     Vectors are as `index.normalise` leaves them: item_vectors f32[N, D], user_vectors f32[U, D]; item_features
-    f32[N, F]; prices f32[N]; `payloads` N encoded items; recall_queries f32[Q, D] the user vectors the manifest's
+    f32[N, F]; `payloads` N encoded items; recall_queries f32[Q, D] the user vectors the manifest's
     recall was measured on, kept so that anyone can measure it again.
     """
 
@@ -110,7 +110,6 @@ class Parts:
     index: FaissIndex
     index_info: IndexInfo
     item_features: Float32
-    prices: Float32
     payloads: Sequence[bytes]
     recall_queries: Float32
     attributes: Mapping[str, Attribute] = field(default_factory=dict)
@@ -155,7 +154,7 @@ def write_release(releases: Path, parts: Parts, now: float) -> Manifest:
             metric=parts.metric,
             schema_hash=SCHEMA_HASH,
             index=parts.index_info,
-            sources=_sources(parts),
+            sources=offered_sources(parts.neighbours, parts.trending),
             ranked=parts.ranker is not None,
             attributes=tuple(parts.attributes),
             statistics=_statistics(parts.item_features),
@@ -291,7 +290,6 @@ class _Arrays:
             metric=manifest.metric,
             index=index,
             item_features=features,
-            prices=self._read("prices", np.float32, (items,)),
             payloads=self._strings("payloads", items),
             attributes={name: self._attribute(name, items) for name in manifest.attributes},
             neighbours=self._neighbours(items) if "similar" in manifest.sources else None,
@@ -369,7 +367,6 @@ def _write_files(folder: Path, parts: Parts) -> None:
         "item_vectors": np.asarray(parts.item_vectors, np.float32),
         "user_vectors": np.asarray(parts.user_vectors, np.float32),
         "item_features": np.asarray(parts.item_features, np.float32),
-        "prices": np.asarray(parts.prices, np.float32),
         "recall_queries": np.asarray(parts.recall_queries, np.float32),
     }
     for name, ids in (("items", parts.item_ids), ("users", parts.user_ids)):
@@ -394,11 +391,6 @@ def _write_files(folder: Path, parts: Parts) -> None:
         (folder / RANKER_FILE).write_bytes(parts.ranker)
     if parts.report:
         (folder / REPORT_FILE).write_text(parts.report)
-
-
-def _sources(parts: Parts) -> tuple[str, ...]:
-    offers = {"ann": True, "similar": parts.neighbours is not None, "trending": parts.trending is not None}
-    return tuple(name for name, offered in offers.items() if offered)
 
 
 def _string_arrays(name: str, table: BytesTable) -> dict[str, NDArray[Any]]:

@@ -82,7 +82,6 @@ def build_release(
         index=tuned.index,
         index_info=_index_info(tuned, recall_target, now),
         item_features=_features(learned, shown),
-        prices=shown.prices,
         payloads=shown.payloads,
         recall_queries=tuned.verify_queries,
         attributes=shown.attributes,

@@ -200,7 +200,7 @@ def _offers(parts: Parts) -> str:
         "trending": f"{len(parts.trending.rows):,} items" if parts.trending else "no popularity",
         "ranker": f"{len(parts.ranker) / 1e3:,.1f} kB of ONNX" if parts.ranker else "none: retrieval order counts",
         "histories": f"{len(past.rows):,} items bought" if past else "none",
-        "prices": f"{int(np.isfinite(parts.prices).sum()):,} items have one",
+        "prices": f"{np.count_nonzero(parts.item_features[:, ITEM_FEATURES.index('log_price')]):,} items have one",
         **{
             f"attribute {name}": f"{len(attribute.values):,} values on {int((attribute.codes >= 0).sum()):,} items"
             for name, attribute in parts.attributes.items()

@@ -50,7 +50,7 @@ def test_user_features_are_what_their_names_say(rows_of_users: list[list[int]]) 
         if not rows:
             assert set(user.values()) == {0.0}
             continue
-        prices = [math.log1p(SNAPSHOT.prices[row]) for row in rows]
+        prices = [math.log1p(WORLD.prices[row]) for row in rows]
         groups = Counter(int(WORLD.group_of_item[row]) for row in rows)
         mean = sum(prices) / len(prices)
         wanted = {
@@ -80,7 +80,7 @@ def test_candidate_features_are_what_their_names_say(rows_of_users: list[list[in
         for place, item in enumerate(candidates):
             pair = dict(zip(CANDIDATE_FEATURES, found[at, place].tolist(), strict=True))
             same = sum(WORLD.group_of_item[row] == WORLD.group_of_item[item] for row in history)
-            mean = sum(math.log1p(SNAPSHOT.prices[row]) for row in history) / max(len(history), 1)
+            mean = sum(math.log1p(WORLD.prices[row]) for row in history) / max(len(history), 1)
             bought = item in history
             wanted = {
                 "vector_score": vector_scores[at, place],
@@ -91,7 +91,7 @@ def test_candidate_features_are_what_their_names_say(rows_of_users: list[list[in
                 "from_trending": float(present[at, place, 2]),
                 "category_affinity": same / max(len(history), 1),
                 "brand_affinity": 0.0,
-                "price_distance": abs(math.log1p(SNAPSHOT.prices[item]) - mean) if history else 0.0,
+                "price_distance": abs(math.log1p(WORLD.prices[item]) - mean) if history else 0.0,
                 "log_times_bought": math.log1p(item % 3 + 1) if bought else 0.0,
                 "log_days_since_bought": math.log1p(1 + 10 * history.index(item)) if bought else 0.0,
             }
@@ -105,12 +105,12 @@ def test_items_without_a_price_say_nothing_of_a_users_price_level() -> None:
     snapshot = dataclasses.replace(SNAPSHOT, item_features=features)
     block = history_block([make_history([3, 4]), make_history([3])], NOW)
     mean = user_features(block, snapshot)[:, USER_FEATURES.index("mean_log_price")]
-    assert mean.tolist() == pytest.approx([math.log1p(SNAPSHOT.prices[4]), 0.0], rel=1e-4)
+    assert mean.tolist() == pytest.approx([math.log1p(WORLD.prices[4]), 0.0], rel=1e-4)
     rows = np.array([[5, 6], [5, 6]], np.int32)
     nothing = np.zeros((2, 2, 0), np.float32)
     pairs = candidate_features(block, rows, np.zeros((2, 2), np.float32), nothing > 0, nothing, (), snapshot)
     distance = pairs[:, :, CANDIDATE_FEATURES.index("price_distance")]
-    assert distance[0, 1] == pytest.approx(abs(math.log1p(SNAPSHOT.prices[6]) - mean[0]), rel=1e-4)
+    assert distance[0, 1] == pytest.approx(abs(math.log1p(WORLD.prices[6]) - mean[0]), rel=1e-4)
     assert distance[0, 0] == distance[1, 0] == distance[1, 1] == 0.0
 
 

@@ -215,7 +215,7 @@ def test_the_ranker_decides_the_order() -> None:
     ranker = OnnxRanker(linear_ranker({"log_price": -1.0}, {}, {}), SNAPSHOT.item_features)
     plain = dataclasses.replace(FOR_YOU, diversity=None)
     answer = ask(dataclasses.replace(SNAPSHOT, ranker=ranker), serving=plain, k=30)
-    prices = [float(SNAPSHOT.prices[item.row]) for item in answer.items]
+    prices = [float(WORLD.prices[item.row]) for item in answer.items]
     assert prices == sorted(prices)
     np.testing.assert_allclose([item.score for item in answer.items], -np.log1p(prices), rtol=1e-5)
 

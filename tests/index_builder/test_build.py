@@ -46,7 +46,7 @@ def test_embeddings_alone_make_a_release(tmp_path: Path, metric: Metric) -> None
     assert manifest.schema_hash == SCHEMA_HASH
     assert [snapshot.items[row] for row in range(3)] == ["item-0", "item-1", "item-2"]
     assert item_pb2.Item.FromString(snapshot.payloads[5]) == item_pb2.Item(item_id="item-5")
-    assert np.isnan(snapshot.prices).all()
+    assert (snapshot.item_features[:, ITEM_FEATURES.index("log_price")] == 0).all()
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -157,8 +157,8 @@ def test_a_catalogue_is_found_by_id_and_what_does_not_meet_is_counted(tmp_path: 
     assert item_pb2.Item.FromString(snapshot.payloads[7]).title == "Seven"
     assert item_pb2.Item.FromString(snapshot.payloads[2]).title == "Two"
     assert item_pb2.Item.FromString(snapshot.payloads[0]) == item_pb2.Item(item_id="item-0")
-    assert snapshot.prices[7] == 7.5
-    assert np.isnan(snapshot.prices[[0, 2]]).all()
+    log_price = snapshot.item_features[:, ITEM_FEATURES.index("log_price")]
+    assert log_price[[7, 0, 2]].tolist() == pytest.approx([np.log1p(7.5), 0.0, 0.0])
     category = snapshot.attributes["category"]
     assert [category.values[category.codes[row]] for row in (7, 2)] == [b"Light", b"Home"]
     assert category.codes[0] == -1

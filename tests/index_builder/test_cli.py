@@ -138,10 +138,10 @@ def test_a_release_is_inspected_and_evaluated(files: dict[str, str]) -> None:
     measured = json.loads(run("evaluate", path, "--queries", files["--users"], "--k", "10", "--json").stdout)
     assert measured["recall"] >= 0.95
     assert "recall@10" in run("evaluate", path, "--queries", files["--users"], "--k", "10").stdout
-    (Path(path) / "prices.npy").unlink()
+    (Path(path) / "item_features.npy").unlink()
     broken = run("inspect", path, "--json")
     assert broken.exit_code == 1
-    assert json.loads(broken.stdout)["problem"] == "prices.npy is missing"
+    assert json.loads(broken.stdout)["problem"] == "item_features.npy is missing"
 
 
 def test_the_installed_command_runs_as_a_program(files: dict[str, str]) -> None:

@@ -69,9 +69,10 @@ BY_VECTOR = {"vector_score": 1.0}
 
 @dataclass(frozen=True)
 class World:
-    """A generated shop: `group_of_item` i64[N], `group_of_user` i64[U], and the parts of its release."""
+    """A generated shop: `group_of_item` i64[N], `prices` f32[N], `group_of_user` i64[U], and its release's parts."""
 
     group_of_item: NDArray[np.int64]
+    prices: NDArray[np.float32]
     group_of_user: NDArray[np.int64]
     parts: Parts
 
@@ -90,7 +91,6 @@ class World:
             metric=parts.metric,
             index=parts.index,
             item_features=parts.item_features,
-            prices=parts.prices,
             payloads=BytesTable.of(parts.payloads),
             attributes=parts.attributes,
             neighbours=parts.neighbours,
@@ -167,9 +167,8 @@ def make_world(
         index=index,
         index_info=IndexInfo("Flat", {}, 1.0, 100, 0.95, min(users, 50), 10.0, dim * 4.0, NOW),
         item_features=item_features(statistics, prices, categories),
-        prices=prices,
         payloads=payloads,
         recall_queries=user_vectors[:50],
         **extra,  # type: ignore[arg-type]
     )
-    return World(group_of_item, group_of_user, parts)
+    return World(group_of_item, prices, group_of_user, parts)

@@ -35,7 +35,6 @@ class Batcher:
         observe_batch: Callable[[int], None] = lambda _: None,
     ) -> None:
         """Start the threads. `observe_batch` is told the size of each batch."""
-        self._name = name
         self._max_waiting = max_waiting
         self._monotonic = monotonic
         self._observe_batch = observe_batch
