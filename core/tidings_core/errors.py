@@ -8,6 +8,8 @@ TidingsError
 ├── InUse               somebody else holds what is needed (a lock, a port)
 ├── Overloaded          no room for more work now; says when to come back
 ├── Stopping            no new work: the server is about to end; says when to come back
+├── StorageFull         nothing can be written: the disk is full; says when to come back
+├── StorageFailed       the disk, or the database on it, failed
 ├── DeadlinePassed      the caller's deadline passed before an answer was ready
 └── DependencyFailed    a part failed that the answer can do without
     ├── IndexFailed
@@ -83,6 +85,22 @@ class Stopping(TidingsError):
     def __init__(self, message: str, retry_after: float) -> None:
         self.retry_after = retry_after
         super().__init__(message)
+
+
+class StorageFull(TidingsError):
+    """Nothing can be written: the disk is full. Nothing was changed; reads go on. `retry_after` is in seconds."""
+
+    reason = "STORAGE_FULL"
+
+    def __init__(self, message: str, retry_after: float) -> None:
+        self.retry_after = retry_after
+        super().__init__(message)
+
+
+class StorageFailed(TidingsError):
+    """The disk, or the database on it, failed."""
+
+    reason = "STORAGE_FAILED"
 
 
 class DeadlinePassed(TidingsError):

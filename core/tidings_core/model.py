@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 
-from tidings_core.tables import BytesTable, Float32, IdTable, Int32, Int64
+from tidings_core.tables import Bool, BytesTable, Float32, Float64, IdTable, Int32, Int64
 
 Metric = Literal["inner_product", "cosine", "l2"]
 METRICS: tuple[Metric, ...] = ("inner_product", "cosine", "l2")
@@ -18,6 +18,8 @@ MAX_K = 500
 MAX_CONTEXT_ITEMS = 64
 MAX_EXCLUDED_ITEMS = 10_000
 MAX_BATCH = 256
+MAX_QUERY_BYTES = 1024
+MAX_CATEGORY_BYTES = 256
 
 
 class Index(Protocol):
@@ -85,6 +87,55 @@ class Histories:
     def __getitem__(self, user_row: int) -> History:
         span = slice(int(self.offsets[user_row]), int(self.offsets[user_row + 1]))
         return History(self.rows[span], self.times[span], self.counts[span])
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """What one snapshot makes of a user's profile: item rows are that snapshot's. It knows no clock, so it can be kept.
+
+    `history` joins what the release and the profile say was bought. Newest first, and distinct: `interests` i32[n], the
+    items of any good event, with `interest_times` f64[n] (Unix seconds); `unbought` i32[m], those looked at or put into
+    the cart and not bought since, with `unbought_times` f64[m]; `searches` and `categories` as (text, Unix seconds).
+    `seen` and `blocked` are i32 item rows. `vector` f32[D] is folded in from all of it; None: the release's own stands,
+    or there is nothing to fold in.
+    """
+
+    history: History = EMPTY_HISTORY
+    interests: Int32 = field(default_factory=lambda: np.empty(0, np.int32))
+    interest_times: Float64 = field(default_factory=lambda: np.empty(0, np.float64))
+    unbought: Int32 = field(default_factory=lambda: np.empty(0, np.int32))
+    unbought_times: Float64 = field(default_factory=lambda: np.empty(0, np.float64))
+    seen: Int32 = field(default_factory=lambda: np.empty(0, np.int32))
+    blocked: Int32 = field(default_factory=lambda: np.empty(0, np.int32))
+    searches: tuple[tuple[str, float], ...] = ()
+    categories: tuple[tuple[str, float], ...] = ()
+    vector: Float32 | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FoldIn:
+    """How to find the vector of a user that the release does not know, as the library implicit does it.
+
+    gram f64[D, D]: item_vectors' times themselves; alpha and regularization are those the item vectors were learned
+    with.
+    """
+
+    gram: Float64
+    alpha: float
+    regularization: float
+
+
+@dataclass(frozen=True, slots=True)
+class Postings:
+    """Words, and the items of each: word w has entries offsets[w]:offsets[w + 1] of rows i32 and weights f32.
+
+    words.names are the words; of each, the items of the largest weight come first.
+    """
+
+    words: IdTable
+    offsets: Int64
+    rows: Int32
+    weights: Float32
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,17 +241,31 @@ class Query:
     k: int = DEFAULT_K
     context_item_ids: Sequence[str] = ()
     exclude_item_ids: Sequence[str] = ()
+    search: str = ""
+    category: str = ""
+    person: Person | None = None
+    """What the snapshot makes of the user's profile; None: only what the release itself knows."""
 
 
-ReasonCode = Literal["matches_taste", "similar_to_bought", "similar_to_context", "trending"]
+ReasonCode = Literal[
+    "matches_taste",
+    "similar_to_bought",
+    "similar_to_viewed",
+    "similar_to_context",
+    "trending",
+    "searched",
+    "in_category",
+    "recently_viewed",
+]
 Cause = Literal["no_release", "unknown_user", "unknown_context", "deadline", "failed"]
 
 
 class Reason(NamedTuple):
-    """Why an item is in the answer. `item_row` is the item it rests on, -1 when it rests on none."""
+    """Why an item is in the answer: the item it rests on (-1: none), the words it rests on ("": none)."""
 
     code: ReasonCode
     item_row: int = -1
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,8 +290,23 @@ class RankedItem(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Considered:
+    """All candidates of one answer, for the record: rows i32[K], the scores they were ordered by f32[K].
+
+    For each of the S `sources`: present bool[K, S], said f32[K, S] (0 where not present).
+    """
+
+    rows: Int32
+    scores: Float32
+    sources: tuple[str, ...]
+    present: Bool
+    said: Float32
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
-    """A ranked answer, best item first."""
+    """A ranked answer, best item first. `considered` is set when it was asked for."""
 
     items: tuple[RankedItem, ...] = ()
     degraded: tuple[Degradation, ...] = field(default=())
+    considered: Considered | None = None

@@ -12,6 +12,7 @@ Int64 = NDArray[np.int64]
 UInt8 = NDArray[np.uint8]
 UInt64 = NDArray[np.uint64]
 Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
 Bool = NDArray[np.bool_]
 
 

@@ -18,7 +18,7 @@ MAX_TIMES = 1000
 """So many promote times are kept, the latest ones."""
 
 
-class Store(Protocol):
+class Files(Protocol):
     """Keeps small files through a crash."""
 
     def read(self, name: str) -> bytes | None:
@@ -75,20 +75,20 @@ class Serving:
     `lock` is held by whoever changes it, from opening the new release to the swap, so that changes come one by one.
     """
 
-    def __init__(self, store: Store, on_change: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, files: Files, on_change: Callable[[], None] = lambda: None) -> None:
         """Read the record. `on_change` is called after each swap, in the thread that made it.
 
         Raises InvalidInput when the record is damaged.
         """
         self.release: Release | None = None
-        self.record = _read(store)
+        self.record = _read(files)
         self.lock = threading.Lock()
-        self._store = store
+        self._files = files
         self._on_change = on_change
 
     def swap(self, release: Release, record: Record) -> None:
         """Keep the record on disk, then let the release answer. Call it with `lock` held."""
-        self._store.write(RECORD, json.dumps({"format": 1, **asdict(record)}, indent=1).encode() + b"\n")
+        self._files.write(RECORD, json.dumps({"format": 1, **asdict(record)}, indent=1).encode() + b"\n")
         self._take(release, record)
 
     def resume(self, releases: Releases, refused: Callable[[str, Exception], None]) -> None:
@@ -118,8 +118,8 @@ class Serving:
         self._on_change()
 
 
-def _read(store: Store) -> Record:
-    content = store.read(RECORD)
+def _read(files: Files) -> Record:
+    content = files.read(RECORD)
     if content is None:
         return Record()
     try:

@@ -24,6 +24,8 @@ CODES: Mapping[type[errors.TidingsError], grpc.StatusCode] = {
     errors.InUse: grpc.StatusCode.ABORTED,
     errors.Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.Stopping: grpc.StatusCode.UNAVAILABLE,
+    errors.StorageFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.StorageFailed: grpc.StatusCode.INTERNAL,
     errors.DeadlinePassed: grpc.StatusCode.DEADLINE_EXCEEDED,
     errors.DependencyFailed: grpc.StatusCode.INTERNAL,
     errors.IndexFailed: grpc.StatusCode.INTERNAL,
@@ -51,7 +53,7 @@ def details_of(error: errors.TidingsError) -> bytes:
             for field, description in error.violations
         ]
         _pack(status, error_details_pb2.BadRequest(field_violations=violations))
-    if isinstance(error, errors.Overloaded | errors.Stopping):
+    if isinstance(error, errors.Overloaded | errors.Stopping | errors.StorageFull):
         delay = Duration()
         delay.FromMilliseconds(round(error.retry_after * 1000))
         _pack(status, error_details_pb2.RetryInfo(retry_delay=delay))

@@ -14,6 +14,10 @@ class ReasonCode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     REASON_CODE_SIMILAR_TO_BOUGHT: _ClassVar[ReasonCode]
     REASON_CODE_SIMILAR_TO_CONTEXT: _ClassVar[ReasonCode]
     REASON_CODE_TRENDING: _ClassVar[ReasonCode]
+    REASON_CODE_SIMILAR_TO_VIEWED: _ClassVar[ReasonCode]
+    REASON_CODE_SEARCHED: _ClassVar[ReasonCode]
+    REASON_CODE_IN_CATEGORY: _ClassVar[ReasonCode]
+    REASON_CODE_RECENTLY_VIEWED: _ClassVar[ReasonCode]
 
 class DegradationCause(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -28,6 +32,10 @@ REASON_CODE_MATCHES_TASTE: ReasonCode
 REASON_CODE_SIMILAR_TO_BOUGHT: ReasonCode
 REASON_CODE_SIMILAR_TO_CONTEXT: ReasonCode
 REASON_CODE_TRENDING: ReasonCode
+REASON_CODE_SIMILAR_TO_VIEWED: ReasonCode
+REASON_CODE_SEARCHED: ReasonCode
+REASON_CODE_IN_CATEGORY: ReasonCode
+REASON_CODE_RECENTLY_VIEWED: ReasonCode
 DEGRADATION_CAUSE_UNSPECIFIED: DegradationCause
 DEGRADATION_CAUSE_NO_RELEASE: DegradationCause
 DEGRADATION_CAUSE_UNKNOWN_USER: DegradationCause
@@ -36,20 +44,26 @@ DEGRADATION_CAUSE_FAILED: DegradationCause
 DEGRADATION_CAUSE_UNKNOWN_CONTEXT: DegradationCause
 
 class RecommendRequest(_message.Message):
-    __slots__ = ("user_id", "serving_config", "k", "context_item_ids", "exclude_item_ids", "request_id")
+    __slots__ = ("user_id", "serving_config", "k", "context_item_ids", "exclude_item_ids", "request_id", "query", "category", "consistency_token")
     USER_ID_FIELD_NUMBER: _ClassVar[int]
     SERVING_CONFIG_FIELD_NUMBER: _ClassVar[int]
     K_FIELD_NUMBER: _ClassVar[int]
     CONTEXT_ITEM_IDS_FIELD_NUMBER: _ClassVar[int]
     EXCLUDE_ITEM_IDS_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    QUERY_FIELD_NUMBER: _ClassVar[int]
+    CATEGORY_FIELD_NUMBER: _ClassVar[int]
+    CONSISTENCY_TOKEN_FIELD_NUMBER: _ClassVar[int]
     user_id: str
     serving_config: str
     k: int
     context_item_ids: _containers.RepeatedScalarFieldContainer[str]
     exclude_item_ids: _containers.RepeatedScalarFieldContainer[str]
     request_id: str
-    def __init__(self, user_id: _Optional[str] = ..., serving_config: _Optional[str] = ..., k: _Optional[int] = ..., context_item_ids: _Optional[_Iterable[str]] = ..., exclude_item_ids: _Optional[_Iterable[str]] = ..., request_id: _Optional[str] = ...) -> None: ...
+    query: str
+    category: str
+    consistency_token: str
+    def __init__(self, user_id: _Optional[str] = ..., serving_config: _Optional[str] = ..., k: _Optional[int] = ..., context_item_ids: _Optional[_Iterable[str]] = ..., exclude_item_ids: _Optional[_Iterable[str]] = ..., request_id: _Optional[str] = ..., query: _Optional[str] = ..., category: _Optional[str] = ..., consistency_token: _Optional[str] = ...) -> None: ...
 
 class RecommendResponse(_message.Message):
     __slots__ = ("items", "degraded", "release_id", "release_age_seconds", "index_age_seconds", "serving_config", "request_id")
@@ -90,12 +104,14 @@ class SourceScore(_message.Message):
     def __init__(self, source: _Optional[str] = ..., score: _Optional[float] = ...) -> None: ...
 
 class Reason(_message.Message):
-    __slots__ = ("code", "item_id")
+    __slots__ = ("code", "item_id", "text")
     CODE_FIELD_NUMBER: _ClassVar[int]
     ITEM_ID_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
     code: ReasonCode
     item_id: str
-    def __init__(self, code: _Optional[_Union[ReasonCode, str]] = ..., item_id: _Optional[str] = ...) -> None: ...
+    text: str
+    def __init__(self, code: _Optional[_Union[ReasonCode, str]] = ..., item_id: _Optional[str] = ..., text: _Optional[str] = ...) -> None: ...
 
 class Degradation(_message.Message):
     __slots__ = ("cause", "stage", "detail")

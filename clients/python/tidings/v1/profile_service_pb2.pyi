@@ -1,0 +1,104 @@
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from tidings.v1 import event_pb2 as _event_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Mapping, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class GetProfileRequest(_message.Message):
+    __slots__ = ("user_id", "consistency_token")
+    USER_ID_FIELD_NUMBER: _ClassVar[int]
+    CONSISTENCY_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    user_id: str
+    consistency_token: str
+    def __init__(self, user_id: _Optional[str] = ..., consistency_token: _Optional[str] = ...) -> None: ...
+
+class GetProfileResponse(_message.Message):
+    __slots__ = ("profile",)
+    PROFILE_FIELD_NUMBER: _ClassVar[int]
+    profile: Profile
+    def __init__(self, profile: _Optional[_Union[Profile, _Mapping]] = ...) -> None: ...
+
+class Profile(_message.Message):
+    __slots__ = ("user_id", "version", "first_event_time", "last_event_time", "counts", "recent_events", "bought_items", "bought_item_count", "blocked_item_ids", "blocked_categories", "categories", "brands", "known_to_release", "spent")
+    USER_ID_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    FIRST_EVENT_TIME_FIELD_NUMBER: _ClassVar[int]
+    LAST_EVENT_TIME_FIELD_NUMBER: _ClassVar[int]
+    COUNTS_FIELD_NUMBER: _ClassVar[int]
+    RECENT_EVENTS_FIELD_NUMBER: _ClassVar[int]
+    BOUGHT_ITEMS_FIELD_NUMBER: _ClassVar[int]
+    BOUGHT_ITEM_COUNT_FIELD_NUMBER: _ClassVar[int]
+    BLOCKED_ITEM_IDS_FIELD_NUMBER: _ClassVar[int]
+    BLOCKED_CATEGORIES_FIELD_NUMBER: _ClassVar[int]
+    CATEGORIES_FIELD_NUMBER: _ClassVar[int]
+    BRANDS_FIELD_NUMBER: _ClassVar[int]
+    KNOWN_TO_RELEASE_FIELD_NUMBER: _ClassVar[int]
+    SPENT_FIELD_NUMBER: _ClassVar[int]
+    user_id: str
+    version: int
+    first_event_time: _timestamp_pb2.Timestamp
+    last_event_time: _timestamp_pb2.Timestamp
+    counts: _containers.RepeatedCompositeFieldContainer[EventCount]
+    recent_events: _containers.RepeatedCompositeFieldContainer[RecentEvent]
+    bought_items: _containers.RepeatedCompositeFieldContainer[BoughtItem]
+    bought_item_count: int
+    blocked_item_ids: _containers.RepeatedScalarFieldContainer[str]
+    blocked_categories: _containers.RepeatedScalarFieldContainer[str]
+    categories: _containers.RepeatedCompositeFieldContainer[Affinity]
+    brands: _containers.RepeatedCompositeFieldContainer[Affinity]
+    known_to_release: bool
+    spent: float
+    def __init__(self, user_id: _Optional[str] = ..., version: _Optional[int] = ..., first_event_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., last_event_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., counts: _Optional[_Iterable[_Union[EventCount, _Mapping]]] = ..., recent_events: _Optional[_Iterable[_Union[RecentEvent, _Mapping]]] = ..., bought_items: _Optional[_Iterable[_Union[BoughtItem, _Mapping]]] = ..., bought_item_count: _Optional[int] = ..., blocked_item_ids: _Optional[_Iterable[str]] = ..., blocked_categories: _Optional[_Iterable[str]] = ..., categories: _Optional[_Iterable[_Union[Affinity, _Mapping]]] = ..., brands: _Optional[_Iterable[_Union[Affinity, _Mapping]]] = ..., known_to_release: bool = ..., spent: _Optional[float] = ...) -> None: ...
+
+class EventCount(_message.Message):
+    __slots__ = ("type", "total", "last_day", "last_week", "last_month")
+    TYPE_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_FIELD_NUMBER: _ClassVar[int]
+    LAST_DAY_FIELD_NUMBER: _ClassVar[int]
+    LAST_WEEK_FIELD_NUMBER: _ClassVar[int]
+    LAST_MONTH_FIELD_NUMBER: _ClassVar[int]
+    type: _event_pb2.EventType
+    total: int
+    last_day: int
+    last_week: int
+    last_month: int
+    def __init__(self, type: _Optional[_Union[_event_pb2.EventType, str]] = ..., total: _Optional[int] = ..., last_day: _Optional[int] = ..., last_week: _Optional[int] = ..., last_month: _Optional[int] = ...) -> None: ...
+
+class RecentEvent(_message.Message):
+    __slots__ = ("type", "event_time", "item_ids", "category", "query", "value")
+    TYPE_FIELD_NUMBER: _ClassVar[int]
+    EVENT_TIME_FIELD_NUMBER: _ClassVar[int]
+    ITEM_IDS_FIELD_NUMBER: _ClassVar[int]
+    CATEGORY_FIELD_NUMBER: _ClassVar[int]
+    QUERY_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    type: _event_pb2.EventType
+    event_time: _timestamp_pb2.Timestamp
+    item_ids: _containers.RepeatedScalarFieldContainer[str]
+    category: str
+    query: str
+    value: float
+    def __init__(self, type: _Optional[_Union[_event_pb2.EventType, str]] = ..., event_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., item_ids: _Optional[_Iterable[str]] = ..., category: _Optional[str] = ..., query: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+
+class BoughtItem(_message.Message):
+    __slots__ = ("item_id", "last_time", "purchases", "returns")
+    ITEM_ID_FIELD_NUMBER: _ClassVar[int]
+    LAST_TIME_FIELD_NUMBER: _ClassVar[int]
+    PURCHASES_FIELD_NUMBER: _ClassVar[int]
+    RETURNS_FIELD_NUMBER: _ClassVar[int]
+    item_id: str
+    last_time: _timestamp_pb2.Timestamp
+    purchases: int
+    returns: int
+    def __init__(self, item_id: _Optional[str] = ..., last_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., purchases: _Optional[int] = ..., returns: _Optional[int] = ...) -> None: ...
+
+class Affinity(_message.Message):
+    __slots__ = ("value", "share")
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    SHARE_FIELD_NUMBER: _ClassVar[int]
+    value: str
+    share: float
+    def __init__(self, value: _Optional[str] = ..., share: _Optional[float] = ...) -> None: ...

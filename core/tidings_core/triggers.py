@@ -1,0 +1,64 @@
+"""Triggers: which events call for a push."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from tidings_core.events import Event, EventType
+from tidings_core.profile import Profile, RecentEvent
+from tidings_core.tables import hash_id
+
+NEVER: tuple[EventType, ...] = ("impression", "click", "dismiss", "see_less")
+"""What follows from a push starts no trigger: a decision never leads to a decision."""
+
+Of = Literal["any", "item", "category"]
+
+
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    """A rule: `count` events of a type within `within_seconds` call for a push.
+
+    `of` narrows a view to items or to a category. With `same`, only events that share an item or the category with the
+    newest one count. An event older than `max_age_seconds` calls for nothing. `serving_config` and `k` say what is
+    recommended, `template` how it is said; `ttl_seconds` and `collapse_key` are those of the push. For one user it
+    leads to one decision in `cooldown_seconds`.
+    """
+
+    name: str
+    event: EventType
+    serving_config: str
+    template: str
+    of: Of = "any"
+    count: int = 1
+    within_seconds: float = 1800.0
+    same: bool = False
+    cooldown_seconds: float = 0.0
+    max_age_seconds: float = 3600.0
+    k: int = 3
+    ttl_seconds: float = 86_400.0
+    collapse_key: str = ""
+
+    def matches(self, event: Event, profile: Profile, now_ms: int) -> bool:
+        """Whether an event, which `profile` has taken in already, calls for a push at `now_ms` (Unix milliseconds)."""
+        if event.type != self.event or now_ms - event.time > self.max_age_seconds * 1000:
+            return False
+        if not self._fits(bool(event.items), event.category):
+            return False
+        if self.count <= 1:
+            return True
+        since = event.time - self.within_seconds * 1000
+        near = [e for e in profile.recent if e.type == self.event and since < e.time <= event.time]
+        near = [e for e in near if self._fits(bool(e.items), e.category)]
+        if self.same:
+            key = hash_id(event.event_id.encode())
+            this = next((e for e in near if e.key == key), None)
+            near = [e for e in near if this is not None and _alike(e, this)]
+        return len(near) >= self.count
+
+    def _fits(self, has_items: bool, category: str) -> bool:
+        return self.of == "any" or (self.of == "item" and has_items) or (self.of == "category" and bool(category))
+
+
+def _alike(one: RecentEvent, other: RecentEvent) -> bool:
+    if one.category or other.category:
+        return one.category == other.category
+    return bool(set(one.items) & set(other.items))

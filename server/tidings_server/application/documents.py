@@ -1,0 +1,100 @@
+"""A user's document: everything about one user that must change together."""
+
+import json
+from dataclasses import dataclass, field, replace
+
+from tidings_core import profile
+from tidings_core.errors import StorageFailed
+from tidings_core.profile import Profile
+from tidings_server.application.store import Document
+
+FORMAT = 1
+MAX_DEVICES = 16
+"""So many devices of a user are remembered, those heard of last."""
+MAX_PUSHED_ITEMS = 64
+"""So many of the items pushed last are remembered, so as not to push one again soon."""
+DAY_MS = 86_400_000
+
+
+@dataclass(frozen=True, slots=True)
+class UserDocument:
+    """Profile, push state and how far the log is folded in. Times are Unix milliseconds. The dicts are shared.
+
+    `applied_through` is the number of the newest event in `profile`. `newest_offset` is the offset taken last;
+    `lost_through` the largest offset that was dropped because the stream was full; `acknowledged` the largest offset
+    any device acknowledged; `devices` maps a device to its acknowledged offset and when. `push_times` are those of the
+    last 24 hours; `fired` maps a trigger to when it last led to a decision; `pushed_items` are the ids pushed last,
+    newest last.
+    """
+
+    profile: Profile = profile.EMPTY
+    applied_through: int = 0
+    newest_offset: int = 0
+    lost_through: int = 0
+    acknowledged: int = 0
+    devices: dict[str, tuple[int, int]] = field(default_factory=dict)
+    push_times: tuple[int, ...] = ()
+    fired: dict[str, int] = field(default_factory=dict)
+    pushed_items: tuple[str, ...] = ()
+
+    def pushes_in_a_day(self, now: int) -> int:
+        """How many pushes were sent in the 24 hours before `now`."""
+        return sum(time > now - DAY_MS for time in self.push_times)
+
+    def with_push(self, offset: int, now: int, item_ids: tuple[str, ...]) -> "UserDocument":
+        """The document after a push took an offset."""
+        times = tuple(time for time in self.push_times if time > now - DAY_MS)
+        kept = tuple(item for item in self.pushed_items if item not in item_ids)
+        return replace(
+            self,
+            newest_offset=offset,
+            push_times=(*times, now),
+            pushed_items=(*kept, *item_ids)[-MAX_PUSHED_ITEMS:],
+        )
+
+    def with_acknowledged(self, device: str, offset: int, now: int) -> "UserDocument":
+        """The document after a device acknowledged everything up to an offset."""
+        before = self.devices.get(device, (0, 0))[0]
+        devices = {**self.devices, device: (max(before, offset), now)}
+        newest = sorted(devices.items(), key=lambda entry: (entry[1][1], entry[0]))[-MAX_DEVICES:]
+        return replace(self, devices=dict(newest), acknowledged=max(self.acknowledged, offset))
+
+
+def read_document(stored: Document) -> UserDocument:
+    """The document in its stored form; an empty one when there is none. Raises StorageFailed when it is damaged."""
+    if stored.version == 0:
+        return UserDocument()
+    try:
+        fields = json.loads(stored.content)
+        if fields["format"] != FORMAT:
+            raise ValueError(f"it has format {fields['format']!r}; this version reads {FORMAT}")
+        return UserDocument(
+            profile=profile.from_json(fields["profile"]),
+            applied_through=fields["applied_through"],
+            newest_offset=fields["newest_offset"],
+            lost_through=fields["lost_through"],
+            acknowledged=fields["acknowledged"],
+            devices={device: (offset, time) for device, (offset, time) in fields["devices"].items()},
+            push_times=tuple(fields["push_times"]),
+            fired=fields["fired"],
+            pushed_items=tuple(fields["pushed_items"]),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StorageFailed(f"a user's document is damaged: {error}") from error
+
+
+def write_document(document: UserDocument) -> bytes:
+    """The stored form, byte for byte the same for equal documents."""
+    fields = {
+        "format": FORMAT,
+        "profile": profile.to_json(document.profile),
+        "applied_through": document.applied_through,
+        "newest_offset": document.newest_offset,
+        "lost_through": document.lost_through,
+        "acknowledged": document.acknowledged,
+        "devices": dict(sorted(document.devices.items())),
+        "push_times": document.push_times,
+        "fired": dict(sorted(document.fired.items())),
+        "pushed_items": document.pushed_items,
+    }
+    return json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode()

@@ -1,0 +1,288 @@
+"""What the server remembers, as small Protocols: event log, documents of users, streams, ledger, timers, counters.
+
+All writing is done by jobs. A job is a function of a Transaction: what it does happens whole or not at all, and when
+the Future of `Store.write` is done it is on disk. A job may be run more than once, so it must change nothing but
+through its Transaction. Times are Unix milliseconds.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeVar
+
+from tidings_core.errors import TidingsError
+
+_T = TypeVar("_T")
+
+State = Literal[
+    "suppressed", "sent", "delivered", "displayed", "clicked", "dismissed", "rejected", "collapsed", "expired", "lost"
+]
+"""What became of a decision. `lost`: the stream held as many as it may, and this was the oldest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A user's document and its version, which grows with every change; version 0 and b"" when there is none."""
+
+    version: int = 0
+    content: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvent:
+    """An event of the log: `number` is its place, `content` what was recorded."""
+
+    number: int
+    event_id: str
+    user_id: str
+    time: int
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPush:
+    """A push of a user's stream. `expires` 0: never; `content` is opaque."""
+
+    offset: int
+    push_id: str
+    expires: int
+    collapse_key: str
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A decision in the ledger. `push_id` is "" and `offset` 0 for one that sent nothing; then `reason` says why.
+
+    `cause` is what called for it: "trigger:NAME" or "api". `record` is the full record, opaque; `changed` is when
+    `state` last changed.
+    """
+
+    decision_id: str
+    user_id: str
+    time: int
+    state: State
+    changed: int
+    cause: str
+    reason: str = ""
+    push_id: str = ""
+    offset: int = 0
+    record: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Timer:
+    """Something to do at `due`. Setting a timer of a key that is set already changes nothing."""
+
+    key: str
+    due: int
+    user_id: str
+    content: bytes
+
+
+class EventLog(Protocol):
+    """The log of events, the truth from which profiles can be made again."""
+
+    def append(self, event_id: str, user_id: str, time: int, content: bytes) -> int | None:
+        """Append an event and return its number, larger than all before it; None when its id is there already."""
+        ...
+
+
+class Items(Protocol):
+    """A durable small number for each item."""
+
+    def number(self, item_id: str) -> int:
+        """The item_no of an item, 0 or more, given at first sight and never changed."""
+        ...
+
+
+class Users(Protocol):
+    """One document per user."""
+
+    def get(self, user_id: str) -> Document:
+        """The document as this transaction sees it."""
+        ...
+
+    def put(self, user_id: str, content: bytes, expected_version: int) -> int:
+        """Replace the document and return its new version.
+
+        Raises Conflict when its version is not `expected_version` (0: there must be none).
+        """
+        ...
+
+
+class Streams(Protocol):
+    """One stream of pushes per user, in offset order."""
+
+    def append(self, user_id: str, push: StoredPush) -> None:
+        """Add a push. Adding the same offset again changes nothing."""
+        ...
+
+    def read(self, user_id: str, after: int, limit: int) -> list[StoredPush]:
+        """Pushes after an offset, in order, those that have expired too."""
+        ...
+
+    def remove(self, user_id: str, offsets: Sequence[int]) -> None:
+        """Take pushes out; one that is not there is passed over."""
+        ...
+
+    def expired(self, now: int, limit: int) -> list[tuple[str, StoredPush]]:
+        """Pushes of any user, with the user, that expired at or before `now`, oldest first."""
+        ...
+
+
+class Ledger(Protocol):
+    """Every decision, sent or not."""
+
+    def add(self, entry: Entry) -> bool:
+        """Add a decision; False, and nothing changed, when its decision_id is there already."""
+        ...
+
+    def get(self, decision_id: str) -> Entry | None:
+        """A decision."""
+        ...
+
+    def find_push(self, push_id: str) -> Entry | None:
+        """The decision that sent a push."""
+        ...
+
+    def advance(self, user_id: str, after: int, through: int, state: State, now: int) -> int:
+        """Set the state of this user's pushes with offsets after..through that are `sent`; returns their number."""
+        ...
+
+    def set_state(self, push_id: str, state: State, now: int) -> None:
+        """Set the state of one push."""
+        ...
+
+
+class Timers(Protocol):
+    """Things to do later. They survive a crash and are done once: remove one in the transaction that does it."""
+
+    def set(self, timer: Timer) -> None:
+        """Set a timer. One of the same key that is set already stays as it is."""
+        ...
+
+    def remove(self, key: str) -> bool:
+        """Remove a timer; False when it was not set."""
+        ...
+
+
+class Counters(Protocol):
+    """Shared counts with a limit, such as a budget. A reservation is named, so that repeating it changes nothing."""
+
+    def reserve(self, counter: str, name: str, amount: int, limit: int, expires: int) -> bool:
+        """Reserve an amount until `expires` if all that is reserved and committed stays within `limit`.
+
+        True when the reservation of that name holds, also from before.
+        """
+        ...
+
+    def commit(self, counter: str, name: str) -> bool:
+        """Make a reservation final, also one that has expired but was not given to others; False when there is none."""
+        ...
+
+    def release(self, counter: str, name: str) -> bool:
+        """Give a reservation back; False when there is none, or when it is final."""
+        ...
+
+    def used(self, counter: str, now: int) -> int:
+        """All that is committed, or reserved and not expired."""
+        ...
+
+
+class Transaction(Protocol):
+    """What a job writes through. It sees what it wrote, and what jobs before it wrote."""
+
+    @property
+    def events(self) -> EventLog:
+        """The event log."""
+        ...
+
+    @property
+    def items(self) -> Items:
+        """Numbers of items."""
+        ...
+
+    @property
+    def users(self) -> Users:
+        """Documents."""
+        ...
+
+    @property
+    def streams(self) -> Streams:
+        """Streams of pushes."""
+        ...
+
+    @property
+    def ledger(self) -> Ledger:
+        """The ledger."""
+        ...
+
+    @property
+    def timers(self) -> Timers:
+        """Timers."""
+        ...
+
+    @property
+    def counters(self) -> Counters:
+        """Counters."""
+        ...
+
+
+class Store(Protocol):
+    """The store. Reads see everything whose write is done, from any thread, and never wait for a write."""
+
+    @property
+    def epoch(self) -> str:
+        """Name of this history. It changes only when history is lost."""
+        ...
+
+    @property
+    def position(self) -> int:
+        """Number of the newest event on disk, 0 for none."""
+        ...
+
+    def write(self, job: Callable[[Transaction], _T]) -> "Future[_T]":
+        """Run a job; the Future is done when its effects are on disk, or when it failed and has none.
+
+        What the job raises, the Future raises. It raises StorageFull or StorageFailed when the job could not be kept.
+        Raises Overloaded at once when too many jobs wait. Callbacks of the Future run in the writer's thread: keep
+        them short. When they run, reads see the effects.
+        """
+        ...
+
+    def user(self, user_id: str) -> Document:
+        """A user's document. Raises StorageFailed."""
+        ...
+
+    def pushes(self, user_id: str, after: int, limit: int) -> list[StoredPush]:
+        """Pushes of a user after an offset, in order, those that have expired too. Raises StorageFailed."""
+        ...
+
+    def due(self, now: int, limit: int) -> list[Timer]:
+        """Timers due at or before `now`, those due first in front. Raises StorageFailed."""
+        ...
+
+    def next_due(self) -> int | None:
+        """When the next timer is due; None when none is set. Raises StorageFailed."""
+        ...
+
+    def decisions(self, user_id: str, limit: int) -> list[Entry]:
+        """The newest decisions for a user, newest first; "" for any user. Raises StorageFailed."""
+        ...
+
+    def item_ids(self, first: int) -> Iterator[tuple[int, str]]:
+        """Items and their numbers from a number on, in order of number. Raises StorageFailed."""
+        ...
+
+    def events(self, after: int, limit: int) -> list[StoredEvent]:
+        """Events of the log after a number, in order. Raises StorageFailed."""
+        ...
+
+
+def outcome(done: "Future[_T]") -> "_T | TidingsError":
+    """The result of a Future that is done, or the error of ours that it raised."""
+    error = done.exception()
+    if isinstance(error, TidingsError):
+        return error
+    return done.result()
