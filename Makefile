@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long check protos protos-check bench load clean
+.PHONY: help demo test test-long check protos protos-check bench crash load clean
 PYTHON ?= python3
 BIN := .venv/bin
 PINS := -c constraints.txt
@@ -23,7 +23,7 @@ PINS := -c constraints.txt
 help: ## print this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
-demo: .venv/.base ## train on a real shop, build a release, serve it, ask it
+demo: .venv/.base ## train on a real shop, build a release, serve it, ask it, push live
 	@$(BIN)/python examples/online_retail/demo.py
 
 test: .venv/.dev ## run every test (under 10 minutes)
@@ -50,8 +50,12 @@ protos-check: protos ## fail if the stubs are stale
 	@test -z "$$(git status --porcelain clients/python/tidings/v1)" \
 	  || { git status --short clients/python/tidings/v1; echo "the stubs are stale: commit what 'make protos' made"; exit 1; }
 
-bench: .venv/.dev ## measure calls per second against the floor of FAISS and ONNX Runtime
+bench: .venv/.dev ## measure calls per second, and event to push, against what the machine can do
 	$(BIN)/python loadtest/ratio.py
+	$(BIN)/python loadtest/event_to_push.py
+
+crash: .venv/.dev ## kill the server 100 times and compare with what it promised (half an hour)
+	$(BIN)/python loadtest/crash.py --rounds 100
 
 load: .venv/.dev ## load a running server with Locust (LOCUST_ARGS to change it)
 	$(BIN)/locust -f loadtest/locustfile.py --headless $(or $(LOCUST_ARGS),--users 20 --spawn-rate 20 --run-time 20s)

@@ -135,10 +135,11 @@ def on_core(core: int, task: str, *arguments: object) -> dict[str, float]:
 
 
 @contextmanager
-def server(releases: Path, state: Path, front: str, core: int) -> Iterator[str]:
+def server(releases: Path, state: Path, front: str, core: int, config: Path | None = None) -> Iterator[str]:
     """A real server process on one core; gives its address."""
     command = [sys.executable, "-m", "tidings_server", "--releases", str(releases), "--state", str(state)]
     command += ["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--front", front, "--log-format", "json"]
+    command += [] if config is None else ["--config", str(config)]
     log = (state.parent / "server.log").open("w+")
     process = subprocess.Popen(command, stdout=log, stderr=log, preexec_fn=lambda: os.sched_setaffinity(0, {core}))
     try:

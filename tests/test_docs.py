@@ -2,6 +2,7 @@
 
 import functools
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -20,8 +21,17 @@ from tidings_server.transport.status import CODES
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "README.zh-CN.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 COMMANDS = {
-    "tidings": ["recommend", "releases list", "releases promote", "releases rollback"],
-    "tidings-server": [""],
+    "tidings": [
+        "recommend",
+        "record",
+        "profile",
+        "send",
+        "subscribe",
+        "releases list",
+        "releases promote",
+        "releases rollback",
+    ],
+    "tidings-server": ["decisions", ""],
     "tidings-build-index": ["build", "inspect", "evaluate", "rebuild"],
     "tidings-train": ["fit"],
 }
@@ -55,7 +65,7 @@ def test_every_link_inside_the_project_leads_somewhere(page: Path) -> None:
 def test_every_command_in_the_pages_exists_with_its_options(page: Path) -> None:
     """Each `tidings…` line of a shell block names a command, and options, that its --help knows."""
     for line in shell_lines(page):
-        words = line.removeprefix(".venv/bin/").split()
+        words = shlex.split(line.removeprefix(".venv/bin/"))
         if words[0] not in COMMANDS:
             assert words[0] in ("make", "pip"), line
             continue
@@ -93,7 +103,7 @@ def test_the_readme_program_runs_against_a_real_server(tmp_path: Path) -> None:
             capture_output=True, text=True, check=True, timeout=60,
         )  # fmt: skip
     assert release_id in ran.stdout
-    assert len(ran.stdout.splitlines()) == 6
+    assert len(ran.stdout.splitlines()) == 7
 
 
 def test_every_metric_setting_and_error_is_documented() -> None:
@@ -111,11 +121,32 @@ def test_the_rebuild_file_in_the_pages_is_a_valid_one() -> None:
     RebuildSettings.model_validate(tomllib.loads(example))
 
 
+def test_the_settings_in_the_pages_are_valid(tmp_path: Path) -> None:
+    """The triggers and templates of the example pass `--check-config`."""
+    (example,) = blocks(ROOT / "docs" / "push.md", "toml")
+    config = tmp_path / "server.toml"
+    config.write_text(example)
+    words = [str(Path(sys.executable).with_name("tidings-server")), "--check-config", "--config", str(config)]
+    ran = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert ran.returncode == 0, ran.stderr
+
+
 def test_make_alone_prints_every_target() -> None:
     """`make` without a word is the help, and it names all that can be made."""
     printed = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60).stdout
     targets = {line.split()[0] for line in printed.splitlines()}
-    assert {"demo", "test", "test-long", "check", "protos", "protos-check", "bench", "load", "clean"} <= targets
+    assert {
+        "demo",
+        "test",
+        "test-long",
+        "check",
+        "protos",
+        "protos-check",
+        "bench",
+        "crash",
+        "load",
+        "clean",
+    } <= targets
 
 
 def test_the_stubs_floor_is_the_floor_of_the_client() -> None:

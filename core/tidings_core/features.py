@@ -173,7 +173,7 @@ def user_features(block: HistoryBlock, snapshot: Snapshot) -> Float32:
         "mean_log_price": mean_price,
         "spread_log_price": spread,
     }
-    codes = _codes(snapshot, "category", block.rows)
+    codes = attribute_codes(snapshot, "category", block.rows)
     if codes is not None:
         columns["category_spread"] = _spread(codes)
     out = np.zeros((len(block.rows), len(USER_FEATURES)), np.float32)
@@ -235,7 +235,7 @@ def _log_price(snapshot: Snapshot, rows: Int32) -> Float32:
     return snapshot.item_features[rows, ITEM_FEATURES.index("log_price")]
 
 
-def _codes(snapshot: Snapshot, attribute: str, rows: Int32) -> Int32 | None:
+def attribute_codes(snapshot: Snapshot, attribute: str, rows: Int32) -> Int32 | None:
     """Codes of an attribute, same shape as rows, -1 for padding or where an item has none; None without it."""
     found = snapshot.attributes.get(attribute)
     return None if found is None else np.where(rows >= 0, found.codes[np.maximum(rows, 0)], np.int32(-1))
@@ -243,8 +243,8 @@ def _codes(snapshot: Snapshot, attribute: str, rows: Int32) -> Int32 | None:
 
 def _affinity(snapshot: Snapshot, attribute: str, history_rows: Int32, rows: Int32) -> Float32:
     """Share of the history f32[B, K] that has the candidate's value of an attribute; 0 where it has none."""
-    of_history = _codes(snapshot, attribute, history_rows)
-    of_candidates = _codes(snapshot, attribute, rows)
+    of_history = attribute_codes(snapshot, attribute, history_rows)
+    of_candidates = attribute_codes(snapshot, attribute, rows)
     if of_history is None or of_candidates is None:
         return np.zeros(rows.shape, np.float32)
     same = (of_candidates[:, :, None] == of_history[:, None, :]) & (of_candidates[:, :, None] >= 0)

@@ -96,8 +96,8 @@ class Person:
     `history` joins what the release and the profile say was bought. Newest first, and distinct: `interests` i32[n], the
     items of any good event, with `interest_times` f64[n] (Unix seconds); `unbought` i32[m], those looked at or put into
     the cart and not bought since, with `unbought_times` f64[m]; `searches` and `categories` as (text, Unix seconds).
-    `seen` and `blocked` are i32 item rows. `vector` f32[D] is folded in from all of it; None: the release's own stands,
-    or there is nothing to fold in.
+    `returned`, `seen` and `blocked` are i32 item rows; what was given back as often as bought stands in `returned`
+    alone. `vector` f32[D] is folded in from all of it; None: the release's own stands, or there is nothing to fold in.
     """
 
     history: History = EMPTY_HISTORY
@@ -105,11 +105,18 @@ class Person:
     interest_times: Float64 = field(default_factory=lambda: np.empty(0, np.float64))
     unbought: Int32 = field(default_factory=lambda: np.empty(0, np.int32))
     unbought_times: Float64 = field(default_factory=lambda: np.empty(0, np.float64))
+    returned: Int32 = field(default_factory=lambda: np.empty(0, np.int32))
     seen: Int32 = field(default_factory=lambda: np.empty(0, np.int32))
     blocked: Int32 = field(default_factory=lambda: np.empty(0, np.int32))
     searches: tuple[tuple[str, float], ...] = ()
     categories: tuple[tuple[str, float], ...] = ()
     vector: Float32 | None = None
+
+    @property
+    def known(self) -> bool:
+        """Whether there is anything here to recommend by."""
+        rows = len(self.history.rows) + len(self.interests) + len(self.unbought)
+        return bool(rows or self.searches or self.categories or self.vector is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,9 +153,18 @@ class Attribute:
     values: BytesTable
 
 
-def offered_sources(neighbours: Neighbours | None, trending: Trending | None) -> tuple[str, ...]:
+def offered_sources(
+    neighbours: Neighbours | None, trending: Trending | None, words: Postings | None, categories: Postings | None
+) -> tuple[str, ...]:
     """Names of the candidate sources that can be served with these parts."""
-    offers = {"ann": True, "similar": neighbours is not None, "trending": trending is not None}
+    offers = {
+        "ann": True,
+        "similar": neighbours is not None,
+        "trending": trending is not None,
+        "recent": True,
+        "search": words is not None,
+        "tagged": categories is not None,
+    }
     return tuple(name for name, offered in offers.items() if offered)
 
 
@@ -157,7 +173,9 @@ class Snapshot:
     """All that an answer is made from. Immutable; read once per batch.
 
     item_vectors f32[N, D], user_vectors f32[U, D] (unit length for the cosine metric), item_features f32[N, F].
-    `payloads` holds each item's encoded `tidings.v1.Item`, opaque here.
+    `payloads` holds each item's encoded `tidings.v1.Item`, opaque here. The weights in `words` are BM25 impacts, those
+    in `categories` popularity; the names in it are folded (`text.fold`). `trained_until` is Unix seconds, 0 when the
+    vectors were learned elsewhere; `user_norm` is the median length of the user vectors.
     A part that is None is one this release lacks: what needs it is not offered.
     """
 
@@ -174,11 +192,16 @@ class Snapshot:
     trending: Trending | None = None
     histories: Histories | None = None
     ranker: Ranker | None = None
+    words: Postings | None = None
+    categories: Postings | None = None
+    fold_in: FoldIn | None = None
+    trained_until: float = 0.0
+    user_norm: float = 1.0
 
     @property
     def sources(self) -> tuple[str, ...]:
         """Names of the candidate sources this snapshot can serve."""
-        return offered_sources(self.neighbours, self.trending)
+        return offered_sources(self.neighbours, self.trending, self.words, self.categories)
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,13 +223,19 @@ class Diversity:
 
 @dataclass(frozen=True, slots=True)
 class ServingConfig:
-    """A named recipe: which sources propose, whether the ranker scores, what is left out."""
+    """A named recipe: which sources propose, whether the ranker scores, what is left out.
+
+    With `complements` the first place is for the best item that goes with the context and is of another category, when
+    there is one: what is added to a thing, before what would take its place.
+    """
 
     name: str
     sources: tuple[SourceUse, ...]
     rerank: bool = True
     exclude_bought: bool = True
     diversity: Diversity | None = None
+    exclude_seen: bool = False
+    complements: bool = False
 
 
 DEFAULT_SERVING_CONFIG = "for-you"
@@ -216,7 +245,14 @@ SERVING_CONFIGS: Mapping[str, ServingConfig] = MappingProxyType(
         for config in (
             ServingConfig(
                 DEFAULT_SERVING_CONFIG,
-                (SourceUse("ann", 120), SourceUse("similar", 60, weight=0.5), SourceUse("trending", 20, weight=0.5)),
+                (
+                    SourceUse("ann", 120),
+                    SourceUse("similar", 60, weight=0.5),
+                    SourceUse("trending", 20, weight=0.5),
+                    SourceUse("recent", 10, weight=0.3),
+                    SourceUse("search", 40),
+                    SourceUse("tagged", 40, weight=0.5),
+                ),
                 diversity=Diversity("category", 5),
             ),
             ServingConfig(
@@ -226,6 +262,14 @@ SERVING_CONFIGS: Mapping[str, ServingConfig] = MappingProxyType(
                 exclude_bought=False,
             ),
             ServingConfig("trending", (SourceUse("trending", 600),), rerank=False, exclude_bought=False),
+            ServingConfig(
+                "goes-with",
+                (SourceUse("similar", 60), SourceUse("trending", 20, weight=0.1)),
+                rerank=False,
+                complements=True,
+            ),
+            ServingConfig("search", (SourceUse("search", 100),), rerank=False),
+            ServingConfig("browse", (SourceUse("tagged", 100), SourceUse("ann", 60, weight=0.5)), rerank=False),
         )
     }
 )

@@ -2,7 +2,16 @@
 
 import numpy as np
 
-from tidings_core.tables import Int32, Int64
+from tidings_core.tables import Bool, Int32, Int64
+
+
+def lead(may_lead: Bool) -> Int64:
+    """Order that moves the first of those that may lead, bool[B, K], to the front: positions i64[B, K].
+
+    All others stay in the given order, and so do the lists in which none may lead.
+    """
+    leads = may_lead & (np.cumsum(may_lead, axis=1) == 1)
+    return np.argsort(~leads, axis=1, kind="stable")
 
 
 def diversify(codes: Int32, max_per_value: int) -> Int64:

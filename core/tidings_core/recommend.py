@@ -6,17 +6,17 @@ The one entry for the server, its batches, and the offline evaluation, so that t
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from tidings_core import policy, sources
 from tidings_core.errors import DependencyFailed
-from tidings_core.exclusions import Exclusions
-from tidings_core.features import candidate_features, history_block, user_features
+from tidings_core.features import SOURCE_FEATURES, attribute_codes, candidate_features, user_features
 from tidings_core.model import (
-    EMPTY_HISTORY,
     Answer,
     Cause,
+    Considered,
     Degradation,
     Query,
     RankedItem,
@@ -24,7 +24,8 @@ from tidings_core.model import (
     ServingConfig,
     Snapshot,
 )
-from tidings_core.sources import Candidates, Subjects
+from tidings_core.sources import Candidates
+from tidings_core.subjects import Subjects, resolve
 from tidings_core.tables import Bool, Float32, Int32, Int64
 
 FUSION_CONSTANT = 60.0
@@ -48,30 +49,35 @@ class Ranking:
     """The candidates of B users with what a ranker sees of them.
 
     user f32[B, U], candidate f32[B, K, C]; `fused` f32[B, K] is the order without a ranker (-inf in the padding).
+    `texts` maps a source that goes by words to what it rests each user's rows on.
     """
 
     candidates: Candidates
     user: Float32
     candidate: Float32
     fused: Float32
+    texts: Mapping[str, Sequence[Mapping[int, str]]]
 
 
-def recommend(batch: Sequence[Query], snapshot: Snapshot, now: float, time_left: TimeLeft = unhurried) -> list[Answer]:
+def recommend(
+    batch: Sequence[Query], snapshot: Snapshot, now: float, time_left: TimeLeft = unhurried, keep: bool = False
+) -> list[Answer]:
     """Answer queries, in order.
 
     `now` is Unix seconds; `time_left()` gives the seconds until the nearest deadline of the batch. When they run out,
-    or a part fails, the answer is made without that part and says so: ranker, then sources, then nothing.
+    or a part fails, the answer is made without that part and says so: ranker, then sources, then nothing. With `keep`
+    an answer carries all that was considered.
     """
     answers: dict[int, Answer] = {}
     for serving in dict.fromkeys(query.serving for query in batch):
         places = [place for place, query in enumerate(batch) if query.serving == serving]
-        group = _recommend([batch[place] for place in places], serving, snapshot, now, time_left)
+        group = _recommend([batch[place] for place in places], serving, snapshot, now, time_left, keep)
         answers.update(zip(places, group, strict=True))
     return [answers[place] for place in range(len(batch))]
 
 
 def _recommend(
-    batch: Sequence[Query], serving: ServingConfig, snapshot: Snapshot, now: float, time_left: TimeLeft
+    batch: Sequence[Query], serving: ServingConfig, snapshot: Snapshot, now: float, time_left: TimeLeft, keep: bool
 ) -> list[Answer]:
     subjects, degraded = resolve(batch, serving, snapshot, now)
     ranking, trouble = retrieve(subjects, serving, snapshot, time_left)
@@ -81,71 +87,31 @@ def _recommend(
             trouble.append(Degradation("deadline", "ranker", "ordered by the sources: the deadline was near"))
         else:
             try:
-                scores, unscored = _score(ranking, subjects.personal, snapshot)
+                scores, unscored = _score(ranking, subjects.personal, serving, snapshot)
             except DependencyFailed as error:
                 trouble.append(Degradation("failed", "ranker", f"ordered by the sources: {error}"))
             else:
                 for user in unscored:
                     degraded[user].append(UNSCORED)
-    order = _order(ranking.candidates.rows, scores, serving, snapshot, max(query.k for query in batch))
-    found = _items(order, ranking.candidates, scores, subjects, snapshot)
+    most = max(query.k for query in batch)
+    order = _order(ranking.candidates, scores, subjects, serving, snapshot)[:, :most]
+    found = _items(order, ranking, scores, subjects, snapshot)
     return [
-        Answer(tuple(items[: query.k]), (*missing, *trouble))
-        for query, items, missing in zip(batch, found, degraded, strict=True)
+        Answer(tuple(items[: query.k]), (*missing, *trouble), _considered(ranking, scores, user) if keep else None)
+        for user, (query, items, missing) in enumerate(zip(batch, found, degraded, strict=True))
     ]
 
 
-def resolve(
-    batch: Sequence[Query], serving: ServingConfig, snapshot: Snapshot, now: float
-) -> tuple[Subjects, list[list[Degradation]]]:
-    """Look the ids of a batch up: the subjects, and for each query what could not be found."""
-    degraded: list[list[Degradation]] = [[] for _ in batch]
-    users = snapshot.users.find_many([query.user_id for query in batch])
-    histories = [
-        snapshot.histories[int(user)] if snapshot.histories is not None and user >= 0 else EMPTY_HISTORY
-        for user in users
-    ]
-    contexts = [snapshot.items.find_many(query.context_item_ids) for query in batch]
-    excluded = [
-        np.concatenate(
-            [
-                snapshot.items.find_many(query.exclude_item_ids),
-                context,
-                history.rows if serving.exclude_bought else np.empty(0, np.int32),
-            ]
-        )
-        for query, context, history in zip(batch, contexts, histories, strict=True)
-    ]
-    context = np.full((len(batch), max(1, *(len(rows) for rows in contexts), 1)), -1, np.int32)
-    for at, rows in enumerate(contexts):
-        found = rows[rows >= 0]
-        context[at, : len(found)] = found
-        if users[at] < 0 and _needs_user(serving, bool(len(found))):
-            degraded[at].append(
-                Degradation("unknown_user", "user", "the release does not know this user: nothing personal was used")
-            )
-        if len(rows) and not len(found):
-            degraded[at].append(
-                Degradation("unknown_context", "similar", "none of the context items is in the release")
-            )
-    vectors = np.array(snapshot.user_vectors[np.maximum(users, 0)], np.float32)
-    vectors[users < 0] = 0.0
-    return (
-        Subjects(
-            vectors,
-            users >= 0,
-            history_block(histories, now),
-            context,
-            Exclusions.of(excluded, len(snapshot.items)),
-            np.array([query.k for query in batch], np.int64),
-        ),
-        degraded,
+def _considered(ranking: Ranking, scores: Float32, user: int) -> Considered:
+    candidates = ranking.candidates
+    there = candidates.rows[user] >= 0
+    return Considered(
+        candidates.rows[user][there],
+        scores[user][there],
+        candidates.sources,
+        candidates.present[user][there],
+        candidates.scores[user][there],
     )
-
-
-def _needs_user(serving: ServingConfig, has_context: bool) -> bool:
-    """Whether a source of the config has nothing to say without knowing the user."""
-    return any(use.name == "ann" or (use.name == "similar" and not has_context) for use in serving.sources)
 
 
 def retrieve(
@@ -160,7 +126,7 @@ def retrieve(
     proposals: list[sources.Proposals] = []
     offered = snapshot.sources
     for use in serving.sources:
-        if use.name not in offered:
+        if use.name not in offered or sources.silent(use.name, subjects):
             continue
         if time_left() < RETRIEVE_RESERVE and use.name != "trending":
             trouble.append(Degradation("deadline", use.name, "left out: the deadline was near"))
@@ -186,6 +152,7 @@ def retrieve(
                 snapshot,
             ),
             _fuse(candidates, weights),
+            {name: said.texts for name, said in zip(names, proposals, strict=True) if said.texts},
         ),
         trouble,
     )
@@ -208,8 +175,8 @@ def _fuse(candidates: Candidates, weights: Mapping[str, float]) -> Float32:
     return np.where(candidates.rows >= 0, share.sum(axis=2), -np.inf).astype(np.float32)
 
 
-def _score(ranking: Ranking, personal: Bool, snapshot: Snapshot) -> tuple[Float32, list[int]]:
-    """The ranker's scores f32[B, K], -inf in the padding, and the users it gave a score that is no number.
+def _score(ranking: Ranking, personal: Bool, serving: ServingConfig, snapshot: Snapshot) -> tuple[Float32, list[int]]:
+    """The scores f32[B, K] with the ranker, -inf in the padding, and the users it gave a score that is no number.
 
     Those keep the order without a ranker, and nobody else's answer suffers. So do the users of whom nothing is known:
     the ranker learned from people with a past, and for others it is worse than the order of the sources. Raises
@@ -221,30 +188,64 @@ def _score(ranking: Ranking, personal: Bool, snapshot: Snapshot) -> tuple[Float3
         return ranking.fused, []
     given = snapshot.ranker.score(np.maximum(rows, 0).astype(np.int64), ranking.user, ranking.candidate)
     whole = np.asarray(np.all(np.isfinite(given) | (rows < 0), axis=1))
-    scores = np.where(rows >= 0, given, np.float32(-np.inf))
+    scores = _with_unlearned(np.where(rows >= 0, given, np.float32(-np.inf)), ranking.candidates, serving)
     taken = (whole & personal)[:, None]
     return np.where(taken, scores, ranking.fused), np.flatnonzero(~whole & personal).tolist()
 
 
-def _order(rows: Int32, scores: Float32, serving: ServingConfig, snapshot: Snapshot, k: int) -> Int64:
-    """Positions i64[B, <= K] of the best candidates, best first; -1 where there are no more. Ties go by row."""
+def _with_unlearned(scores: Float32, candidates: Candidates, serving: ServingConfig) -> Float32:
+    """The scores of a ranker f32[B, K], joined with what sources say that it never learned to weigh.
+
+    For users to whom such a source proposes something: weighted reciprocal rank fusion of the ranker's order, which
+    has the weight 1 and only what other sources propose too, with theirs. For the others: as they are.
+    """
+    new = np.array([name not in SOURCE_FEATURES for name in candidates.sources], np.bool_)
+    touched = np.asarray(candidates.present[:, :, new].any(axis=(1, 2)), np.bool_)
+    if not touched.any():
+        return scores
+    learned = candidates.present[:, :, ~new].any(axis=2)
+    order = np.argsort(-np.where(learned, scores, -np.inf), axis=1, kind="stable")
+    ranks = np.empty_like(order)
+    np.put_along_axis(ranks, order, np.arange(order.shape[1])[None, :], axis=1)
+    weights = {use.name: use.weight if use.name not in SOURCE_FEATURES else 0.0 for use in serving.sources}
+    fused = _fuse(candidates, weights) + np.where(learned, 1.0 / (FUSION_CONSTANT + ranks), 0.0)
+    return np.where(touched[:, None], fused, scores).astype(np.float32)
+
+
+def _order(
+    candidates: Candidates, scores: Float32, subjects: Subjects, serving: ServingConfig, snapshot: Snapshot
+) -> Int64:
+    """Positions i64[B, K] of the candidates, best first; -1 where there are no more. Ties go by row."""
+    rows = candidates.rows
     order = np.argsort(-scores, axis=1, kind="stable")
-    if serving.diversity is not None and serving.diversity.attribute in snapshot.attributes:
-        codes = snapshot.attributes[serving.diversity.attribute].codes
-        ordered = np.take_along_axis(rows, order, 1)
-        of_items = np.where(ordered >= 0, codes[np.maximum(ordered, 0)], np.int32(-1))
-        order = np.take_along_axis(order, policy.diversify(of_items, serving.diversity.max_per_value), 1)
-        # Padding has no code, so it is never held back and must not come before what was.
-        padding = np.take_along_axis(rows, order, 1) < 0
-        order = np.take_along_axis(order, np.argsort(padding, axis=1, kind="stable"), 1)
-    order = order[:, :k]
+    if serving.diversity is not None:
+        codes = attribute_codes(snapshot, serving.diversity.attribute, np.take_along_axis(rows, order, 1))
+        if codes is not None:
+            order = np.take_along_axis(order, policy.diversify(codes, serving.diversity.max_per_value), 1)
+            # Padding has no code, so it is never held back and must not come before what was.
+            padding = np.take_along_axis(rows, order, 1) < 0
+            order = np.take_along_axis(order, np.argsort(padding, axis=1, kind="stable"), 1)
+    if serving.complements:
+        complements = np.take_along_axis(_complements(candidates, subjects, snapshot), order, 1)
+        order = np.take_along_axis(order, policy.lead(complements), 1)
     return np.where(np.take_along_axis(rows, order, 1) >= 0, order, -1)
 
 
+def _complements(candidates: Candidates, subjects: Subjects, snapshot: Snapshot) -> Bool:
+    """Which candidates go with the context and are of a category that none of it has: bool[B, K]."""
+    codes = attribute_codes(snapshot, "category", candidates.rows)
+    own = attribute_codes(snapshot, "category", subjects.context)
+    if codes is None or own is None or "similar" not in candidates.sources:
+        return np.zeros(candidates.rows.shape, np.bool_)
+    goes_with = candidates.present[:, :, candidates.sources.index("similar")] & subjects.by_context[:, None]
+    return goes_with & (codes >= 0) & ~(codes[:, :, None] == own[:, None, :]).any(axis=2)
+
+
 def _items(
-    order: Int64, candidates: Candidates, scores: Float32, subjects: Subjects, snapshot: Snapshot
+    order: Int64, ranking: Ranking, scores: Float32, subjects: Subjects, snapshot: Snapshot
 ) -> list[list[RankedItem]]:
     """The items of every user, best first, from positions i64[B, k]."""
+    candidates = ranking.candidates
     places = np.maximum(order, 0)
     rows = np.take_along_axis(candidates.rows, places, 1)
     because = _because(rows, sources.seeds(subjects), snapshot)
@@ -253,19 +254,23 @@ def _items(
     names = candidates.sources
     # Python values at once: taking them out of the arrays one by one costs more than all else here.
     columns = (order, rows, np.take_along_axis(scores, places, 1), because, present, said)
-    users = zip(*(column.tolist() for column in columns), subjects.by_context.tolist(), strict=True)
+    grounds = [
+        _Grounds(by_context, viewed, {name: texts[user] for name, texts in ranking.texts.items()})
+        for user, (by_context, viewed) in enumerate(zip(subjects.by_context.tolist(), subjects.viewed, strict=True))
+    ]
+    users = zip(*(column.tolist() for column in columns), grounds, strict=True)
     return [
         [
             RankedItem(
                 row,
                 score,
                 tuple((name, value) for name, there, value in zip(names, given, values, strict=True) if there),
-                _reasons(names, given, start, by_context),
+                _reasons(row, names, given, start, of_all),
             )
             for place, row, score, start, given, values in zip(*of_user, strict=True)
             if place >= 0
         ]
-        for *of_user, by_context in users
+        for *of_user, of_all in users
     ]
 
 
@@ -283,15 +288,36 @@ def _because(rows: Int32, starts: Int32, snapshot: Snapshot) -> Int32:
     return np.where(np.isfinite(said.max(axis=2)), best, np.int32(-1))
 
 
+_RECENTLY_VIEWED = Reason("recently_viewed")
 _MATCHES_TASTE = Reason("matches_taste")
 _TRENDING = Reason("trending")
 
 
-def _reasons(names: tuple[str, ...], present: list[bool], start: int, by_context: bool) -> tuple[Reason, ...]:
+class _Grounds(NamedTuple):
+    """What the reasons of one user's items rest on: the kind of seeds, and for each source the words of each row."""
+
+    by_context: bool
+    viewed: frozenset[int]
+    texts: Mapping[str, Mapping[int, str]]
+
+
+def _reasons(
+    row: int, names: tuple[str, ...], present: list[bool], start: int, grounds: _Grounds
+) -> tuple[Reason, ...]:
+    """Why an item is here, strongest first: what was asked for, what was looked at, what it goes with, taste, trend."""
     found = [name for name, there in zip(names, present, strict=True) if there]
     reasons: list[Reason] = []
+    if "search" in found:
+        reasons.append(Reason("searched", text=grounds.texts["search"][row]))
+    if "recent" in found:
+        reasons.append(_RECENTLY_VIEWED)
     if "similar" in found:
-        reasons.append(Reason("similar_to_context" if by_context else "similar_to_bought", start))
+        if grounds.by_context:
+            reasons.append(Reason("similar_to_context", start))
+        else:
+            reasons.append(Reason("similar_to_viewed" if start in grounds.viewed else "similar_to_bought", start))
+    if "tagged" in found:
+        reasons.append(Reason("in_category", text=grounds.texts["tagged"][row]))
     if "ann" in found:
         reasons.append(_MATCHES_TASTE)
     if "trending" in found:

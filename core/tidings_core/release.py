@@ -24,7 +24,17 @@ from pydantic import TypeAdapter, ValidationError
 from tidings_core.errors import DependencyFailed, InvalidInput, NotFound, ReleaseRefused
 from tidings_core.features import CANDIDATE_FEATURES, ITEM_FEATURES, SCHEMA_HASH, USER_FEATURES
 from tidings_core.index import FaissIndex, open_index
-from tidings_core.model import Attribute, Histories, Metric, Neighbours, Snapshot, Trending, offered_sources
+from tidings_core.model import (
+    Attribute,
+    FoldIn,
+    Histories,
+    Metric,
+    Neighbours,
+    Postings,
+    Snapshot,
+    Trending,
+    offered_sources,
+)
 from tidings_core.ranker import OnnxRanker
 from tidings_core.tables import BytesTable, Float32, IdTable
 
@@ -70,9 +80,20 @@ class FileInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class FoldInInfo:
+    """The constants that implicit learned the item vectors with; the Gram matrix that goes with them is a file."""
+
+    alpha: float
+    regularization: float
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """What a release holds. `created_at` is Unix seconds; `statistics` maps a feature to its mean, std, min and max.
 
+    `trained_until` is the time in Unix seconds up to which the vectors know what was done, 0 when nobody said;
+    `fold_in` the constants they were learned with, None when they cannot be folded in; `user_norm` the median length
+    of the user vectors.
     In the file stands one more field, `sha256`: that of all the others, so that no figure of it can be changed unseen.
     """
 
@@ -84,6 +105,9 @@ class Manifest:
     dim: int
     metric: Metric
     schema_hash: str
+    trained_until: float
+    fold_in: FoldInInfo | None
+    user_norm: float
     index: IndexInfo
     sources: tuple[str, ...]
     ranked: bool
@@ -116,6 +140,10 @@ class Parts:
     neighbours: Neighbours | None = None
     trending: Trending | None = None
     histories: Histories | None = None
+    words: Postings | None = None
+    categories: Postings | None = None
+    fold_in: FoldIn | None = None
+    trained_until: float = 0.0
     ranker: bytes | None = None
     report: str = ""
     lineage: Mapping[str, Any] = field(default_factory=dict)
@@ -153,8 +181,11 @@ def write_release(releases: Path, parts: Parts, now: float) -> Manifest:
             dim=int(parts.item_vectors.shape[1]),
             metric=parts.metric,
             schema_hash=SCHEMA_HASH,
+            trained_until=parts.trained_until,
+            fold_in=None if parts.fold_in is None else FoldInInfo(parts.fold_in.alpha, parts.fold_in.regularization),
+            user_norm=user_norm(parts.user_vectors),
             index=parts.index_info,
-            sources=offered_sources(parts.neighbours, parts.trending),
+            sources=offered_sources(parts.neighbours, parts.trending, parts.words, parts.categories),
             ranked=parts.ranker is not None,
             attributes=tuple(parts.attributes),
             statistics=_statistics(parts.item_features),
@@ -296,6 +327,11 @@ class _Arrays:
             trending=self._trending(items) if "trending" in manifest.sources else None,
             histories=self._histories(users, items) if "histories.offsets.npy" in manifest.files else None,
             ranker=OnnxRanker(self._folder / RANKER_FILE, features) if manifest.ranked else None,
+            words=self._postings("words", items) if "search" in manifest.sources else None,
+            categories=self._postings("categories", items) if "tagged" in manifest.sources else None,
+            fold_in=None if manifest.fold_in is None else self._fold_in(manifest.fold_in, dim),
+            trained_until=manifest.trained_until,
+            user_norm=manifest.user_norm,
         )
 
     def _refused(self, problem: str) -> ReleaseRefused:
@@ -361,6 +397,21 @@ class _Arrays:
             self._read("histories.counts", np.float32, rows.shape),
         )
 
+    def _postings(self, name: str, items: int) -> Postings:
+        words = self._ids(name, len(self._read(f"{name}.hashes", np.uint64, (None,))))
+        starts = self._read(f"{name}.starts", np.int64, (len(words) + 1,))
+        rows = self._rows(f"{name}.items", (None,), items)
+        if starts[0] != 0 or starts[-1] != len(rows) or (np.diff(starts) < 0).any():
+            raise self._refused(f"{name}.starts.npy does not fit {name}.items.npy")
+        return Postings(words, starts, rows, self._read(f"{name}.weights", np.float32, rows.shape))
+
+    def _fold_in(self, constants: FoldInInfo, dim: int) -> FoldIn:
+        gram = self._read("fold_in.gram", np.float64, (dim, dim))
+        # Without it the system may have no solution; what is no number would spread to every user folded in.
+        if not (0 < constants.regularization < np.inf and np.isfinite(constants.alpha) and np.isfinite(gram).all()):
+            raise self._refused("fold_in must have finite numbers, and a regularization above 0")
+        return FoldIn(gram, constants.alpha, constants.regularization)
+
 
 def _write_files(folder: Path, parts: Parts) -> None:
     arrays: dict[str, NDArray[Any]] = {
@@ -370,9 +421,7 @@ def _write_files(folder: Path, parts: Parts) -> None:
         "recall_queries": np.asarray(parts.recall_queries, np.float32),
     }
     for name, ids in (("items", parts.item_ids), ("users", parts.user_ids)):
-        table = IdTable.of(ids)
-        arrays |= {f"{name}.hashes": table.hashes, f"{name}.rows": table.rows}
-        arrays |= _string_arrays(name, table.names)
+        arrays |= _id_arrays(name, IdTable.of(ids))
     arrays |= _string_arrays("payloads", BytesTable.of(parts.payloads))
     for name, attribute in parts.attributes.items():
         arrays |= {f"attribute.{name}.codes": attribute.codes}
@@ -384,6 +433,13 @@ def _write_files(folder: Path, parts: Parts) -> None:
     if parts.histories is not None:
         for name in ("offsets", "rows", "times", "counts"):
             arrays[f"histories.{name}"] = getattr(parts.histories, name)
+    for name, postings in (("words", parts.words), ("categories", parts.categories)):
+        if postings is not None:
+            arrays |= _id_arrays(name, postings.words)
+            arrays |= {f"{name}.starts": postings.offsets, f"{name}.items": postings.rows}
+            arrays[f"{name}.weights"] = postings.weights
+    if parts.fold_in is not None:
+        arrays["fold_in.gram"] = np.asarray(parts.fold_in.gram, np.float64)
     for name, array in (arrays | _golden(parts)).items():
         np.save(folder / f"{name}.npy", array, allow_pickle=False)
     parts.index.write(folder / INDEX_FILE)
@@ -391,6 +447,15 @@ def _write_files(folder: Path, parts: Parts) -> None:
         (folder / RANKER_FILE).write_bytes(parts.ranker)
     if parts.report:
         (folder / REPORT_FILE).write_text(parts.report)
+
+
+def user_norm(user_vectors: Float32) -> float:
+    """The median length of user vectors f32[U, D]; 1 when there are none."""
+    return float(np.median(np.linalg.norm(user_vectors, axis=1))) if len(user_vectors) else 1.0
+
+
+def _id_arrays(name: str, table: IdTable) -> dict[str, NDArray[Any]]:
+    return {f"{name}.hashes": table.hashes, f"{name}.rows": table.rows, **_string_arrays(name, table.names)}
 
 
 def _string_arrays(name: str, table: BytesTable) -> dict[str, NDArray[Any]]:

@@ -4,56 +4,35 @@ A source takes the subjects, the snapshot and `k`, and returns Proposals. A new 
 `SOURCES`, and its use in a serving config.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 
 import numpy as np
 
+from tidings_core import text
 from tidings_core.exclusions import Exclusions
-from tidings_core.features import HistoryBlock
 from tidings_core.model import Snapshot
+from tidings_core.subjects import Subjects
 from tidings_core.tables import Bool, Float32, Int32, Int64
 
 OVERFETCH_LIMIT = 256
 """Up to this many exclusions are fetched on top and dropped; above, the index is told to leave them out."""
-SEEDS = 10
-"""`similar` starts from the context, or from the newest 10 items of the history."""
 SEED_DECAY = np.float32(0.9)
-"""Each older item of a history counts this much of the one after it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Subjects:
-    """Who an answer is for: B users as arrays.
-
-    vectors f32[B, D] and has_vector bool[B]; context i32[B, L] item rows the answer is about (-1: padding); wanted
-    i64[B] the number of items asked for.
-    """
-
-    vectors: Float32
-    has_vector: Bool
-    history: HistoryBlock
-    context: Int32
-    excluded: Exclusions
-    wanted: Int64
-
-    @property
-    def personal(self) -> Bool:
-        """Of whom something is known, a vector or a history: bool[B]."""
-        return self.has_vector | self.history.known[:, 0]
-
-    @property
-    def by_context(self) -> Bool:
-        """Who has a context item that is known: bool[B]."""
-        return np.asarray((self.context >= 0).any(axis=1), np.bool_)
+"""Each older item counts this much of the one after it."""
+SEARCH_DECAY = 0.5
+"""Each older search counts this much of the one after it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Proposals:
-    """What one source proposes, best first: rows i64[B, k] padded with -1, scores f32[B, k], larger is better."""
+    """What one source proposes, best first: rows i64[B, k] padded with -1, scores f32[B, k], larger is better.
+
+    `texts` maps, for each user, a row to the words it rests on; empty for a source that goes by no words.
+    """
 
     rows: Int64
     scores: Float32
+    texts: Sequence[Mapping[int, str]] = ()
 
 
 def ann(subjects: Subjects, snapshot: Snapshot, k: int) -> Proposals:
@@ -75,7 +54,7 @@ def ann(subjects: Subjects, snapshot: Snapshot, k: int) -> Proposals:
 
 
 def similar(subjects: Subjects, snapshot: Snapshot, k: int) -> Proposals:
-    """Neighbours of the context's items or, without context, of the newest items of the history; scores add up."""
+    """Neighbours of the context's items or, without context, of the items liked or bought last; scores add up."""
     assert snapshot.neighbours is not None
     starts = seeds(subjects)
     weights = _seed_weights(subjects, starts)
@@ -98,8 +77,92 @@ def trending(subjects: Subjects, snapshot: Snapshot, k: int) -> Proposals:
     return _drop(rows, scores, subjects.excluded, k)
 
 
+def recent(subjects: Subjects, snapshot: Snapshot, k: int) -> Proposals:  # noqa: ARG001 - as every source
+    """What was looked at or put into the cart and not bought, newest first; a score is one over the place."""
+    width = max(k, *(len(rows) for rows in subjects.unbought))
+    rows = np.full((len(subjects.unbought), width), -1, np.int64)
+    for user, found in enumerate(subjects.unbought):
+        rows[user, : len(found)] = found
+    scores = np.where(rows >= 0, 1.0 / np.arange(1.0, width + 1.0), 0.0).astype(np.float32)
+    return _drop(rows, scores, subjects.excluded, k)
+
+
+def search(subjects: Subjects, snapshot: Snapshot, k: int) -> Proposals:
+    """What fits the searches best; a score is relative to the best of its search, older searches counting less."""
+    words = snapshot.words
+    assert words is not None
+
+    def found(query: str, number: int, most: int) -> tuple[Int64, Float32]:
+        rows, scores = text.search(query, words, most)
+        return rows, scores / scores[:1] * np.float32(SEARCH_DECAY**number)
+
+    return _by_text(subjects.searches, found, subjects.excluded, k)
+
+
+def tagged(subjects: Subjects, snapshot: Snapshot, k: int) -> Proposals:
+    """The most popular items of the categories, dealt out in turn: the first gets twice as many as the second.
+
+    A score is one over the place within the category, times one over the place of the category.
+    """
+    categories = snapshot.categories
+    assert categories is not None
+
+    def found(name: str, number: int, most: int) -> tuple[Int64, Float32]:
+        rows = text.category_items(name, categories, most)
+        return rows.astype(np.int64), np.float32(1.0) / (np.arange(1, len(rows) + 1, dtype=np.float32) * (number + 1))
+
+    return _by_text(subjects.categories, found, subjects.excluded, k)
+
+
+def _by_text(
+    texts: Sequence[Sequence[str]],
+    found: Callable[[str, int, int], tuple[Int64, Float32]],
+    excluded: Exclusions,
+    k: int,
+) -> Proposals:
+    """What `found` finds for each text of each user, `found` being told its number and how many items to find.
+
+    An item of several texts takes its best score, and rests on the text that gave it.
+    """
+    width = k + int(excluded.sizes.max(initial=0))
+    rows = np.full((len(texts), width), -1, np.int64)
+    scores = np.zeros(rows.shape, np.float32)
+    rest_on: list[Mapping[int, str]] = []
+    for user, of_user in enumerate(texts):
+        reach = k + int(excluded.sizes[user])
+        said = [found(one, number, reach) for number, one in enumerate(of_user)]
+        all_rows = np.concatenate([np.empty(0, np.int64), *(part for part, _ in said)])
+        all_scores = np.concatenate([np.empty(0, np.float32), *(part for _, part in said)])
+        source = np.repeat(np.arange(len(said)), [len(part) for part, _ in said])
+        order = np.argsort(-all_scores, kind="stable")
+        _, first = np.unique(all_rows[order], return_index=True)
+        best = order[np.sort(first)][:reach]
+        rows[user, : len(best)], scores[user, : len(best)] = all_rows[best], all_scores[best]
+        names = [of_user[number] for number in source[best].tolist()]
+        rest_on.append(dict(zip(all_rows[best].tolist(), names, strict=True)))
+    kept = _drop(rows, scores, excluded, k)
+    return Proposals(kept.rows, kept.scores, rest_on)
+
+
 Source = Callable[[Subjects, Snapshot, int], Proposals]
-SOURCES: Mapping[str, Source] = {"ann": ann, "similar": similar, "trending": trending}
+SOURCES: Mapping[str, Source] = {
+    "ann": ann,
+    "similar": similar,
+    "trending": trending,
+    "recent": recent,
+    "search": search,
+    "tagged": tagged,
+}
+
+
+def silent(name: str, subjects: Subjects) -> bool:
+    """Whether a source has nothing to say to any of the users, so that it need not be asked."""
+    said: Mapping[str, Sequence[Sized]] = {
+        "recent": subjects.unbought,
+        "search": subjects.searches,
+        "tagged": subjects.categories,
+    }
+    return name in said and not any(len(of_user) for of_user in said[name])
 
 
 def propose(name: str, subjects: Subjects, snapshot: Snapshot, k: int) -> Proposals:
@@ -111,22 +174,21 @@ def propose(name: str, subjects: Subjects, snapshot: Snapshot, k: int) -> Propos
     numbers = np.minimum(np.maximum(k, subjects.wanted), len(snapshot.items))
     found = SOURCES[name](subjects, snapshot, int(numbers.max()))
     within = np.arange(found.rows.shape[1]) < numbers[:, None]
-    return Proposals(np.where(within, found.rows, -1), np.where(within, found.scores, np.float32(0.0)))
+    return Proposals(np.where(within, found.rows, -1), np.where(within, found.scores, np.float32(0.0)), found.texts)
 
 
 def seeds(subjects: Subjects) -> Int32:
     """The items `similar` starts from, i32[B, L], -1: padding."""
     by_context = subjects.by_context
-    width = max(subjects.context.shape[1], min(SEEDS, subjects.history.rows.shape[1]))
+    width = max(subjects.context.shape[1], subjects.interests.shape[1])
     starts = np.full((len(by_context), width), -1, np.int32)
     starts[by_context, : subjects.context.shape[1]] = subjects.context[by_context]
-    newest = subjects.history.rows[~by_context, : min(SEEDS, width)]
-    starts[~by_context, : newest.shape[1]] = newest
+    starts[~by_context, : subjects.interests.shape[1]] = subjects.interests[~by_context]
     return starts
 
 
 def _seed_weights(subjects: Subjects, starts: Int32) -> Float32:
-    """Weight of each seed f32[B, L]: 1 for the context, decaying with age for a history."""
+    """Weight of each seed f32[B, L]: 1 for the context, decaying with age for interests."""
     by_context = subjects.by_context
     decay = SEED_DECAY ** np.arange(starts.shape[1], dtype=np.float32)
     return np.where(by_context[:, None], np.float32(1.0), decay[None, :]).astype(np.float32)

@@ -1,8 +1,8 @@
-"""The demo: a real shop's orders become embeddings, an index, a running server, and ranked answers.
+"""The demo: a real shop's orders become embeddings, an index, a running server, ranked answers, and live pushes.
 
 Trains on UCI Online Retail up to 2011-11-11, then asks a running server what a few real customers will want and
-compares with what they bought in the four weeks after. Times are moved forward by whole weeks, so that the cut is
-"this week".
+compares with what they bought in the four weeks after. Then those weeks are replayed as a live stream of orders, and
+customers who subscribed get pushes. Times are moved forward by whole weeks, so that the cut is "this week".
 Everything it makes lies in `.demo/`; a second run reuses it.
 """
 
@@ -28,6 +28,7 @@ from rich.console import Console
 from rich.table import Table
 
 import tidings
+from live import show_live
 from prepare import prepare
 
 HERE = Path(__file__).resolve().parent
@@ -231,6 +232,8 @@ def main() -> None:
     began = time.monotonic()
     cut = make_release(options.work)
     shop = read_shop(options.work, cut)
+    # What an earlier run recorded would make this one's events duplicates.
+    shutil.rmtree(options.work / "state", ignore_errors=True)
     with server(options.work, options.listen) as (grpc_address, http_address), tidings.Client(grpc_address) as client:
         release = client.list_releases()[0]
         client.promote_release(release.release_id)
@@ -241,7 +244,9 @@ def main() -> None:
         )
         show_customers(client, shop)
         show_scores(client, shop)
-        console.rule("5. try it yourself", align="left")
+        console.rule("5. live: orders in, pushes out", align="left")
+        show_live(grpc_address, options.work, cut, shop.returning, shop.titles, console)
+        console.rule("6. try it yourself", align="left")
         show_next(options.work, grpc_address, http_address, shop, stays=options.stay)
         console.print(f"\ndone in {time.monotonic() - began:.0f} s")
         if options.stay:
@@ -271,6 +276,9 @@ def show_next(work: Path, grpc_address: str, http_address: str, shop: Shop, *, s
         f"tidings recommend {some} -k 10{option}",
         f"tidings recommend nobody{option}",
         f"tidings recommend {some} --serving-config similar --context {item}{option}",
+        f"tidings subscribe {some}{option}   # and in another terminal:",
+        f"tidings record {some} purchase {item}{option}",
+        f"tidings profile {some}{option}",
         f"tidings releases list{option}",
         f"tidings-build-index inspect {where}/releases/{newest}",
     ):

@@ -9,15 +9,17 @@ from typing import Any
 import numpy as np
 
 from tidings_core.errors import InvalidInput
-from tidings_core.features import item_features
+from tidings_core.features import ITEM_FEATURES, item_features
 from tidings_core.index import normalise
-from tidings_core.model import Metric
+from tidings_core.model import FoldIn, Metric
 from tidings_core.release import IndexInfo, Manifest, Parts, write_release
 from tidings_core.tables import Float32
 from tidings_index_builder.align import Learned, Shown, align_catalogue, align_model
 from tidings_index_builder.catalogue import Catalogue
 from tidings_index_builder.embeddings import Embeddings, check_embeddings
+from tidings_index_builder.ids import rows_of
 from tidings_index_builder.model_dir import Model
+from tidings_index_builder.postings import index_payloads
 from tidings_index_builder.progress import Progress, silent
 from tidings_index_builder.ranker_wrap import fit_ranker
 from tidings_index_builder.settings import TuneSettings, checked
@@ -39,6 +41,7 @@ def build_release(
     seed: int = 0,
     threads: int = 1,
     exact: bool = False,
+    searchable: bool = True,
     lineage: Mapping[str, Any] | None = None,
     report: bool = True,
     progress: Progress = silent,
@@ -49,7 +52,7 @@ def build_release(
     ranker is wrapped (see `ranker_wrap`). `now` is Unix seconds and names the release; `recall_target` is for recall@k,
     k cut to the number of items; `threads` is for building, speed is always measured on one; `exact` takes exact search
     without looking at other indexes; `lineage` fits JSON and is kept in the manifest beside what was found here, under
-    "build". `report=False` leaves the HTML page out.
+    "build". `searchable=False` leaves the catalogue's words and categories out, `report=False` the HTML page.
 
     Raises InvalidInput, ReleaseRefused, or OSError when the disk is full; then nothing is left behind.
     """
@@ -60,6 +63,11 @@ def build_release(
     progress("joining catalogue and model")
     shown = align_catalogue(catalogue, items.ids)
     learned = align_model(model, items.ids, users.ids)
+    features = _features(learned, shown)
+    words, categories = None, None
+    if catalogue is not None and searchable:
+        popularity = features[:, ITEM_FEATURES.index("log_purchases")]
+        words, categories = index_payloads(shown.payloads, popularity, progress)
     item_vectors, user_vectors = normalise(items.vectors, metric), normalise(users.vectors, metric)
     tuned = tune(
         item_vectors,
@@ -81,13 +89,17 @@ def build_release(
         metric=metric,
         index=tuned.index,
         index_info=_index_info(tuned, recall_target, now),
-        item_features=_features(learned, shown),
+        item_features=features,
         payloads=shown.payloads,
         recall_queries=tuned.verify_queries,
         attributes=shown.attributes,
         neighbours=learned.neighbours,
         trending=learned.trending,
         histories=learned.histories,
+        words=words,
+        categories=categories,
+        fold_in=_fold_in(model, items, metric),
+        trained_until=0.0 if model is None else model.as_of,
         ranker=fitted,
         lineage={**(lineage or {}), "build": facts},
     )
@@ -134,6 +146,18 @@ def _index_info(tuned: Tuned, recall_target: float, now: float) -> IndexInfo:
         bytes_per_item=winner.bytes_per_item,
         built_at=now,
     )
+
+
+def _fold_in(model: Model | None, items: Embeddings, metric: Metric) -> FoldIn | None:
+    """How vectors are folded in; None when those served are not the ones the model was learned with."""
+    # The cosine metric serves them at unit length, and so others.
+    if model is None or model.fold_in is None or metric == "cosine":
+        return None
+    rows = rows_of(items.ids, model.item_ids)
+    if (rows < 0).any() or not np.array_equal(items.vectors, model.item_vectors[rows]):
+        return None
+    vectors = items.vectors.astype(np.float64)
+    return FoldIn(vectors.T @ vectors, model.fold_in.alpha, model.fold_in.regularization)
 
 
 def _features(learned: Learned, shown: Shown) -> Float32:

@@ -11,8 +11,11 @@ LACKING = {
     "ann": "",
     "similar": "the release has no item neighbours; build it from a model that has",
     "trending": "the release has no popularity; build it from a model that has",
+    "recent": "",
+    "search": "the release has no words; build it with a catalogue that has titles",
+    "tagged": "the release has no categories; build it with a catalogue that has",
 }
-"""Candidate source -> why a release would not offer it. The nearest items by vector are always there."""
+"""Candidate source -> why a release would not offer it. Those without a reason are always there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,8 @@ def not_offered(manifest: Manifest) -> dict[str, str]:
         missing["ranker"] = "built without one: answers keep the order of retrieval"
     if "histories.offsets.npy" not in manifest.files:
         missing["histories"] = "the release has no histories: nothing bought is left out of an answer"
+    if manifest.fold_in is None:
+        missing["fold-in"] = "not made from ALS embeddings of a model: a newcomer gets the mean of what they like"
     for name in ("category", "brand"):
         if name not in manifest.attributes:
             missing[f"attribute {name}"] = "the catalogue had no such column, or there was none"

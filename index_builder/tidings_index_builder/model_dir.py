@@ -8,9 +8,11 @@ Plain Parquet files, so that any trainer can write them; rows are found by id, s
                                     (Unix seconds or null), trending_score (null: not trending)
     histories.parquet               user_id, item_ids (list, newest first), times (list, Unix seconds), counts (list)
     ranker.onnx                     optional
-    model.json                      format, as_of (Unix seconds), schema_hash (with a ranker), lineage
+    model.json                      format, as_of (Unix seconds), schema_hash (with a ranker), lineage, and fold_in
+                                    {alpha, regularization} when implicit's ALS made the embeddings
 
-neighbours, popularity and histories may be left out: then nothing is known of them.
+neighbours, popularity and histories may be left out: then nothing is known of them. Without fold_in the vector of
+somebody new is the mean of what they like.
 """
 
 import json
@@ -18,7 +20,7 @@ import math
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +28,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
 
 from tidings_core.errors import InvalidInput
 from tidings_core.features import DAY, SCHEMA_HASH, ItemStatistics
 from tidings_core.model import Histories, Neighbours, Trending
+from tidings_core.release import FoldInInfo
 from tidings_core.tables import Float32
 from tidings_index_builder.embeddings import Embeddings, check_embeddings, read_embeddings
 from tidings_index_builder.ids import check_ids, id_column, named, rows_of
@@ -46,7 +50,8 @@ class Model:
     """What was learned from events up to `as_of` (Unix seconds).
 
     item_vectors f32[N, D] and user_vectors f32[U, D] belong to item_ids and user_ids; rows in `neighbours`,
-    `statistics`, `trending` and `histories` count along those. `ranker` is an ONNX model; `lineage` fits JSON.
+    `statistics`, `trending` and `histories` count along those. `ranker` is an ONNX model; `lineage` fits JSON;
+    `fold_in` the constants that implicit's ALS learned the vectors with, None when something else did.
     """
 
     item_ids: list[str]
@@ -60,6 +65,7 @@ class Model:
     as_of: float
     ranker: bytes | None
     lineage: dict[str, Any]
+    fold_in: FoldInInfo | None = None
 
     @property
     def items(self) -> Embeddings:
@@ -164,6 +170,7 @@ def _read_files(folder: Path) -> Model:
         as_of=about["as_of"],
         ranker=ranker.read_bytes() if ranker.is_file() else None,
         lineage=about["lineage"],
+        fold_in=_read_fold_in(about.get("fold_in"), folder / MODEL_FILE),
     )
 
 
@@ -186,6 +193,8 @@ def _check_shapes(model: Model) -> None:
         == {entries},
         "history rows are rows of items": _within(past.rows, 0, items),
         "as_of is a number of seconds": math.isfinite(model.as_of),
+        "fold_in has an alpha and a regularization above 0": model.fold_in is None
+        or all(0 < value < math.inf for value in (model.fold_in.alpha, model.fold_in.regularization)),
     }
     broken = [("model", f"a model must be so that {rule}") for rule, kept in rules.items() if not kept]
     if broken:
@@ -229,7 +238,10 @@ def _write_files(folder: Path, model: Model) -> None:
     )
     if model.ranker is not None:
         (folder / RANKER_FILE).write_bytes(model.ranker)
-    about = {"format": FORMAT, "as_of": model.as_of, "schema_hash": SCHEMA_HASH, "lineage": model.lineage}
+    about: dict[str, Any] = {"format": FORMAT, "as_of": model.as_of, "schema_hash": SCHEMA_HASH}
+    if model.fold_in is not None:
+        about["fold_in"] = asdict(model.fold_in)
+    about["lineage"] = model.lineage
     _write_json(folder / MODEL_FILE, about)
 
 
@@ -266,6 +278,19 @@ def _read_about(folder: Path) -> dict[str, Any]:
     if not isinstance(lineage, dict):
         raise InvalidInput(("model", f"{path}: lineage must be an object"))
     return about
+
+
+def _read_fold_in(given: Any, path: Path) -> FoldInInfo | None:
+    if given is None:
+        return None
+    try:
+        constants = TypeAdapter(FoldInInfo).validate_json(json.dumps(given), strict=True)
+    except ValidationError as error:
+        must = "must be {alpha, regularization}, both numbers"
+        raise InvalidInput(("model", f"{path}: fold_in is {given!r:.80}, {must}")) from error
+    if not all(0 < value < math.inf for value in (constants.alpha, constants.regularization)):
+        raise InvalidInput(("model", f"{path}: fold_in is {given!r:.80}, both must be above 0"))
+    return constants
 
 
 def _read_popularity(path: Path, items: list[str], as_of: float) -> tuple[ItemStatistics, Trending]:

@@ -2,34 +2,60 @@
 
 import asyncio
 import json
+import random
 import signal
 import time
-from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
 from tidings_core.errors import TidingsError
 from tidings_server import log as logging_setup
 from tidings_server.adapters.release_directory import ReleaseDirectory
+from tidings_server.adapters.sqlite_store import SqliteStore
 from tidings_server.adapters.state_directory import StateDirectory
+from tidings_server.application.acknowledge import Acknowledge
+from tidings_server.application.compose import Composer
+from tidings_server.application.consistency import check_token
+from tidings_server.application.decide_push import DecidePushes
+from tidings_server.application.get_profile import GetProfile
+from tidings_server.application.known_documents import KnownDocuments
 from tidings_server.application.list_releases import ListReleases
+from tidings_server.application.people import People
+from tidings_server.application.plan_push import PlanPushes, Wording
 from tidings_server.application.promote_release import PromoteRelease
 from tidings_server.application.recommend import Recommend
+from tidings_server.application.record_events import RecordEvents
 from tidings_server.application.rollback_release import RollbackRelease
+from tidings_server.application.send_push import SendPush
 from tidings_server.application.serving import Serving
+from tidings_server.application.subscriptions import Clocks, Limits, Subscriptions
+from tidings_server.application.write_push import Rules
 from tidings_server.metrics import Metrics
 from tidings_server.settings import Settings
 from tidings_server.transport.batcher import Batcher
-from tidings_server.transport.calls import Lane, Method
+from tidings_server.transport.calls import Lane, Method, Stream
+from tidings_server.transport.events import EventHandlers, encode_event
 from tidings_server.transport.front_grpcio import GrpcioFront
 from tidings_server.transport.http import HttpListener
+from tidings_server.transport.profiles import ProfileHandlers
+from tidings_server.transport.push_encoding import encode_push, show_item
+from tidings_server.transport.pushes import PushHandlers
 from tidings_server.transport.recommendation import RecommendationHandlers
 from tidings_server.transport.releases import ReleaseHandlers
+from tidings_server.transport.send_push import SendPushHandler
 
 ADMIN_THREADS = 2
 """One may open a release while the other lists."""
+RECORD_THREADS = 2
+"""One reads requests while the other waits for the disk."""
+RECORD_TOGETHER = 64
+"""Calls that one of them writes down together at most."""
 FEW_WAITING = 32
 """Calls that may wait for the lanes of batches and of releases."""
+RECORD_SECONDS = 10.0
+"""Deadline of a call that writes, when its caller sets none: a disk may take its time."""
 ADMIN_SECONDS = 600.0
 """Deadline of a release call whose caller sets none: opening a large release takes a while."""
 
@@ -42,22 +68,42 @@ def run(settings: Settings) -> None:
     releases = ReleaseDirectory(settings.releases)
     state = StateDirectory.open(settings.state)
     try:
-        asyncio.run(Server(settings, releases, state).serve())
+        store = SqliteStore.open(settings.state, lambda: int(time.time() * 1000))
+        try:
+            asyncio.run(Server(settings, releases, state, store).serve())
+        finally:
+            store.close()
     finally:
         state.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Wired:
+    """What runs: the front, the threads behind it, who decides pushes and who gets them."""
+
+    front: GrpcioFront
+    batchers: dict[Lane, Batcher]
+    decider: DecidePushes
+    subscriptions: Subscriptions
 
 
 class Server:
     """One server, from its parts to its end."""
 
-    def __init__(self, settings: Settings, releases: ReleaseDirectory, state: StateDirectory) -> None:
-        """Build everything; nothing listens yet. Raises InvalidInput when the state is damaged."""
+    def __init__(
+        self, settings: Settings, releases: ReleaseDirectory, state: StateDirectory, store: SqliteStore
+    ) -> None:
+        """Build what needs no event loop; nothing listens yet. Raises InvalidInput when the state is damaged."""
         self._settings = settings
         self._releases = releases
+        self._store = store
         self._stage = "starting: no release is open yet"
-        self._serving = Serving(state, self._changed)
         self._metrics = Metrics()
+        self._documents = KnownDocuments(store)
+        self._people = People(store, self._documents, count=self._metrics.profile)
+        self._serving = Serving(state, self._changed, self._people.prepare)
         self._metrics.watch_release(lambda: self._serving.release)
+        self._metrics.watch_jobs(lambda: store.waiting)
         self._http = HttpListener(self._metrics.registry, self.not_ready)
 
     def not_ready(self) -> str:
@@ -72,8 +118,8 @@ class Server:
         """Start, serve until told to stop, drain. Raises InUse or InvalidInput when an address cannot be had."""
         settings, stop = self._settings, asyncio.Event()
         self._loop = asyncio.get_running_loop()
-        batchers = self._batchers()
-        self._front = GrpcioFront(self._methods(), batchers, self._metrics, settings.max_message_bytes)
+        wired = self._wire()
+        self._front = wired.front
         try:
             listen = self._front.bind(settings.listen)
             http = await self._http.start(settings.http)
@@ -81,6 +127,7 @@ class Server:
                 self._loop.add_signal_handler(number, stop.set)
             await asyncio.to_thread(self._serving.resume, self._releases, _refused)
             await self._front.start()
+            wired.decider.start()
             self._stage = ""
             await self._front.set_ready(not self.not_ready())
             self._announce(str(listen), str(http))
@@ -88,10 +135,14 @@ class Server:
             self._stage = "draining: the server is stopping"
             log.info("draining", seconds=settings.drain_seconds)
         finally:
+            wired.subscriptions.stop()
             await self._front.drain(settings.drain_seconds)
             await self._http.close()
-            for batcher in batchers.values():
+            for batcher in wired.batchers.values():
                 batcher.close(1.0)
+            # Off the loop, which what the decider still publishes is handed to.
+            await asyncio.to_thread(wired.decider.close, settings.drain_seconds)
+            wired.subscriptions.close()
         log.info("stopped")
 
     def _batchers(self) -> dict[Lane, Batcher]:
@@ -99,6 +150,7 @@ class Server:
         sizes: dict[Lane, tuple[int, int]] = {
             "compute": (self._settings.compute_threads, self._settings.max_waiting),
             "bulk": (1, min(self._settings.max_waiting, FEW_WAITING)),
+            "record": (RECORD_THREADS, self._settings.max_waiting),
             "admin": (ADMIN_THREADS, FEW_WAITING),
         }
         batchers = {
@@ -109,29 +161,78 @@ class Server:
             self._metrics.watch_waiting(lane, lambda batcher=batcher: batcher.waiting)  # type: ignore[misc]
         return batchers
 
-    def _methods(self) -> Sequence[Method]:
-        """Every RPC and what answers it."""
-        settings, serving = self._settings, self._serving
-        recommendation = RecommendationHandlers(
-            Recommend(serving, time.time, time.monotonic, settings.max_batch),
+    def _wire(self) -> Wired:
+        """Make everything that answers, and put it together."""
+        settings, store, documents, metrics = self._settings, self._store, self._documents, self._metrics
+        recommend = Recommend(self._serving, time.time, time.monotonic, settings.max_batch, self._people.find)
+        limits = Limits(
+            settings.max_subscriptions, settings.max_subscriptions_per_user, settings.push_heartbeat_seconds
+        )
+        subscriptions = Subscriptions(store, limits, Clocks(time.time, time.monotonic, random.random))
+        metrics.watch_subscriptions(lambda: subscriptions.count)
+        rules = Rules(settings.push_max_per_day, settings.push_history)
+        plans = PlanPushes(
+            documents,
+            recommend,
+            settings.triggers,
             settings.serving_configs,
-            self._metrics,
+            Wording(Composer(settings.templates), show_item, encode_push),
+            rules,
             time.monotonic,
         )
+        decider = DecidePushes(
+            store, documents, plans, rules, subscriptions.publish, metrics, time.time, time.monotonic
+        )
+        send = SendPush(store, documents, self._serving, encode_push, rules, subscriptions.publish, metrics, time.time)
+        record = RecordEvents(store, documents, tuple(settings.triggers.values()), time.time, decider.wake)
+        push = PushHandlers(subscriptions, Acknowledge(store, subscriptions, encode_event, time.time))
+        methods = (
+            *self._recommendation(recommend),
+            *self._writing(
+                EventHandlers(record, time.time, metrics), push, SendPushHandler(send, settings.push_ttl_seconds)
+            ),
+            *self._release_methods(),
+        )
+        batchers = self._batchers()
+        streams = (Stream("tidings.v1.PushService", "Subscribe", push.subscribe),)
+        front = GrpcioFront(methods, batchers, metrics, settings.max_message_bytes, streams)
+        return Wired(front, batchers, decider, subscriptions)
+
+    def _recommendation(self, recommend: Recommend) -> tuple[Method, ...]:
+        """What only reads."""
+        settings, check = self._settings, partial(check_token, self._store)
+        handlers = RecommendationHandlers(recommend, settings.serving_configs, self._metrics, time.monotonic, check)
+        profile = ProfileHandlers(GetProfile(self._store, self._serving, self._people.item_ids, time.time), check)
+        service = "tidings.v1.RecommendationService"
+        seconds = settings.default_deadline_ms / 1000
+        return (
+            Method(service, "Recommend", handlers.recommend, "compute", settings.max_batch, seconds),
+            Method(service, "BatchRecommend", handlers.batch_recommend, "bulk", 1, seconds),
+            Method("tidings.v1.ProfileService", "GetProfile", profile.get_profile, "compute", 16, seconds),
+        )
+
+    def _writing(self, event: EventHandlers, push: PushHandlers, send: SendPushHandler) -> tuple[Method, ...]:
+        """What waits for the disk."""
+        pushes, together = "tidings.v1.PushService", RECORD_TOGETHER
+        return (
+            Method("tidings.v1.EventService", "RecordEvents", event.record_events, "record", together, RECORD_SECONDS),
+            Method(pushes, "Acknowledge", push.acknowledge, "record", together, RECORD_SECONDS),
+            Method(pushes, "SendPush", send.send_push, "record", together, RECORD_SECONDS),
+        )
+
+    def _release_methods(self) -> tuple[Method, ...]:
+        """What changes the serving release."""
+        serving, service = self._serving, "tidings.v1.ReleaseService"
         release = ReleaseHandlers(
             ListReleases(self._releases, serving),
             PromoteRelease(self._releases, serving, time.time),
             RollbackRelease(self._releases, serving, time.time),
             self._metrics,
         )
-        of_users, of_releases = "tidings.v1.RecommendationService", "tidings.v1.ReleaseService"
-        seconds = settings.default_deadline_ms / 1000
         return (
-            Method(of_users, "Recommend", recommendation.recommend, "compute", settings.max_batch, seconds),
-            Method(of_users, "BatchRecommend", recommendation.batch_recommend, "bulk", 1, seconds),
-            Method(of_releases, "ListReleases", release.list_releases, "admin", 1, ADMIN_SECONDS),
-            Method(of_releases, "PromoteRelease", release.promote_release, "admin", 1, ADMIN_SECONDS),
-            Method(of_releases, "RollbackRelease", release.rollback_release, "admin", 1, ADMIN_SECONDS),
+            Method(service, "ListReleases", release.list_releases, "admin", 1, ADMIN_SECONDS),
+            Method(service, "PromoteRelease", release.promote_release, "admin", 1, ADMIN_SECONDS),
+            Method(service, "RollbackRelease", release.rollback_release, "admin", 1, ADMIN_SECONDS),
         )
 
     def _changed(self) -> None:

@@ -1,20 +1,38 @@
 """The default configuration as a commented TOML file."""
 
+import dataclasses
 import json
 from typing import Any
 
+from pydantic.fields import FieldInfo
+
 from tidings_core.model import SERVING_CONFIGS, ServingConfig
+from tidings_server.application.compose import ShownItem
+from tidings_server.push_settings import TemplateTable, TriggerTable
 from tidings_server.settings import DiversityTable, ServingTable, Settings, SourceTable
+
+TABLES = ("serving", "template", "trigger")
+"""Settings that are tables of tables."""
+PUSH_EXAMPLE = """\
+[trigger.bought]
+event = "purchase"
+serving_config = "for-you"
+template = "goes-with"
+
+[template.goes-with]
+title = "{% if because %}For your new {{ because.title }}{% else %}For you{% endif %}"
+body = "Have a look at {{ items | map(attribute='title') | join(', ') }}."
+"""
 
 
 def default_config() -> str:
-    """A TOML file of all settings at their defaults, each with its description. Serving configs are commented out."""
+    """A TOML file of all settings at their defaults, each with its description. Tables are commented out."""
     lines = [
         "# Settings of tidings-server. Each can also be set in the environment, as TIDINGS_ and its name in upper case",
         "# (TIDINGS_LISTEN), which wins over this file, and most on the command line (--listen), which wins over both.",
     ]
     for name, field in Settings.model_fields.items():
-        if name == "serving":
+        if name in TABLES:
             continue
         lines += ["", f"# {field.description}", f"{name} = {_value(field.default)}"]
     lines += ["", f"# {Settings.model_fields['serving'].description} What a table leaves out stays as it is built in;"]
@@ -24,6 +42,18 @@ def default_config() -> str:
     lines += ["# The built-in ones:"]
     for config in SERVING_CONFIGS.values():
         lines += ["", *(f"#: {line}" for line in _serving(config))]
+    lines += ["", f"# {Settings.model_fields['trigger'].description} Settings of a table:"]
+    lines += [f"#   {name}: {field.description}{_default(field)}" for name, field in TriggerTable.model_fields.items()]
+    lines += ["#", f"# {Settings.model_fields['template'].description} Settings of a table:"]
+    lines += [f"#   {name}: {field.description}" for name, field in TemplateTable.model_fields.items()]
+    lines += [
+        "# A template knows items, best first; item, the first of them; because, the item that the event was about",
+        "# (none when the release does not have it); query and category of the event; and event, its type. An item has",
+        f"# {', '.join(one.name for one in dataclasses.fields(ShownItem))}.",
+        "# There are none by default. One of each:",
+        "",
+        *(f"#: {line}".rstrip() for line in PUSH_EXAMPLE.splitlines()),
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -40,7 +70,13 @@ def _serving(config: ServingConfig) -> list[str]:
         "diversity = false"
         if spread is None
         else f"diversity = {{ attribute = {_value(spread.attribute)}, max_per_value = {spread.max_per_value} }}",
+        f"exclude_seen = {_value(config.exclude_seen)}",
+        f"complements = {_value(config.complements)}",
     ]
+
+
+def _default(field: FieldInfo) -> str:
+    return " Needed." if field.is_required() else f" Default: {_value(field.default)}."
 
 
 def _value(value: Any) -> str:

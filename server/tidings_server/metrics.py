@@ -59,6 +59,24 @@ PROMOTIONS = Spec(
     ("operation", "outcome"),
     "Promotions and rollbacks tried, by operation and outcome (done, or the error's reason).",
 )
+EVENTS = Spec("tidings_events_total", "counter", ("type", "status"), "Events that came, by type and verdict.")
+JOBS = Spec("tidings_store_waiting_jobs", "gauge", (), "Jobs that wait for the store's writer.")
+PROFILES = Spec(
+    "tidings_profiles_total", "counter", ("kept",), "Profiles that answers needed, by whether they were kept (yes, no)."
+)
+SUBSCRIPTIONS = Spec("tidings_subscriptions", "gauge", (), "Open subscriptions.")
+DECISIONS = Spec(
+    "tidings_decisions_total",
+    "counter",
+    ("cause", "outcome"),
+    "Decisions on disk, by what called for them (trigger:NAME or api) and outcome (sent, or the reason why not).",
+)
+DECIDE_SECONDS = Spec(
+    "tidings_decide_seconds", "histogram", (), "Seconds from taking up what a trigger called for to having it on disk."
+)
+PUSH_SECONDS = Spec(
+    "tidings_event_to_push_seconds", "histogram", (), "Seconds from recording an event to having its push on disk."
+)
 RELEASE_INFO = Spec("tidings_release_info", "gauge", ("release_id", "index_key"), "1 for the serving release.")
 RELEASE_RECALL = Spec("tidings_release_recall", "gauge", (), "Measured recall of the serving release's index, 0 to 1.")
 RELEASE_AGE = Spec("tidings_release_age_seconds", "gauge", (), "Seconds since the serving release was built.")
@@ -71,6 +89,13 @@ METRICS = (
     WAITING,
     DEGRADED,
     PROMOTIONS,
+    EVENTS,
+    JOBS,
+    PROFILES,
+    SUBSCRIPTIONS,
+    DECISIONS,
+    DECIDE_SECONDS,
+    PUSH_SECONDS,
     RELEASE_INFO,
     RELEASE_RECALL,
     RELEASE_AGE,
@@ -97,6 +122,14 @@ class Metrics:
         self._waiting = Gauge(WAITING.name, WAITING.help, WAITING.labels, registry=self.registry)
         self._degraded = Counter(DEGRADED.name, DEGRADED.help, DEGRADED.labels, registry=self.registry)
         self._promotions = Counter(PROMOTIONS.name, PROMOTIONS.help, PROMOTIONS.labels, registry=self.registry)
+        self._events = Counter(EVENTS.name, EVENTS.help, EVENTS.labels, registry=self.registry)
+        self._jobs = Gauge(JOBS.name, JOBS.help, registry=self.registry)
+        self._profiles = Counter(PROFILES.name, PROFILES.help, PROFILES.labels, registry=self.registry)
+        self._profile_found = {kept: self._profiles.labels("yes" if kept else "no").inc for kept in (True, False)}
+        self._subscriptions = Gauge(SUBSCRIPTIONS.name, SUBSCRIPTIONS.help, registry=self.registry)
+        self._decisions = Counter(DECISIONS.name, DECISIONS.help, DECISIONS.labels, registry=self.registry)
+        self._decided = Histogram(DECIDE_SECONDS.name, DECIDE_SECONDS.help, registry=self.registry, buckets=SECONDS)
+        self._pushed = Histogram(PUSH_SECONDS.name, PUSH_SECONDS.help, registry=self.registry, buckets=SECONDS)
 
     def calls(self, method: str) -> Callable[[str, float], None]:
         """The function that notes one ended call of `method`: its gRPC code and its seconds."""
@@ -131,6 +164,34 @@ class Metrics:
     def promotion(self, operation: str, outcome: str) -> None:
         """Note one attempt to change the serving release."""
         self._promotions.labels(operation, outcome).inc()
+
+    def event(self, type: str, status: str) -> None:
+        """Note the verdict on one event."""
+        self._events.labels(type, status).inc()
+
+    def profile(self, kept: bool) -> None:
+        """Note that an answer needed a profile, and whether what it says was kept from before."""
+        self._profile_found[kept]()
+
+    def watch_jobs(self, count: Callable[[], int]) -> None:
+        """Ask `count` at each scrape how many jobs wait for the store."""
+        self._jobs.set_function(count)
+
+    def watch_subscriptions(self, count: Callable[[], int]) -> None:
+        """Ask `count` at each scrape how many subscriptions are open."""
+        self._subscriptions.set_function(count)
+
+    def decision(self, cause: str, outcome: str) -> None:
+        """Note one decision that is on disk."""
+        self._decisions.labels(cause, outcome).inc()
+
+    def decided(self, seconds: float) -> None:
+        """Note how long one took, from being taken up to being on disk."""
+        self._decided.observe(seconds)
+
+    def pushed(self, seconds: float) -> None:
+        """Note how long after its event was recorded a push was on disk."""
+        self._pushed.observe(seconds)
 
     def watch_release(self, release: Callable[[], Release | None]) -> None:
         """Ask `release` at each scrape what is serving."""

@@ -17,6 +17,8 @@ from pydantic import (
     Field,
     Tag,
     ValidationError,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
@@ -25,6 +27,9 @@ from pydantic_settings.exceptions import SettingsError
 from tidings_core.errors import InvalidInput
 from tidings_core.model import SERVING_CONFIGS, Diversity, ServingConfig, SourceUse
 from tidings_core.sources import SOURCES
+from tidings_core.triggers import Trigger
+from tidings_server.application.compose import Words
+from tidings_server.push_settings import TOLD, TemplateTable, TriggerTable, templates_checked, triggers_checked
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +91,8 @@ class DiversityTable(BaseModel):
     max_per_value: int = Field(ge=1, le=1000, description="Items with one value before any other has its turn.")
 
 
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+
 OptionalDiversity = Annotated[
     Annotated[DiversityTable, Tag("table")] | Annotated[Literal[False], Tag("switch")],
     Discriminator(lambda given: "switch" if isinstance(given, bool) else "table"),
@@ -103,6 +110,8 @@ class ServingTable(BaseModel):
     rerank: bool | None = Field(None, description="Whether the release's ranker scores what they propose.")
     exclude_bought: bool | None = Field(None, description="Whether items the user bought are left out.")
     diversity: OptionalDiversity | None = Field(None, description="A spread of values; false for none.")
+    exclude_seen: bool | None = Field(None, description="Whether items the user has seen lately are left out.")
+    complements: bool | None = Field(None, description="Whether the first is of another category than the context.")
 
     def over(self, name: str, built_in: ServingConfig | None) -> ServingConfig:
         """The serving config that this table makes of the built-in one of its name, if there is one."""
@@ -119,6 +128,8 @@ class ServingTable(BaseModel):
             start.rerank if self.rerank is None else self.rerank,
             start.exclude_bought if self.exclude_bought is None else self.exclude_bought,
             diversity,
+            start.exclude_seen if self.exclude_seen is None else self.exclude_seen,
+            start.complements if self.complements is None else self.complements,
         )
 
 
@@ -154,9 +165,42 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least level that is logged: debug, info, warning, error. Only debug shows user ids."
     )
-    serving: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")], ServingTable] = Field(
+    push_max_per_day: int = Field(5, ge=0, le=1000, description="Pushes that one user gets in 24 hours at most.")
+    push_ttl_seconds: float = Field(
+        86_400.0,
+        ge=1,
+        le=30 * 86_400,
+        allow_inf_nan=False,
+        description="Seconds that a push sent by SendPush is of use, when its sender does not say.",
+    )
+    push_history: int = Field(200, ge=1, le=10_000, description="Pushes kept for one user; older ones are lost.")
+    push_heartbeat_seconds: float = Field(
+        15.0,
+        ge=0.1,
+        le=3600,
+        allow_inf_nan=False,
+        description="Seconds of silence before a subscriber is told of life.",
+    )
+    max_subscriptions: int = Field(10_000, ge=1, le=1_000_000, description="Open subscriptions of all users at most.")
+    max_subscriptions_per_user: int = Field(16, ge=1, le=1000, description="Open subscriptions of one user at most.")
+    serving: dict[Name, ServingTable] = Field(
         {}, description="Tables [serving.NAME] change a serving config or add one."
     )
+    template: dict[Name, TemplateTable] = Field({}, description="Tables [template.NAME] say how a push is worded.")
+    trigger: dict[Name, TriggerTable] = Field({}, description="Tables [trigger.NAME] say which events call for a push.")
+
+    @field_validator("template")
+    @classmethod
+    def _templates_render(cls, given: dict[str, TemplateTable]) -> dict[str, TemplateTable]:
+        return templates_checked(given)
+
+    @field_validator("trigger")
+    @classmethod
+    def _triggers_fit(cls, given: dict[str, TriggerTable], info: ValidationInfo) -> dict[str, TriggerTable]:
+        serving = info.data.get("serving")
+        return triggers_checked(
+            given, info.data.get("template"), None if serving is None else {*serving, *SERVING_CONFIGS}
+        )
 
     @model_validator(mode="after")
     def _new_configs_have_sources(self) -> "Settings":
@@ -172,6 +216,16 @@ class Settings(BaseSettings):
         """The built-in serving configs as these settings change and add to them."""
         changed = {name: table.over(name, SERVING_CONFIGS.get(name)) for name, table in self.serving.items()}
         return {**SERVING_CONFIGS, **changed}
+
+    @property
+    def triggers(self) -> Mapping[str, Trigger]:
+        """The triggers, by name."""
+        return {name: table.trigger(name) for name, table in self.trigger.items()}
+
+    @property
+    def templates(self) -> Mapping[str, Words]:
+        """The templates' sources, by name."""
+        return {name: table.words for name, table in self.template.items()}
 
 
 def load(config: Path | None, given: Mapping[str, Any]) -> Settings:
@@ -221,6 +275,8 @@ def _fault(error: Mapping[str, Any]) -> tuple[str, str]:
     if error["type"] == "extra_forbidden":
         return field, f"is no setting; known are {', '.join(_known(loc))}"
     message = str(error["msg"]).removeprefix("Value error, ")
+    if error["type"] == TOLD:
+        return field, message
     if not field:
         field, _, message = message.partition(": ")
         return field, message
@@ -238,4 +294,8 @@ def _known(loc: list[Any]) -> list[str]:
             return list(DiversityTable.model_fields)
         case ["serving", _, _]:
             return list(ServingTable.model_fields)
+        case ["trigger", _, _]:
+            return list(TriggerTable.model_fields)
+        case ["template", _, _]:
+            return list(TemplateTable.model_fields)
     return list(Settings.model_fields)

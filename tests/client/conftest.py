@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
+from random import Random
 from typing import Any
 
 import pytest
@@ -31,6 +32,48 @@ class Connection:
             return await asyncio.to_thread(method, *arguments, **options)
         return await method(*arguments, **options)
 
+    def subscribe(self, user_id: str, **options: Any) -> "Pushes":
+        """Subscribe; the pauses before connecting again are left out."""
+        return Pushes(self._client.subscribe(user_id, **({"random": Hasty()} | options)))
+
+
+class Hasty(Random):
+    """Draws the shortest pause."""
+
+    def uniform(self, a: float, b: float) -> float:
+        """The lower end."""
+        assert a < b
+        return a
+
+
+class Pushes:
+    """One subscription, blocking or asyncio, that a test awaits either way."""
+
+    def __init__(self, subscription: tidings.Subscription | tidings.aio.Subscription) -> None:
+        self.subscription = subscription
+
+    async def next(self) -> tidings.Push | None:
+        """The next push, None at the end."""
+        if isinstance(self.subscription, tidings.Subscription):
+            return await asyncio.to_thread(next, self.subscription, None)
+        return await anext(self.subscription, None)
+
+    async def names(self, count: int) -> list[str]:
+        """The ids of the next pushes."""
+        found = []
+        for _ in range(count):
+            push = await self.next()
+            assert push is not None
+            found.append(push.push_id)
+        return found
+
+    async def close(self) -> None:
+        """Close the subscription."""
+        if isinstance(self.subscription, tidings.Subscription):
+            await asyncio.to_thread(self.subscription.close)
+        else:
+            await self.subscription.close()
+
 
 Connect = Callable[..., Connection]
 
@@ -45,7 +88,7 @@ async def connect(request: pytest.FixtureRequest) -> AsyncIterator[Connect]:
             # Ample time, so that a busy machine fails no test; a test of the deadline names its own.
             client = kind(address, **({"timeout": 20.0} | options))
             if isinstance(client, tidings.Client):
-                open_clients.callback(client.close)
+                open_clients.push_async_callback(asyncio.to_thread, client.close)
             else:
                 open_clients.push_async_callback(client.close)
             return Connection(client)

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from datetime import UTC, datetime, timedelta, timezone
 
 import grpc
 import pytest
@@ -11,6 +12,7 @@ from google.rpc import error_details_pb2
 import tidings
 from tests.client.conftest import Connect
 from tests.client.service import BUILT, SmallServer, bad_request, refuse, small_server, violation
+from tidings.v1 import event_pb2
 
 # gRPC sends a deadline rounded up, to three digits at most.
 ROUNDING = 0.02
@@ -27,11 +29,15 @@ async def test_recommend_sends_what_it_was_given_and_returns_the_answer(connect:
         context_item_ids=["85123A"],
         exclude_item_ids=("x", "y"),
         request_id="r-7",
+        query="lantern",
+        category="home",
+        consistency_token="t-1",
     )
 
     request = server.calls[0].request
     assert (request.user_id, request.k, request.serving_config, request.request_id) == ("u1", 2, "cart", "r-7")
     assert (list(request.context_item_ids), list(request.exclude_item_ids)) == (["85123A"], ["x", "y"])
+    assert (request.query, request.category, request.consistency_token) == ("lantern", "home", "t-1")
     assert [item.item.item_id for item in answer.items] == ["71053", "plain"]
     assert answer.items[0].item.categories == ("home", "light")
     assert answer.items[0].sources == (tidings.SourceScore("ann", 0.5),)
@@ -76,6 +82,129 @@ async def test_releases_are_listed_promoted_and_rolled_back(connect: Connect, se
     assert (rolled_back.previous_release_id, server.calls[-1].request.from_release_id) == ("first", "first")
 
 
+async def test_events_are_recorded_whole(connect: Connect, server: SmallServer) -> None:
+    """Every field reaches the server, and each event gets its own verdict."""
+    event_time = datetime(2024, 5, 1, 12, 30, tzinfo=timezone(timedelta(hours=2)))
+    events = [
+        tidings.Event(
+            "u1",
+            tidings.EventType.PURCHASE,
+            ["a", tidings.EventItem("b", quantity=3, price=0.0)],
+            value=9.5,
+            event_time=event_time,
+            push_id="p7",
+            event_id="order-1",
+        ),
+        tidings.Event("u2", "search", query="lantern"),
+        tidings.Event("u3", "see_less", category="garden"),
+        tidings.Event("", "view", ["a"]),
+        tidings.Event("u1", "purchase", ["a"], event_id="order-1"),
+    ]
+    recorded = await connect(server.address).call("record", iter(events))
+
+    first, second, third, *_ = server.calls[0].request.events
+    assert (first.user_id, first.type, first.event_id, first.push_id) == (
+        "u1",
+        event_pb2.EVENT_TYPE_PURCHASE,
+        "order-1",
+        "p7",
+    )
+    assert (first.value, first.event_time.ToDatetime(UTC)) == (9.5, event_time)
+    assert [(item.item_id, item.quantity, item.HasField("price")) for item in first.items] == [
+        ("a", 1, False),
+        ("b", 3, True),
+    ]
+    assert (second.query, second.HasField("value"), second.HasField("event_time")) == ("lantern", False, False)
+    assert (third.type, third.category) == (event_pb2.EVENT_TYPE_SEE_LESS, "garden")
+    assert [verdict.status for verdict in recorded.verdicts] == [
+        "accepted",
+        "accepted",
+        "accepted",
+        "rejected",
+        "duplicate",
+    ]
+    fault = tidings.EventFault("user_id", "has 0 bytes, must have 1 to 256")
+    assert recorded.rejected == ((3, tidings.EventVerdict(tidings.EventStatus.REJECTED, (fault,))),)
+    assert recorded.consistency_token == "token-1"
+
+
+async def test_recording_the_same_event_again_is_a_duplicate(connect: Connect, server: SmallServer) -> None:
+    """An event without an id of the shop's gets one when it is made, not when it is sent."""
+    client = connect(server.address)
+    event = tidings.Event("u1", "view", ["a"])
+    twin = tidings.Event("u1", "view", ["a"])
+    statuses = [(await client.call("record", one)).verdicts[0].status for one in (event, event, twin)]
+    assert statuses == ["accepted", "duplicate", "accepted"]
+
+
+async def test_more_events_than_a_call_takes_are_refused_here(connect: Connect, server: SmallServer) -> None:
+    """The limit is named, and nothing is sent; 1000 are fine."""
+    client = connect(server.address)
+    event = tidings.Event("u1", "view", ["a"])
+    with pytest.raises(
+        tidings.InvalidArgument, match="has 1001 entries, may have 1000 at most: record them in several"
+    ):
+        await client.call("record", [event] * 1001)
+    assert server.calls == []
+    assert len((await client.call("record", [event] * 1000)).verdicts) == 1000
+
+
+async def test_a_profile_comes_back_whole(connect: Connect, server: SmallServer) -> None:
+    """Typed values, times in UTC, unset ones None; the token goes along."""
+    profile = await connect(server.address).call("get_profile", "u1", consistency_token="t-1")
+    assert (server.calls[0].request.user_id, server.calls[0].request.consistency_token) == ("u1", "t-1")
+    assert (profile.user_id, profile.version, profile.spent, profile.known_to_release) == ("u1", 7, 1234.5, True)
+    assert (profile.first_event_time, profile.last_event_time) == (BUILT, BUILT)
+    assert profile.counts == (tidings.EventCount(tidings.EventType.VIEW, 1234, 1, 20, 300),)
+    assert profile.recent_events == (
+        tidings.RecentEvent(tidings.EventType.SEARCH, BUILT, (), "", "lantern", None),
+        tidings.RecentEvent(tidings.EventType.PURCHASE, None, ("a", "b"), "", "", 9.5),
+    )
+    assert profile.bought_items == (tidings.BoughtItem("a", BUILT, 2, 1),)
+    assert (profile.bought_item_count, profile.blocked_item_ids, profile.blocked_categories) == (1, ("z",), ("garden",))
+    assert (profile.categories, profile.brands) == ((tidings.Affinity("home", 0.75),), ())
+
+
+async def test_a_user_without_events_is_not_found(connect: Connect, server: SmallServer) -> None:
+    """There is no empty profile."""
+    with pytest.raises(tidings.NotFound, match="'stranger'"):
+        await connect(server.address).call("get_profile", "stranger")
+
+
+@pytest.mark.parametrize("ttl", [90, 90.0, timedelta(minutes=1.5)])
+async def test_a_push_is_sent_whole(connect: Connect, server: SmallServer, ttl: float | timedelta) -> None:
+    """Every argument reaches the server; a time to live is seconds or a timedelta."""
+    sent = await connect(server.address).call(
+        "send_push",
+        "u1",
+        "Title",
+        body="Body",
+        item_ids=["a", "b"],
+        url="https://shop/x",
+        data={"k": "v"},
+        ttl=ttl,
+        collapse_key="c",
+        request_id="r-1",
+    )
+    request = server.calls[0].request
+    assert (request.user_id, request.title, request.body, request.url) == ("u1", "Title", "Body", "https://shop/x")
+    assert (list(request.item_ids), dict(request.data)) == (["a", "b"], {"k": "v"})
+    assert (request.ttl.ToSeconds(), request.collapse_key, request.request_id) == (90, "c", "r-1")
+    assert sent == tidings.SentPush(tidings.PushDecision.SENT, tidings.SuppressReason.UNSPECIFIED, "p7", 7)
+
+
+async def test_a_push_without_a_request_id_gets_a_new_one(connect: Connect, server: SmallServer) -> None:
+    """Each call has its own; what was not sent tells why."""
+    client = connect(server.address)
+    for _ in range(2):
+        done = await client.call("send_push", "full", "Title")
+        assert done == tidings.SentPush(tidings.PushDecision.SUPPRESSED, tidings.SuppressReason.CAP_DAY, "", 0)
+    first, second = (call.request for call in server.calls)
+    assert first.request_id != second.request_id
+    assert len(first.request_id) == 32
+    assert not first.HasField("ttl")
+
+
 @pytest.mark.parametrize(
     ("method", "arguments"),
     [
@@ -83,6 +212,9 @@ async def test_releases_are_listed_promoted_and_rolled_back(connect: Connect, se
         ("batch_recommend", ([tidings.RecommendQuery("u1")],)),
         ("list_releases", ()),
         ("promote_release", ("first",)),
+        ("record", (tidings.Event("u1", "view", ["a"]),)),
+        ("get_profile", ("u1",)),
+        ("send_push", ("u1", "Title")),
     ],
 )
 async def test_a_call_is_tried_again_while_the_server_is_unavailable(
@@ -92,6 +224,7 @@ async def test_a_call_is_tried_again_while_the_server_is_unavailable(
     server.steps.extend([UNAVAILABLE] * 3)
     await connect(server.address).call(method, *arguments)
     assert len(server.calls) == 4
+    assert all(call.request == server.calls[0].request for call in server.calls)
 
 
 @pytest.mark.parametrize(("max_attempts", "seen"), [(1, 1), (2, 2), (4, 4), (5, 5)])

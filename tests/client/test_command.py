@@ -61,11 +61,16 @@ def test_recommend_passes_every_option_on(server: SmallServer, capsys: pytest.Ca
         "c",
         "--exclude",
         "d",
+        "--query",
+        "red lantern",
+        "--category",
+        "home",
         "--timeout",
         "9",
     ]
     assert command.main(["recommend", "u1", *arguments]) == 0
     request = server.calls[0].request
+    assert (request.query, request.category) == ("red lantern", "home")
     assert (request.user_id, request.serving_config, request.HasField("k")) == ("u1", "cart", False)
     assert (list(request.context_item_ids), list(request.exclude_item_ids)) == (["a", "b"], ["c", "d"])
     assert 5 < server.calls[0].seconds_left < 9.1
@@ -79,7 +84,7 @@ def test_json_is_the_whole_answer_on_one_line(capsys: pytest.CaptureFixture[str]
     answer = json.loads(line)
     assert answer["items"][1]["item"]["title"] == "白色金属灯笼"
     assert [item["item"]["price"] for item in answer["items"]] == [2.55, None]
-    assert answer["items"][0]["reasons"][0] == {"code": "similar_to_bought", "item_id": "22423"}
+    assert answer["items"][0]["reasons"][0] == {"code": "similar_to_bought", "item_id": "22423", "text": ""}
     assert (answer["release_id"], answer["degraded"]) == ("second", [])
 
 

@@ -15,24 +15,35 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_all_lists_every_public_name() -> None:
-    """`__all__` holds every public class of the package's errors and values, both clients and proto_dir, no more."""
+    """`__all__` holds every public class of the errors and values, both clients, Subscription, proto_dir, no more."""
     public = {
         name
         for module in (errors, model)
         for name, value in vars(module).items()
         if inspect.isclass(value) and value.__module__ == module.__name__ and not name.startswith("_")
     }
-    assert set(tidings.__all__) == public | {"Client", "aio", "proto_dir"}
+    assert set(tidings.__all__) == public | {"Client", "Subscription", "aio", "proto_dir"}
     assert tidings.__all__ == sorted(tidings.__all__)
     assert all(hasattr(tidings, name) for name in tidings.__all__)
 
 
-def test_both_clients_have_the_same_calls() -> None:
-    """The asyncio client takes the arguments of the blocking one, call by call."""
-    for name, method in vars(tidings.Client).items():
-        if not name.startswith("_"):
-            assert inspect.signature(getattr(tidings.aio.Client, name)) == inspect.signature(method), name
-            assert inspect.iscoroutinefunction(getattr(tidings.aio.Client, name)), name
+@pytest.mark.parametrize(
+    ("blocking", "asynchronous", "plain"),
+    [
+        (tidings.Client, tidings.aio.Client, {"subscribe"}),
+        (tidings.Subscription, tidings.aio.Subscription, {"acknowledge", "report"}),
+    ],
+)
+def test_both_clients_have_the_same_calls(blocking: type, asynchronous: type, plain: set[str]) -> None:
+    """The asyncio client takes the arguments of the blocking one, call by call; what waits is awaited there."""
+    for name, method in vars(blocking).items():
+        if not name.startswith("_") and inspect.isfunction(method):
+            twin = getattr(asynchronous, name)
+            assert inspect.signature(twin).parameters == inspect.signature(method).parameters, name
+            assert inspect.iscoroutinefunction(twin) != (name in plain), name
+    assert {name for name in vars(blocking) if not name.startswith("_")} == {
+        name for name in vars(asynchronous) if not name.startswith("_")
+    }
 
 
 def test_the_error_tree_in_the_docstring_is_the_real_one() -> None:

@@ -3,7 +3,7 @@
 import copy
 import dataclasses
 import pickle
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import grpc
@@ -14,8 +14,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tidings
-from tidings import wire
-from tidings.v1 import item_pb2, recommendation_service_pb2, release_service_pb2
+from tidings import wire, wire_events, wire_push
+from tidings.v1 import (
+    event_pb2,
+    event_service_pb2,
+    item_pb2,
+    profile_service_pb2,
+    push_service_pb2,
+    recommendation_service_pb2,
+    release_service_pb2,
+)
 
 TEXT = st.text(max_size=8)
 TIMES = st.datetimes(min_value=datetime(1, 1, 2), max_value=datetime(9999, 12, 30), timezones=st.just(UTC))
@@ -83,6 +91,18 @@ def test_a_price_of_zero_is_a_price() -> None:
         (release_service_pb2.Release(), tidings.Release),
         (release_service_pb2.PromoteReleaseResponse(), tidings.Promotion),
         (release_service_pb2.RollbackReleaseResponse(), tidings.Promotion),
+        (event_pb2.Event(), tidings.Event),
+        (event_pb2.EventItem(), tidings.EventItem),
+        (event_service_pb2.RecordEventsResponse(), tidings.Recorded),
+        (event_service_pb2.EventVerdict(), tidings.EventVerdict),
+        (event_service_pb2.EventFault(), tidings.EventFault),
+        (profile_service_pb2.Profile(), tidings.Profile),
+        (profile_service_pb2.EventCount(), tidings.EventCount),
+        (profile_service_pb2.RecentEvent(), tidings.RecentEvent),
+        (profile_service_pb2.BoughtItem(), tidings.BoughtItem),
+        (profile_service_pb2.Affinity(), tidings.Affinity),
+        (push_service_pb2.Push(), tidings.Push),
+        (push_service_pb2.SendPushResponse(), tidings.SentPush),
     ],
 )
 def test_no_field_of_the_wire_is_left_behind(message: Message, values: Any) -> None:
@@ -97,6 +117,11 @@ def test_no_field_of_the_wire_is_left_behind(message: Message, values: Any) -> N
         (recommendation_service_pb2.ReasonCode, "REASON_CODE_", tidings.ReasonCode),
         (recommendation_service_pb2.DegradationCause, "DEGRADATION_CAUSE_", tidings.DegradationCause),
         (release_service_pb2.ReleaseState, "RELEASE_STATE_", tidings.ReleaseState),
+        (event_pb2.EventType, "EVENT_TYPE_", tidings.EventType),
+        (event_service_pb2.EventStatus, "EVENT_STATUS_", tidings.EventStatus),
+        (push_service_pb2.Disposition, "DISPOSITION_", tidings.Disposition),
+        (push_service_pb2.PushDecision, "PUSH_DECISION_", tidings.PushDecision),
+        (push_service_pb2.SuppressReason, "SUPPRESS_REASON_", tidings.SuppressReason),
     ],
 )
 def test_every_name_of_an_enum_is_known(wire_enum: Any, prefix: str, values: type[tidings.ReasonCode]) -> None:
@@ -118,6 +143,12 @@ def test_names_newer_than_the_client_read_as_unspecified() -> None:
     assert got.degraded == (tidings.Degradation(tidings.DegradationCause.UNSPECIFIED, "ranker", ""),)
     listed = release_service_pb2.ListReleasesResponse(releases=[{"state": 97}])
     assert wire.releases(listed)[0].state is tidings.ReleaseState.UNSPECIFIED
+    recorded = event_service_pb2.RecordEventsResponse(verdicts=[{"status": 96}])
+    assert wire_events.recorded(recorded).verdicts[0].status is tidings.EventStatus.UNSPECIFIED
+    profile = profile_service_pb2.GetProfileResponse(profile={"counts": [{"type": 95}]})
+    assert wire_events.profile(profile).counts[0].type is tidings.EventType.UNSPECIFIED
+    sent = wire_push.sent_push(push_service_pb2.SendPushResponse(decision=94, reason=93))  # type: ignore[arg-type]
+    assert (sent.decision, sent.reason) == ("unspecified", "unspecified")
 
 
 @pytest.mark.parametrize(
@@ -140,6 +171,73 @@ def test_what_cannot_be_sent_is_refused_by_field(query: tidings.RecommendQuery, 
     assert isinstance(caught.value, ValueError)
     with pytest.raises(tidings.InvalidArgument, match=rf"^requests\[1\]\.{field} "):
         wire.batch_request([tidings.RecommendQuery("u"), query])
+
+
+@pytest.mark.parametrize(
+    ("event", "field", "problem"),
+    [
+        (tidings.Event(7, "view"), "user_id", "cannot be sent"),  # type: ignore[arg-type]
+        (tidings.Event("u", "look", ["a"]), "type", "must be one of view, search, add_to_cart"),
+        (tidings.Event("u", "unspecified", ["a"]), "type", "must be one of view, search"),
+        (tidings.Event("u", "view", "abc"), "items", "not one text"),
+        (tidings.Event("u", "view", [1]), "items[0].item_id", "cannot be sent"),  # type: ignore[list-item]
+        (tidings.Event("u", "view", ["a", tidings.EventItem("b", quantity=2**40)]), "items[1].quantity", "cannot be"),
+        (tidings.Event("u", "view", value="x"), "value", "cannot be sent"),  # type: ignore[arg-type]
+        (tidings.Event("u", "view", event_time=datetime(2024, 5, 1)), "event_time", "with a time zone is wanted"),
+        (tidings.Event("u", "view", event_time=1714567.0), "event_time", "datetime"),  # type: ignore[arg-type]
+        (tidings.Event("u", "view", ["a"], event_id=None), "event_id", "cannot be sent"),  # type: ignore[arg-type]
+    ],
+)
+def test_an_event_that_cannot_be_sent_is_refused_by_its_place(event: tidings.Event, field: str, problem: str) -> None:
+    """The error names the event's place and field, and what is wanted."""
+    with pytest.raises(tidings.InvalidArgument, match=problem) as caught:
+        wire_events.record_request([tidings.Event("u", "view", ["a"]), event])
+    assert [name for name, _ in caught.value.fields] == [f"events[1].{field}"]
+    with pytest.raises(tidings.InvalidArgument, match=r"^events\[0\] .*a tidings.Event is wanted"):
+        wire_events.record_request(["view"])  # type: ignore[list-item]
+
+
+@given(
+    time=st.datetimes(timezones=st.sampled_from([UTC, timezone(timedelta(hours=14)), timezone(timedelta(hours=-12))]))
+)
+def test_the_time_of_an_event_is_sent_to_the_microsecond(time: datetime) -> None:
+    """Whatever its zone, an event's time is the same instant on the wire; the ends of the calendar are refused."""
+    event = tidings.Event("u", "view", ["a"], event_time=time)
+    if time.year in (1, 9999) and not _fits_utc(time):
+        with pytest.raises(tidings.InvalidArgument, match="^event_time "):
+            wire_events.event(event)
+    else:
+        assert wire_events.event(event).event_time.ToDatetime(UTC) == time
+
+
+def _fits_utc(time: datetime) -> bool:
+    try:
+        time.astimezone(UTC)
+    except OverflowError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    ("arguments", "field"),
+    [
+        ({"title": 5}, "title"),
+        ({"item_ids": "abc"}, "item_ids"),
+        ({"data": {"a": 1}}, "data['a']"),
+        ({"data": {1: "a"}}, "data[1]"),
+        ({"ttl": "1h"}, "ttl"),
+        ({"ttl": float("nan")}, "ttl"),
+        ({"ttl": 1e300}, "ttl"),
+        ({"request_id": "\udc80"}, "request_id"),
+    ],
+)
+def test_a_push_that_cannot_be_sent_is_refused_by_field(arguments: dict[str, Any], field: str) -> None:
+    """What does not fit the wire is named, and nothing is sent."""
+    whole: dict[str, Any] = dict.fromkeys(("title", "body", "url", "collapse_key", "request_id"), "t")
+    whole |= {"item_ids": (), "data": None, "ttl": None} | arguments
+    with pytest.raises(tidings.InvalidArgument, match="cannot be sent") as caught:
+        wire_push.send_request("u", **whole)
+    assert caught.value.fields[0][0] == field
 
 
 @pytest.mark.parametrize(

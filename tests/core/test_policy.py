@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidings_core.policy import diversify
+from tidings_core.policy import diversify, lead
 
 
 @given(st.lists(st.integers(-1, 4), min_size=1, max_size=40), st.integers(1, 5))
@@ -20,3 +20,13 @@ def test_diversity_holds_back_only_what_is_over_its_share_and_loses_nothing(code
         (rest if code >= 0 and seen[code] >= share else first).append(place)
         seen[code] += 1
     assert order == first + rest
+
+
+@given(st.lists(st.booleans(), max_size=12))
+def test_the_first_that_may_lead_leads_and_the_others_keep_their_order(may: list[bool]) -> None:
+    """One moves to the front, or none."""
+    order = lead(np.array([may], np.bool_).reshape(1, -1))[0].tolist()
+    expected = list(range(len(may)))
+    if any(may):
+        expected.insert(0, expected.pop(may.index(True)))
+    assert order == expected

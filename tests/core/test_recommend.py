@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,9 +11,24 @@ from hypothesis import strategies as st
 
 from tests.support.world import NOW, linear_ranker, make_world
 from tidings_core.errors import IndexFailed, RankerFailed
-from tidings_core.model import SERVING_CONFIGS, Answer, Diversity, Query, ServingConfig, Snapshot, SourceUse
+from tidings_core.events import Event, EventItem
+from tidings_core.model import (
+    SERVING_CONFIGS,
+    Answer,
+    Diversity,
+    History,
+    Person,
+    Query,
+    Reason,
+    ServingConfig,
+    Snapshot,
+    SourceUse,
+)
+from tidings_core.person import view
+from tidings_core.profile import EMPTY, fold
 from tidings_core.ranker import OnnxRanker
-from tidings_core.recommend import RANK_RESERVE, RETRIEVE_RESERVE, recommend
+from tidings_core.recommend import RANK_RESERVE, RETRIEVE_RESERVE, recommend, retrieve
+from tidings_core.subjects import resolve
 
 WORLD = make_world()
 SNAPSHOT = WORLD.snapshot()
@@ -233,3 +249,261 @@ def test_no_category_takes_more_than_its_share_while_others_wait() -> None:
 def test_scores_are_the_same_to_the_last_bit_when_asked_again() -> None:
     """Same now, same answer: nothing in core has a clock or a die."""
     assert ask(k=20) == ask(k=20)
+
+
+NEW_SOURCES = ("recent", "search", "tagged")
+STRANGER = Person(
+    interests=np.array([8, 14], np.int32),
+    interest_times=np.array([NOW - 60, NOW - 120]),
+    unbought=np.array([8, 14], np.int32),
+    unbought_times=np.array([NOW - 60, NOW - 120]),
+    searches=(("group 5", NOW - 30),),
+    categories=(("group-2", NOW - 60),),
+    vector=np.asarray(SNAPSHOT.item_vectors[8]),
+)
+
+
+@pytest.mark.parametrize("serving", sorted(SERVING_CONFIGS))
+def test_a_person_of_whom_only_the_release_knows_changes_no_answer(serving: str) -> None:
+    """The same items, scores, sources and reasons as without a profile, for known users and strangers."""
+    for row in (-1, 0, 7, 31):
+        user = f"user-{row}"
+        person = view(EMPTY, np.arange(300, dtype=np.int32), SNAPSHOT, row)
+        asked: list[dict[str, Any]] = [
+            {},
+            {"context_item_ids": ["item-5"]},
+            {"category": "group-1", "search": "group 3"},
+        ]
+        for more in asked:
+            alone = ask(user=user, serving=SERVING_CONFIGS[serving], **more)
+            assert ask(user=user, serving=SERVING_CONFIGS[serving], person=person, **more) == alone
+
+
+def test_without_a_person_the_new_sources_say_nothing_and_the_ranker_alone_decides() -> None:
+    """for-you answers as it does without them, to the last bit."""
+    old = dataclasses.replace(FOR_YOU, sources=tuple(use for use in FOR_YOU.sources if use.name not in NEW_SOURCES))
+    assert len(old.sources) == 3
+    for user in ("user-7", "user-31", "nobody"):
+        assert ask(user=user).items == ask(user=user, serving=old).items
+
+
+def test_a_stranger_who_did_something_is_answered_personally() -> None:
+    """What was looked at, searched for and gone with comes first, each with its reason, and nothing is missed."""
+    answer = ask(user="nobody", person=STRANGER, k=20)
+    assert answer.degraded == ()
+    assert {int(WORLD.group_of_item[item.row]) for item in answer.items[:10]} == {2, 5}
+    codes = {reason.code for item in answer.items for reason in item.reasons}
+    assert codes >= {"recently_viewed", "searched", "in_category", "similar_to_viewed", "matches_taste"}
+    for item in answer.items:
+        for reason in item.reasons:
+            if reason.code == "searched":
+                assert reason.text == "group 5"
+                assert WORLD.group_of_item[item.row] == 5
+            elif reason.code == "in_category":
+                assert reason.text == "group-2"
+                assert WORLD.group_of_item[item.row] == 2
+            elif reason.code == "similar_to_viewed":
+                assert reason.item_row in (8, 14)
+            else:
+                assert (reason.text, reason.item_row) == ("", -1)
+    assert 8 in {item.row for item in answer.items}
+
+
+def test_one_look_changes_the_next_answer_of_somebody_the_release_knows() -> None:
+    """A view of another group brings that group into the first five."""
+    rows = np.arange(300, dtype=np.int32)
+    before = ask(user="user-7", person=view(EMPTY, rows, SNAPSHOT, 7), k=5)
+    assert {int(WORLD.group_of_item[item.row]) for item in before.items} == {1}
+    look = Event("e1", "view", "user-7", int(NOW * 1000) + 1000, (EventItem("item-4"),))
+    after = ask(user="user-7", person=view(fold(EMPTY, [(look, [4])]), rows, SNAPSHOT, 7), k=5)
+    assert 4 in {int(WORLD.group_of_item[item.row]) for item in after.items}
+
+
+def test_reasons_stand_strongest_first() -> None:
+    """What was asked for, what was looked at, what it goes with, its category, taste, trend."""
+    order = [
+        "searched",
+        "recently_viewed",
+        "similar_to_context",
+        "similar_to_viewed",
+        "similar_to_bought",
+        "in_category",
+        "matches_taste",
+        "trending",
+    ]
+    wide = dataclasses.replace(FOR_YOU, sources=tuple(dataclasses.replace(use, k=300) for use in FOR_YOU.sources))
+    longest = 0
+    for item in ask(user="nobody", person=STRANGER, serving=wide, k=300).items:
+        places = [order.index(reason.code) for reason in item.reasons]
+        assert places == sorted(places)
+        longest = max(longest, len(places))
+    assert longest >= 5
+
+
+def test_a_seed_that_was_bought_is_said_to_be_bought() -> None:
+    """Of interests, those in the history are purchases and the others views."""
+    person = dataclasses.replace(
+        STRANGER, history=History(np.array([8], np.int32), np.array([1], np.int64), np.ones(1, np.float32))
+    )
+    answer = ask(user="nobody", person=person, k=40)
+    said = {reason[:2] for item in answer.items for reason in item.reasons if reason.code.startswith("similar_to")}
+    assert ("similar_to_bought", 8) in said
+    assert said <= {("similar_to_bought", 8), ("similar_to_viewed", 14)}
+
+
+def test_what_is_blocked_never_comes_and_what_was_seen_or_bought_by_config() -> None:
+    """Blocked always; bought, and given back, with exclude_bought; seen with exclude_seen."""
+    person = Person(
+        history=History(np.array([1], np.int32), np.array([1], np.int64), np.ones(1, np.float32)),
+        returned=np.array([2], np.int32),
+        seen=np.array([3, 4], np.int32),
+        blocked=np.array([5, 6], np.int32),
+    )
+    every = ServingConfig("every", (SourceUse("trending", 300),), rerank=False)
+    for exclude_bought, exclude_seen, gone in (
+        (False, False, {5, 6}),
+        (True, False, {1, 2, 5, 6}),
+        (False, True, {3, 4, 5, 6}),
+        (True, True, {1, 2, 3, 4, 5, 6}),
+    ):
+        config = dataclasses.replace(every, exclude_bought=exclude_bought, exclude_seen=exclude_seen)
+        rows = {item.row for item in ask(user="nobody", serving=config, person=person, k=300).items}
+        assert rows == set(range(300)) - gone
+
+
+def test_a_user_is_missed_only_when_neither_release_nor_person_knows_anything() -> None:
+    """Somebody who did something is no stranger; somebody who was only shown things is."""
+    shown = Person(seen=np.array([1], np.int32))
+    assert [d.cause for d in ask(user="nobody", person=shown).degraded] == ["unknown_user"]
+    for known in (
+        Person(searches=(("mug", NOW),)),
+        Person(categories=(("group-1", NOW),)),
+        Person(interests=np.array([1], np.int32)),
+        Person(vector=np.ones(16, np.float32)),
+    ):
+        assert ask(user="nobody", person=known).degraded == ()
+    assert ask(user="nobody", serving=SERVING_CONFIGS["search"], search="group 3").degraded == ()
+    assert [d.cause for d in ask(user="nobody", serving=SERVING_CONFIGS["search"]).degraded] == ["unknown_user"]
+
+
+def test_the_order_is_the_rankers_joined_with_what_it_never_learned() -> None:
+    """Reciprocal rank fusion by the formula: the ranker's list with weight 1, theirs with their own."""
+    queries = [Query("user-7", FOR_YOU, 20, person=STRANGER)]
+    considered = recommend(queries, SNAPSHOT, NOW, keep=True)[0].considered
+    assert considered is not None
+    candidates = retrieve(resolve(queries, FOR_YOU, SNAPSHOT, NOW)[0], FOR_YOU, SNAPSHOT)[0].candidates
+    names, weights = considered.sources, {use.name: use.weight for use in FOR_YOU.sources}
+    assert names == tuple(use.name for use in FOR_YOU.sources)
+    assert candidates.rows[0].tolist() == considered.rows.tolist()
+    learned = considered.present[:, :3].any(axis=1)
+    assert learned.any()
+    assert not learned.all()
+    assert STRANGER.vector is not None
+    by_vector = SNAPSHOT.item_vectors[considered.rows] @ STRANGER.vector
+    ranked = sorted(np.flatnonzero(learned).tolist(), key=lambda at: -by_vector[at])
+    expected = np.zeros(len(considered.rows))
+    expected[ranked] = 1.0 / (60.0 + np.arange(len(ranked)))
+    for at, row_ranks in enumerate(candidates.ranks[0].tolist()):
+        for source in range(3, 6):
+            if considered.present[at, source]:
+                expected[at] += weights[names[source]] / (60.0 + row_ranks[source])
+    np.testing.assert_allclose(considered.scores, expected, rtol=1e-5)
+
+
+def test_a_batch_mate_with_a_person_changes_nothing_for_others() -> None:
+    """Who has none keeps the ranker's own scores, to float precision, beside somebody who has."""
+    alone = ask(k=10)
+    together = recommend([Query("user-7", FOR_YOU, 10), Query("nobody", FOR_YOU, 10, person=STRANGER)], SNAPSHOT, NOW)
+    assert [item.row for item in together[0].items] == [item.row for item in alone.items]
+    assert [item.reasons for item in together[0].items] == [item.reasons for item in alone.items]
+    assert [item.score for item in together[0].items] == pytest.approx([item.score for item in alone.items], abs=1e-5)
+    stranger = ask(user="nobody", person=STRANGER, k=10)
+    assert [item.row for item in together[1].items] == [item.row for item in stranger.items]
+
+
+def test_all_that_was_considered_is_kept_when_asked_for() -> None:
+    """Every candidate with its score and what each source said; nothing is kept unasked."""
+    queries = [
+        Query("user-7", FOR_YOU, 5),
+        Query("nobody", SIMILAR, 5, ["item-8"]),
+        Query("x", SERVING_CONFIGS["search"]),
+    ]
+    answers = recommend(queries, SNAPSHOT, NOW, keep=True)
+    for answer, bare in zip(answers, recommend(queries, SNAPSHOT, NOW), strict=True):
+        assert bare.considered is None
+        assert bare.items == answer.items
+        considered = answer.considered
+        assert considered is not None
+        assert (considered.rows >= 0).all()
+        assert np.isfinite(considered.scores).all()
+        assert considered.present.shape == considered.said.shape == (len(considered.rows), len(considered.sources))
+        by_row = {int(row): at for at, row in enumerate(considered.rows)}
+        for item in answer.items:
+            at = by_row[item.row]
+            assert considered.scores[at] == np.float32(item.score)
+            said = {
+                name: value
+                for name, there, value in zip(
+                    considered.sources, considered.present[at], considered.said[at].tolist(), strict=True
+                )
+                if there
+            }
+            assert said == dict(item.sources)
+    assert answers[0].considered is not None
+    assert len(answers[0].considered.rows) > 100
+
+
+def test_a_near_deadline_names_only_sources_that_had_something_to_say() -> None:
+    """With a person the new ones are named too."""
+    answer = recommend([Query("user-7", FOR_YOU, 5, person=STRANGER)], SNAPSHOT, NOW, lambda: 0.0)[0]
+    assert [d.stage for d in answer.degraded] == ["ann", "similar", "recent", "search", "tagged", "ranker"]
+
+
+def test_built_in_configs_for_triggers_give_what_they_are_for() -> None:
+    """What goes with an item, what fits a search, what is in a category; nothing that was bought."""
+    goes = ask(user="user-7", serving=SERVING_CONFIGS["goes-with"], context_item_ids=["item-8"], k=3)
+    assert [WORLD.group_of_item[item.row] for item in goes.items] == [2, 2, 2]
+    assert goes.items[0].reasons[0] == Reason("similar_to_context", 8)
+    hits = ask(user="nobody", serving=SERVING_CONFIGS["search"], search="group 4 things", k=5)
+    assert [WORLD.group_of_item[item.row] for item in hits.items] == [4] * 5
+    assert hits.items[0].reasons == (Reason("searched", text="group 4 things"),)
+    shelf = ask(user="nobody", serving=SERVING_CONFIGS["browse"], category="Group-3", k=5)
+    assert [WORLD.group_of_item[item.row] for item in shelf.items] == [3] * 5
+    assert SNAPSHOT.histories is not None
+    bought = set(SNAPSHOT.histories[7].rows.tolist())
+    for name in ("goes-with", "search", "browse"):
+        answer = ask(
+            user="user-7",
+            serving=SERVING_CONFIGS[name],
+            k=300,
+            search="group 1",
+            category="group-1",
+            context_item_ids=["item-1"],
+        )
+        assert answer.items
+        assert not bought & {item.row for item in answer.items}
+
+
+def test_what_goes_with_a_thing_starts_with_something_of_another_category() -> None:
+    """The best such neighbour takes the first place, the rest stays as it was; without one nothing changes."""
+    assert SNAPSHOT.neighbours is not None
+    near = SNAPSHOT.neighbours.rows.copy()
+    other = next(row for row in range(300) if WORLD.group_of_item[row] == 4)
+    near[8, -1] = other
+    snapshot = dataclasses.replace(SNAPSHOT, neighbours=dataclasses.replace(SNAPSHOT.neighbours, rows=near))
+    goes_with = SERVING_CONFIGS["goes-with"]
+    plain = dataclasses.replace(goes_with, complements=False)
+
+    def rows(serving: ServingConfig, asked: Snapshot, **more: Any) -> list[int]:
+        return [item.row for item in ask(asked, user="nobody", serving=serving, **more).items]
+
+    without = rows(plain, snapshot, context_item_ids=["item-8"])
+    with_lead = rows(goes_with, snapshot, context_item_ids=["item-8"])
+    assert without.index(other) > 0
+    assert with_lead == [other, *(row for row in without if row != other)]
+    # Something of the context's categories does not lead, nor does what is only trending, nor anything without context.
+    both = {"context_item_ids": ["item-8", f"item-{other}"]}
+    for asked, more in ((snapshot, both), (SNAPSHOT, {"context_item_ids": ["item-8"]}), (snapshot, {})):
+        assert rows(goes_with, asked, **more) == rows(plain, asked, **more)
+    bare = dataclasses.replace(snapshot, attributes={})
+    assert rows(goes_with, bare, context_item_ids=["item-8"]) == without

@@ -17,7 +17,10 @@ from numpy.typing import NDArray
 from tests.support.world import NOW, linear_ranker, make_world
 from tidings_core import release
 from tidings_core.errors import InvalidInput, NotFound, ReleaseRefused
+from tidings_core.events import Event, EventItem
 from tidings_core.model import SERVING_CONFIGS, Query
+from tidings_core.person import view
+from tidings_core.profile import EMPTY, fold
 from tidings_core.recommend import recommend
 from tidings_core.release import list_releases, open_release, write_release
 
@@ -43,7 +46,7 @@ def test_a_release_answers_from_disk_as_from_memory(good: Path) -> None:
     queries = [Query(f"user-{user}", SERVING_CONFIGS["for-you"], 10) for user in range(20)]
     assert recommend(queries, opened.snapshot, NOW) == recommend(queries, WORLD.snapshot(), NOW)
     assert (opened.manifest.item_count, opened.manifest.user_count, opened.manifest.dim) == (300, 60, 16)
-    assert opened.manifest.sources == ("ann", "similar", "trending")
+    assert opened.manifest.sources == ("ann", "similar", "trending", "recent", "search", "tagged")
     assert opened.manifest.created_at == NOW
 
 
@@ -240,3 +243,100 @@ def test_a_ranker_that_scores_otherwise_than_when_built_is_refused(copy: Path) -
     forge(copy, "ranker.onnx")
     with pytest.raises(ReleaseRefused, match="ranker scores"):
         open_release(copy)
+
+
+def change(name: str, make: Callable[[NDArray[Any]], NDArray[Any]]) -> Callable[[Path], None]:
+    """Change an array of a release and give it the checksum of what it holds now."""
+
+    def spoil(folder: Path) -> None:
+        np.save(folder / f"{name}.npy", make(np.load(folder / f"{name}.npy")))
+        forge(folder, f"{name}.npy")
+
+    return spoil
+
+
+def put(at: int, value: float) -> Callable[[NDArray[Any]], NDArray[Any]]:
+    """Set one value of an array."""
+
+    def make(array: NDArray[Any]) -> NDArray[Any]:
+        array.flat[at] = value
+        return array
+
+    return make
+
+
+@pytest.mark.parametrize("name", ["words", "categories"])
+@pytest.mark.parametrize(
+    ("file", "make", "reason"),
+    [
+        ("items", put(0, 300), "points outside"),
+        ("items", put(0, -1), "points outside"),
+        ("starts", put(1, 10**9), "does not fit"),
+        ("starts", put(0, 1), "does not fit"),
+        ("starts", lambda array: array[:-1], "must be"),
+        ("weights", lambda array: array[:-1], "must be"),
+        ("rows", put(0, 10**6), "points outside"),
+        ("offsets", put(1, 10**9), "does not fit"),
+        ("hashes", lambda array: array[:-1], "must be"),
+    ],
+)
+def test_words_that_point_outside_are_refused(
+    copy: Path, name: str, file: str, make: Callable[[NDArray[Any]], NDArray[Any]], reason: str
+) -> None:
+    """Postings are checked like every other table: shapes, bounds, offsets that only grow."""
+    change(f"{name}.{file}", make)(copy)
+    with pytest.raises(ReleaseRefused, match=reason) as refused:
+        open_release(copy)
+    assert f"{name}." in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (change("fold_in.gram", lambda gram: gram[:-1]), "fold_in.gram.npy is"),
+        (change("fold_in.gram", put(0, np.nan)), "finite"),
+        (edit(fold_in={"alpha": 4.0, "regularization": 0.0}), "above 0"),
+        (edit(fold_in={"alpha": 4.0}), "fold_in.regularization"),
+        (edit(trained_until="yesterday"), "trained_until"),
+    ],
+)
+def test_constants_that_cannot_be_folded_in_with_are_refused(
+    copy: Path, spoil: Callable[[Path], None], reason: str
+) -> None:
+    """A stranger's vector would be no number at the worst moment; it is one refusal at load."""
+    spoil(copy)
+    with pytest.raises(ReleaseRefused, match=reason):
+        open_release(copy)
+
+
+def test_words_categories_and_constants_come_back_as_they_were_written(good: Path) -> None:
+    """A person gets the same vector and the same hits from disk as from memory; a bare release has neither."""
+    opened, memory = open_release(good).snapshot, WORLD.snapshot()
+    assert (opened.trained_until, opened.user_norm) == (memory.trained_until, memory.user_norm)
+    assert opened.fold_in is not None
+    assert memory.fold_in is not None
+    np.testing.assert_array_equal(opened.fold_in.gram, memory.fold_in.gram)
+    assert (opened.fold_in.alpha, opened.fold_in.regularization) == (4.0, 1.0)
+    look = Event("e1", "view", "u", int(NOW * 1000), (EventItem("item-4"),))
+    profile = fold(EMPTY, [(look, [4])])
+    rows = np.arange(300, dtype=np.int32)
+    for serving, more in (("for-you", {}), ("search", {"search": "group 3"}), ("browse", {"category": "group-3"})):
+        answers = [
+            recommend(
+                [Query("u", SERVING_CONFIGS[serving], person=view(profile, rows, snapshot, -1), **more)],  # type: ignore[arg-type]
+                snapshot,
+                NOW,
+            )[0]
+            for snapshot in (opened, memory)
+        ]
+        assert answers[0] == answers[1]
+        assert answers[0].items
+
+
+def test_a_bare_release_has_no_words_and_no_constants(tmp_path: Path) -> None:
+    """What nobody gave is not there."""
+    manifest = make_world(bare=True).write(tmp_path)
+    snapshot = open_release(tmp_path / manifest.release_id).snapshot
+    assert (snapshot.words, snapshot.categories, snapshot.fold_in, snapshot.trained_until) == (None, None, None, 0.0)
+    assert (manifest.sources, manifest.fold_in) == (("ann", "recent"), None)
+    assert snapshot.user_norm == pytest.approx(np.median(np.linalg.norm(snapshot.user_vectors, axis=1)))

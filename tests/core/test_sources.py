@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 
 from tests.support.world import NOW, World, make_world
 from tidings_core import sources
-from tidings_core.model import METRICS, SERVING_CONFIGS, Metric, Query, ServingConfig, SourceUse
-from tidings_core.recommend import resolve
+from tidings_core.features import DAY, ITEM_FEATURES
+from tidings_core.model import METRICS, SERVING_CONFIGS, Metric, Person, Query, ServingConfig, SourceUse
 from tidings_core.sources import Proposals, merge
+from tidings_core.subjects import Subjects, resolve
 
 ROWS = 12
 
@@ -111,3 +112,106 @@ def test_trending_reaches_past_everything_a_user_has_bought() -> None:
 
 
 WORLD_SNAPSHOT = make_world().snapshot()
+
+
+def of_person(name: str, person: Person, k: int = 20, now: float = NOW, **more: object) -> tuple[Proposals, Subjects]:
+    """What one source proposes to one stranger."""
+    config = ServingConfig("x", (SourceUse(name, k),))
+    subjects, _ = resolve([Query("stranger", config, 1, person=person, **more)], config, WORLD_SNAPSHOT, now)  # type: ignore[arg-type]
+    return sources.propose(name, subjects, WORLD_SNAPSHOT, k), subjects
+
+
+def rows_of(found: Proposals) -> list[int]:
+    """The rows proposed to the first user."""
+    return [int(row) for row in found.rows[0] if row >= 0]
+
+
+def test_recent_proposes_what_was_looked_at_within_thirty_days_newest_first() -> None:
+    """But for what is excluded, and with falling scores."""
+    days = np.array([1.0, 5.0, 29.9, 30.1])
+    person = Person(unbought=np.array([9, 4, 7, 2], np.int32), unbought_times=NOW - days * DAY)
+    found, _ = of_person("recent", person)
+    assert rows_of(found) == [9, 4, 7]
+    assert (np.diff(found.scores[0, :3]) < 0).all()
+    assert rows_of(of_person("recent", person, exclude_item_ids=["item-9"])[0]) == [4, 7]
+    assert rows_of(of_person("recent", person, k=2)[0]) == [9, 4]
+
+
+def test_search_proposes_what_fits_the_query_or_else_the_searches_of_a_day() -> None:
+    """The query alone when there is one; else the searches of the last 24 hours, the newest weighing most."""
+    person = Person(searches=(("thing 8", NOW - 60), ("group 3", NOW - 7200), ("group 4", NOW - 1.1 * DAY)))
+    found, _ = of_person("search", person, k=30, search="Group 5 things")
+    assert set(WORLD_GROUPS[rows_of(found)]) == {5}
+    assert set(found.texts[0].values()) == {"Group 5 things"}
+    found, _ = of_person("search", person, k=30)
+    rows = rows_of(found)
+    assert rows[0] == 8
+    assert 3 in WORLD_GROUPS[rows]
+    assert found.texts[0][8] == "thing 8"
+    assert {found.texts[0][row] for row in rows if WORLD_GROUPS[row] == 3} >= {"group 3"}
+    assert "group 4" not in found.texts[0].values()
+    assert found.scores[0, 0] == 1.0
+    assert (np.diff(found.scores[0]) <= 0).all()
+
+
+def test_search_reaches_past_what_is_excluded() -> None:
+    """Somebody who knows the best hits gets the next ones."""
+    first = rows_of(of_person("search", Person(), k=10, search="group 2")[0])
+    known = [f"item-{row}" for row in first]
+    second = rows_of(of_person("search", Person(), k=10, search="group 2", exclude_item_ids=known)[0])
+    assert len(second) == 10
+    assert not set(first) & set(second)
+    assert set(WORLD_GROUPS[second]) == {2}
+
+
+def popular(group: int) -> list[int]:
+    """The items of a group, most popular first."""
+    bought = WORLD_SNAPSHOT.item_features[:, ITEM_FEATURES.index("log_purchases")]
+    return sorted(np.flatnonzero(group == WORLD_GROUPS).tolist(), key=lambda row: (-bought[row], row))
+
+
+def test_tagged_proposes_the_most_popular_of_a_category_or_else_of_those_looked_at_in_a_week() -> None:
+    """The category asked about alone when there is one; else those of the last 7 days, the first getting more."""
+    person = Person(categories=(("Group-1", NOW - DAY), ("group-4", NOW - 6.9 * DAY), ("group-5", NOW - 7.1 * DAY)))
+    found, _ = of_person("tagged", person, k=12, category="GROUP-3")
+    assert rows_of(found) == popular(3)[:12]
+    assert set(found.texts[0].values()) == {"GROUP-3"}
+    found, _ = of_person("tagged", person, k=12)
+    rows = rows_of(found)
+    assert [row for row in rows if WORLD_GROUPS[row] == 1] == popular(1)[:8]
+    assert [row for row in rows if WORLD_GROUPS[row] == 4] == popular(4)[:4]
+    assert found.texts[0][rows[0]] == "Group-1"
+
+
+def test_similar_starts_from_what_was_liked_last_bought_or_not() -> None:
+    """Interests of a person take the place of the history."""
+    person = Person(interests=np.array([8, 3], np.int32), interest_times=np.array([NOW, NOW - 1]))
+    found, subjects = of_person("similar", person)
+    assert sources.seeds(subjects)[0, :2].tolist() == [8, 3]
+    assert set(WORLD_GROUPS[rows_of(found)]) == {2, 3}
+    assert subjects.viewed == [frozenset({8, 3})]
+    by_context, subjects = of_person("similar", person, context_item_ids=["item-5"])
+    assert set(WORLD_GROUPS[rows_of(by_context)]) == {5}
+
+
+def test_a_source_that_has_nothing_to_say_is_silent() -> None:
+    """It need not be asked; one user for whom it speaks is enough."""
+    config = SERVING_CONFIGS["for-you"]
+    speaking = Person(
+        unbought=np.array([1], np.int32),
+        unbought_times=np.array([NOW]),
+        searches=(("mug", NOW),),
+        categories=(("group-1", NOW),),
+    )
+    for people, expected in (([None, Person()], True), ([None, speaking], False)):
+        subjects, _ = resolve([Query("x", config, person=person) for person in people], config, WORLD_SNAPSHOT, NOW)
+        for name in ("recent", "search", "tagged"):
+            assert sources.silent(name, subjects) == expected
+            if not expected:
+                found = sources.propose(name, subjects, WORLD_SNAPSHOT, 5)
+                assert (found.rows[0] == -1).all()
+                assert (found.scores[0] == 0).all()
+        assert not sources.silent("ann", subjects)
+
+
+WORLD_GROUPS = make_world().group_of_item

@@ -17,7 +17,8 @@ from tidings_core.errors import InvalidInput
 from tidings_core.features import ITEM_FEATURES, SCHEMA_HASH
 from tidings_core.model import METRICS, SERVING_CONFIGS, Metric, Query, Snapshot
 from tidings_core.recommend import recommend
-from tidings_core.release import open_release
+from tidings_core.release import FoldInInfo, open_release
+from tidings_core.text import category_items, search
 from tidings_index_builder.align import align_model
 from tidings_index_builder.build import build_release
 from tidings_index_builder.catalogue import read_catalogue
@@ -41,7 +42,7 @@ def build(releases: Path, **given: Any) -> tuple[Any, Snapshot]:
 def test_embeddings_alone_make_a_release(tmp_path: Path, metric: Metric) -> None:
     """Every trainer's vectors can be served at once: nearest items, no more."""
     manifest, snapshot = build(tmp_path, metric=metric, k=10)
-    assert manifest.sources == ("ann",)
+    assert manifest.sources == ("ann", "recent")
     assert not manifest.ranked
     assert manifest.schema_hash == SCHEMA_HASH
     assert [snapshot.items[row] for row in range(3)] == ["item-0", "item-1", "item-2"]
@@ -68,7 +69,7 @@ def test_the_recall_in_the_manifest_can_be_computed_again_from_the_release(
 def test_a_model_brings_neighbours_trends_histories_and_features(tmp_path: Path) -> None:
     """All that a trainer learned stands in the release, in the order of the release's own rows."""
     manifest, snapshot = build(tmp_path, model=MODEL)
-    assert manifest.sources == ("ann", "similar", "trending")
+    assert manifest.sources == ("ann", "similar", "trending", "recent")
     assert snapshot.neighbours is not None
     np.testing.assert_array_equal(snapshot.neighbours.rows, MODEL.neighbours.rows)
     assert snapshot.trending is not None
@@ -138,7 +139,7 @@ def test_a_model_that_knows_none_of_the_items_offers_nothing(tmp_path: Path) -> 
     """What is empty is not offered, and the manifest says how many ids were known."""
     strangers = Embeddings([f"other-{row}" for row in range(300)], ITEMS.vectors)
     manifest, _ = build(tmp_path, items=strangers, model=MODEL)
-    assert manifest.sources == ("ann",)
+    assert manifest.sources == ("ann", "recent")
     assert manifest.lineage["build"]["model"]["items_known"] == 0
 
 
@@ -240,3 +241,58 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path) -> None:
             build(tmp_path, now=NOW + 60)
     assert [path.name for path in tmp_path.iterdir()] == [manifest.release_id]
     open_release(tmp_path / manifest.release_id)
+
+
+def test_a_catalogue_brings_words_and_categories(tmp_path: Path) -> None:
+    """What is served is found by title, description, brand and every category on its path, titles counting most."""
+    path = write_table(
+        tmp_path / "c.parquet",
+        id=["item-7", "gone", "item-2", "item-9"],
+        title=["Red watches", "Red watch", "Strap", "手机壳"],
+        description=["", "", "for a watch", None],
+        brand=["Acme", "Acme", None, None],
+        categories=[["Jewellery", "Watches"], ["Jewellery"], ["Jewellery", "Straps"], []],
+    )
+    manifest, snapshot = build(tmp_path, catalogue=read_catalogue(path), model=MODEL)
+    assert manifest.sources == ("ann", "similar", "trending", "recent", "search", "tagged")
+    assert snapshot.words is not None
+    assert snapshot.categories is not None
+
+    def found(query: str) -> list[str]:
+        assert snapshot.words is not None
+        return [snapshot.items[row] for row in search(query, snapshot.words, 9)[0].tolist()]
+
+    assert found("WATCH") == ["item-7", "item-2"]
+    assert found("acme") == ["item-7"]
+    assert found("机") == ["item-9"]
+    assert sorted(found("jewellery")) == ["item-2", "item-7"]
+    # Most popular first.
+    bought = MODEL.statistics.purchases
+    expected = sorted([7, 2], key=lambda row: (-bought[row], row))
+    assert category_items("jewellery", snapshot.categories, 9).tolist() == expected
+    assert category_items("Straps", snapshot.categories, 9).tolist() == [2]
+    bare, _ = build(tmp_path, catalogue=read_catalogue(path), searchable=False)
+    assert bare.sources == ("ann", "recent")
+
+
+def test_the_constants_of_als_go_with_the_vectors_they_belong_to(tmp_path: Path) -> None:
+    """The model's own vectors are folded in, all or some of them; others, or shortened ones, are not."""
+    model = replace(MODEL, fold_in=FoldInInfo(3.0, 0.25))
+    manifest, snapshot = build(tmp_path, model=model)
+    assert manifest.fold_in == FoldInInfo(3.0, 0.25)
+    assert manifest.trained_until == snapshot.trained_until == MODEL.as_of
+    assert snapshot.fold_in is not None
+    vectors = ITEMS.vectors.astype(np.float64)
+    np.testing.assert_allclose(snapshot.fold_in.gram, vectors.T @ vectors)
+    some = Embeddings(ITEMS.ids[:200], ITEMS.vectors[:200])
+    _, of_some = build(tmp_path, model=model, items=some)
+    assert of_some.fold_in is not None
+    np.testing.assert_allclose(of_some.fold_in.gram, vectors[:200].T @ vectors[:200])
+    others: list[dict[str, Any]] = [
+        {"model": MODEL},
+        {"metric": "cosine"},
+        {"items": Embeddings(ITEMS.ids, ITEMS.vectors + np.float32(0.01))},
+        {"items": Embeddings([*ITEMS.ids[:-1], "new"], ITEMS.vectors)},
+    ]
+    for given in others:
+        assert build(tmp_path, **({"model": model} | given))[1].fold_in is None

@@ -53,11 +53,17 @@ def test_a_build_with_everything_prints_one_json_object(files: dict[str, str]) -
     told: dict[str, Any] = json.loads(result.stdout)
     release = open_release(Path(told["path"]))
     assert told["release_id"] == release.manifest.release_id
-    assert release.manifest.sources == ("ann", "similar", "trending")
+    assert release.manifest.sources == ("ann", "similar", "trending", "recent")
     assert release.manifest.ranked
     assert release.manifest.attributes == ("colour",)
     assert set(release.manifest.lineage["inputs"]) == {"items", "users", "catalogue", "ranker"}
-    assert told["not_offered"].keys() == {"attribute category", "attribute brand"}
+    assert told["not_offered"].keys() == {
+        "search",
+        "tagged",
+        "fold-in",
+        "attribute category",
+        "attribute brand",
+    }
     assert "trying Flat" in result.stderr
     assert (release.path / "report.html").stat().st_size > 5000
 

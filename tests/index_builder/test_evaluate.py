@@ -86,8 +86,11 @@ def test_a_bare_release_says_what_it_does_not_offer_and_why(tmp_path: Path) -> N
     assert set(found.not_offered) == {
         "similar",
         "trending",
+        "search",
+        "tagged",
         "ranker",
         "histories",
+        "fold-in",
         "attribute category",
         "attribute brand",
     }

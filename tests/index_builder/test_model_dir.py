@@ -16,10 +16,11 @@ import pytest
 from tests.index_builder.shop import embeddings, make_model, write_table
 from tidings_core.errors import InvalidInput
 from tidings_core.model import Neighbours
+from tidings_core.release import FoldInInfo
 from tidings_index_builder.embeddings import Embeddings, read_embeddings
 from tidings_index_builder.model_dir import Model, read_model, write_model
 
-MODEL = make_model(*embeddings(40, 15, 4), ranker=b"any bytes")
+MODEL = replace(make_model(*embeddings(40, 15, 4), ranker=b"any bytes"), fold_in=FoldInInfo(4.0, 0.5))
 
 
 def assert_same(found: Model, expected: Model) -> None:
@@ -30,7 +31,7 @@ def assert_same(found: Model, expected: Model) -> None:
             np.testing.assert_array_equal(ours, theirs)
         elif hasattr(theirs, "__dataclass_fields__"):
             for part in fields(theirs):
-                one, other = getattr(ours, part.name), getattr(theirs, part.name)
+                one, other = np.asarray(getattr(ours, part.name)), np.asarray(getattr(theirs, part.name))
                 assert one.dtype == other.dtype, f"{field.name}.{part.name}"
                 np.testing.assert_array_equal(one, other, err_msg=f"{field.name}.{part.name}")
         else:
@@ -145,6 +146,7 @@ def test_a_directory_of_something_else_is_never_replaced(tmp_path: Path) -> None
         ({"neighbours": Neighbours(np.full((40, 1), 40, np.int32), np.zeros((40, 1), np.float32))}, "neighbour rows"),
         ({"neighbours": Neighbours(np.zeros((3, 1), np.int32), np.zeros((3, 1), np.float32))}, r"rows \[N, M\]"),
         ({"as_of": float("nan")}, "as_of is a number"),
+        ({"fold_in": FoldInInfo(4.0, 0.0)}, "fold_in has an alpha and a regularization above 0"),
     ],
 )
 def test_a_model_that_does_not_fit_together_is_not_written(
@@ -242,4 +244,17 @@ def test_a_broken_description_is_refused(tmp_path: Path, text: str, expected: st
     write_model(tmp_path / "model", MODEL)
     (tmp_path / "model" / "model.json").write_text(text)
     with pytest.raises(InvalidInput, match=expected):
+        read_model(tmp_path / "model")
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["als", [1.0, 2.0], {"alpha": 4.0}, {"alpha": "4", "regularization": 1.0}, {"alpha": 4, "regularization": 0}],
+)
+def test_constants_that_cannot_be_folded_in_with_are_refused(tmp_path: Path, given: object) -> None:
+    """A fold_in that is not two numbers above 0 is told with what it is."""
+    write_model(tmp_path / "model", MODEL)
+    path = tmp_path / "model" / "model.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"fold_in": given}))
+    with pytest.raises(InvalidInput, match=r"model\.json: fold_in is .*must be"):
         read_model(tmp_path / "model")

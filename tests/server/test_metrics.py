@@ -21,6 +21,9 @@ def used(release: Release | None = None) -> Metrics:
     metrics.watch_waiting("compute", lambda: 4)
     metrics.degraded("deadline", "ranker")
     metrics.promotion("promote", "done")
+    metrics.decision("trigger:bought", "sent")
+    metrics.decided(0.002)
+    metrics.pushed(0.003)
     return metrics
 
 

@@ -7,7 +7,9 @@ import pytest
 
 from tidings_core.errors import InvalidInput
 from tidings_core.model import SERVING_CONFIGS, Diversity, ServingConfig, SourceUse
-from tidings_server.default_config import default_config
+from tidings_core.triggers import NEVER, Trigger
+from tidings_server.default_config import TABLES, default_config
+from tidings_server.push_settings import TemplateTable, TriggerTable
 from tidings_server.settings import Address, Settings, load
 
 
@@ -49,10 +51,12 @@ def test_the_printed_default_config_loads_back_to_the_defaults(tmp_path: Path) -
 
 
 def test_the_printed_serving_configs_are_the_built_in_ones(tmp_path: Path) -> None:
-    """Taking the comment signs off the printed serving configs gives what is built in."""
-    settings = from_toml(tmp_path, default_config().replace("#: ", ""))
+    """Taking the comment signs off what is printed gives the built-in serving configs, and a trigger that works."""
+    settings = from_toml(tmp_path, default_config().replace("#:", ""))
     assert set(settings.serving) == set(SERVING_CONFIGS)
     assert settings.serving_configs == SERVING_CONFIGS
+    assert settings.triggers == {"bought": Trigger("bought", "purchase", "for-you", "goes-with")}
+    assert set(settings.templates) == {"goes-with"}
 
 
 def test_every_setting_is_described_in_the_printed_config() -> None:
@@ -61,7 +65,10 @@ def test_every_setting_is_described_in_the_printed_config() -> None:
     for name, field in Settings.model_fields.items():
         assert field.description
         assert field.description in text
-        assert name == "serving" or f"\n{name} = " in text
+        assert name in TABLES or f"\n{name} = " in text
+    for table in (TriggerTable, TemplateTable):
+        for name, field in table.model_fields.items():
+            assert f"#   {name}: {field.description}" in text
 
 
 def test_all_faults_are_named_at_once(tmp_path: Path) -> None:
@@ -131,6 +138,13 @@ def test_a_serving_table_changes_what_it_names_and_no_more(tmp_path: Path) -> No
     assert configs["trending"] == SERVING_CONFIGS["trending"]
 
 
+def test_a_serving_table_can_leave_out_what_was_seen(tmp_path: Path) -> None:
+    """exclude_seen is off unless a table says otherwise."""
+    configs = from_toml(tmp_path, "[serving.for-you]\nexclude_seen = true\n").serving_configs
+    assert configs["for-you"].exclude_seen
+    assert not configs["similar"].exclude_seen
+
+
 def test_diversity_can_be_switched_off(tmp_path: Path) -> None:
     """TOML has no null; false says it."""
     settings = from_toml(tmp_path, "[serving.for-you]\ndiversity = false\n")
@@ -173,3 +187,105 @@ def test_addresses_are_read_and_written(text: str, address: Address) -> None:
     assert settings.listen == address
     assert str(settings.listen) == text
     assert str(address.with_port(7)).endswith(":7")
+
+
+TRIGGERS = """
+[serving.home]
+sources = [{name = 'trending', k = 50}]
+[trigger.bought]
+event = "purchase"
+serving_config = "home"
+template = "words"
+k = 5
+collapse_key = "now"
+[trigger.browsed]
+event = "view"
+of = "category"
+count = 3
+within_seconds = 600
+same = true
+cooldown_seconds = 60
+max_age_seconds = 10
+ttl_seconds = 7200
+serving_config = "for-you"
+template = "words"
+[template.words]
+title = "{{ item.title }}"
+body = "{{ event }}: {{ items | map(attribute='title') | join(', ') }}"
+"""
+
+
+def test_triggers_and_templates_are_what_their_tables_say(tmp_path: Path) -> None:
+    """What a table leaves out is the trigger's default; a serving config of the same file will do."""
+    settings = from_toml(tmp_path, TRIGGERS)
+    assert settings.triggers == {
+        "bought": Trigger("bought", "purchase", "home", "words", k=5, collapse_key="now"),
+        "browsed": Trigger(
+            "browsed", "view", "for-you", "words", "category", 3, 600.0, True, 60.0, 10.0, ttl_seconds=7200.0
+        ),
+    }
+    assert settings.templates["words"].title == "{{ item.title }}"
+    assert settings.templates["words"].url == ""
+
+
+def test_all_faults_of_triggers_and_templates_are_named_at_once(tmp_path: Path) -> None:
+    """Of tables that contradict each other too, and beside those of other settings."""
+    found = faults(
+        tmp_path,
+        "push_history = 0\n"
+        "[trigger.a]\nevent = 'click'\ncount = 0\nwithin_seconds = 0\nk = 21\nserving_config = 'for-you'\n"
+        "template = 'nowhere'\n",
+    )
+    assert set(found) == {"push_history", *(f"trigger.a.{name}" for name in ("event", "count", "within_seconds", "k"))}
+    assert "starts no trigger" in found["trigger.a.event"]
+    found = faults(
+        tmp_path,
+        "push_history = 0\n"
+        "[trigger.a]\nevent = 'purchase'\nserving_config = 'nothing'\ntemplate = 'nowhere'\n"
+        "[trigger.b]\nevent = 'search'\nof = 'category'\nserving_config = 'for-you'\ntemplate = 'about'\n"
+        "[template.about]\ntitle = 'For {{ because.title }}'\n",
+    )
+    assert set(found) == {
+        "push_history", "trigger.a.serving_config", "trigger.a.template", "trigger.b.of", "trigger.b.template",
+    }  # fmt: skip
+    assert "known are browse, for-you" in found["trigger.a.serving_config"]
+    assert "known are about" in found["trigger.a.template"]
+    assert "fails for a search: template.about.title: line 1" in found["trigger.b.template"]
+
+
+@pytest.mark.parametrize("event", NEVER)
+def test_what_follows_from_a_push_starts_no_trigger(event: str, tmp_path: Path) -> None:
+    """A decision never leads to a decision, whatever the settings say."""
+    table = f"[trigger.a]\nevent = '{event}'\nserving_config = 'for-you'\ntemplate = 't'\n[template.t]\ntitle = 'x'\n"
+    assert "starts no trigger" in faults(tmp_path, table)["trigger.a.event"]
+
+
+@pytest.mark.parametrize(
+    ("text", "field", "said"),
+    [
+        ("[template.x]\nbody = 'b'", "template.x.title", "is missing"),
+        ("[template.x]\ntitle = ''", "template.x.title", "at least 1 character"),
+        ("[template.x]\ntitle = 'a'\nbuddy = 'b'", "template.x.buddy", "known are title, body, url"),
+        ("[template.x]\ntitle = '{% if %}'", "template.x.title", "line 1"),
+        ('[template.x]\ntitle = "a"\nbody = "a\\n\\n{{ itm }}"', "template.x.body", "line 3: 'itm' is undefined"),
+        ("[template.x]\ntitle = 'a'\nurl = '{{ item.link }}'", "template.x.url", "no attribute 'link'"),
+        ("[template.x]\ntitle = '{% include \"y\" %}'", "template.x.title", "no loader"),
+        ("[trigger.x]\nevent = 'purchase'", "trigger.x.template", "is missing"),
+        ("[trigger.x]\nevent = 'buy'", "trigger.x.event", "known are view, search"),
+        ("[trigger.x]\nsilent = true", "trigger.x.silent", "known are event, serving_config"),
+        ("[trigger.x]\ncount = 101", "trigger.x.count", "100"),
+        ("[trigger.x]\nof = 'brand'", "trigger.x.of", "'any', 'item' or 'category'"),
+        ("[trigger.x]\nttl_seconds = 0.5", "trigger.x.ttl_seconds", "greater than or equal to 1"),
+        ("[trigger.x]\nttl_seconds = inf", "trigger.x.ttl_seconds", "finite"),
+        ('[trigger.x]\ncollapse_key = "a\\tb"', "trigger.x.collapse_key", "control character"),
+        ("[trigger.'a/b']\nevent = 'purchase'", "trigger.a/b", "match"),
+        ("push_max_per_day = 1001", "push_max_per_day", "1000"),
+        ("push_ttl_seconds = 0", "push_ttl_seconds", "1"),
+        ("max_subscriptions_per_user = 0", "max_subscriptions_per_user", "1"),
+    ],
+)
+def test_a_fault_of_push_settings_is_named_where_it_is(tmp_path: Path, text: str, field: str, said: str) -> None:
+    """With the limit, or what is known; a template's with its line."""
+    found = faults(tmp_path, text)
+    assert field in found, found
+    assert said in found[field]

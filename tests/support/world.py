@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from tidings.v1 import item_pb2
 from tidings_core.features import CANDIDATE_FEATURES, DAY, ITEM_FEATURES, USER_FEATURES, ItemStatistics, item_features
 from tidings_core.index import build_index, normalise
-from tidings_core.model import Attribute, Histories, Metric, Neighbours, Snapshot, Trending
+from tidings_core.model import Attribute, FoldIn, Histories, Metric, Neighbours, Snapshot, Trending
 from tidings_core.ranker import OnnxRanker
-from tidings_core.release import IndexInfo, Manifest, Parts, write_release
+from tidings_core.release import IndexInfo, Manifest, Parts, user_norm, write_release
 from tidings_core.tables import BytesTable, IdTable
+from tidings_index_builder.postings import index_payloads
 
 NOW = 1_700_000_000.0
 """Unix seconds at which the generated releases are built."""
@@ -97,7 +98,16 @@ class World:
             trending=parts.trending,
             histories=parts.histories,
             ranker=None if parts.ranker is None else OnnxRanker(parts.ranker, parts.item_features),
+            words=parts.words,
+            categories=parts.categories,
+            fold_in=parts.fold_in,
+            trained_until=parts.trained_until,
+            user_norm=user_norm(parts.user_vectors),
         )
+
+
+def _gram(vectors: NDArray[np.float32]) -> NDArray[np.float64]:
+    return vectors.astype(np.float64).T @ vectors
 
 
 def make_world(
@@ -111,7 +121,11 @@ def make_world(
     bare: bool = False,
     bought: int = 5,
 ) -> World:
-    """Generate a shop. `bare` leaves out everything but vectors and index; each user bought `bought` items."""
+    """Generate a shop. `bare` leaves out everything but vectors and index; each user bought `bought` items.
+
+    Item 8 of 6 groups is titled "Group 2 thing 8" and stands in the category "group-2"; the most popular items of a
+    category come first. With the inner product vectors are folded in as implicit does it.
+    """
     rng = np.random.default_rng(seed)
     centres = np.linalg.qr(rng.normal(size=(dim, groups)))[0].T
     group_of_item = np.arange(items) % groups
@@ -140,6 +154,8 @@ def make_world(
         [rng.choice(np.flatnonzero(group_of_item == group), bought, False) for group in group_of_user]
     )
     times = np.concatenate([np.sort(NOW - rng.uniform(1, 200, bought) * DAY)[::-1] for _ in group_of_user])
+    block = item_features(statistics, prices, categories)
+    words, tags = index_payloads(payloads, block[:, ITEM_FEATURES.index("log_purchases")])
     extra = (
         {}
         if bare
@@ -156,6 +172,10 @@ def make_world(
                 np.ones(users * bought, np.float32),
             ),
             "ranker": linear_ranker({}, {}, BY_VECTOR) if ranked else None,
+            "words": words,
+            "categories": tags,
+            "fold_in": FoldIn(_gram(item_vectors), 4.0, 1.0) if metric == "inner_product" else None,
+            "trained_until": NOW,
         }
     )
     parts = Parts(
@@ -166,7 +186,7 @@ def make_world(
         metric=metric,
         index=index,
         index_info=IndexInfo("Flat", {}, 1.0, 100, 0.95, min(users, 50), 10.0, dim * 4.0, NOW),
-        item_features=item_features(statistics, prices, categories),
+        item_features=block,
         payloads=payloads,
         recall_queries=user_vectors[:50],
         **extra,  # type: ignore[arg-type]

@@ -8,7 +8,8 @@ from tests.training.shop import END, as_events, make_events, write_catalogue
 from tidings_core.errors import InvalidInput
 from tidings_core.features import DAY
 from tidings_core.model import Answer, Query, RankedItem
-from tidings_core.recommend import resolve, retrieve
+from tidings_core.recommend import retrieve
+from tidings_core.subjects import resolve
 from tidings_index_builder.catalogue import Catalogue, read_catalogue
 from tidings_training.evaluate import Difference, Evaluation, bootstrap, evaluate, measure
 from tidings_training.events import Events

@@ -132,14 +132,14 @@ def test_events_after_until_are_ignored(tmp_path: Path) -> None:
 
 
 def test_types_weigh_as_documented_and_negative_ones_are_ignored(tmp_path: Path) -> None:
-    """A purchase weighs 1, a cart 0.5, a view 0.2; returns, dismissals and bad ratings leave no trace."""
-    kinds = ["purchase", "add_to_cart", "view", "return", "dismiss", "rating", "rating", None]
+    """A purchase weighs 1, a cart 0.5, a view 0.2; returns, dismissals, bad ratings and those without stars do not."""
+    kinds = ["purchase", "add_to_cart", "view", "return", "dismiss", "rating", "rating", None, "rating"]
     given = table(
-        user_id=list("abcdefgh"),
-        item_id=list("stuvwxyz"),
-        timestamp=[NOON + at for at in range(8)],
+        user_id=list("abcdefghi"),
+        item_id=list("rstuvwxyz"),
+        timestamp=[NOON + at for at in range(9)],
         event_type=kinds,
-        value=[None, None, None, None, None, 1.0, 5.0, None],
+        value=[None, None, None, None, None, 1.0, 5.0, None, None],
     )
     events = read_events(write(tmp_path / "e.parquet", given))
     assert events.user_ids == list("abcgh")
@@ -177,7 +177,7 @@ BAD: dict[str, tuple[dict[str, Any], str, str]] = {
     "fraction as id": ({"user_id": [1.5, 2.0]}, "user_id", "text or whole numbers"),
     "infinite value": ({"value": [1.0, float("inf")]}, "value", "no finite number in row 2 (inf)"),
     "value of text": ({"value": ["1", "much"]}, "value", "row 2 ('much')"),
-    "unknown type": ({"event_type": ["purchase", "buy"]}, "event_type", "'buy' in row 2; the types are purchase"),
+    "unknown type": ({"event_type": ["purchase", "buy"]}, "event_type", "'buy' in row 2; the types are view"),
     "no purchase": ({"event_type": ["view", "view"]}, "events", "holds no purchase"),
     "one user": ({"user_id": ["ann", "ann"]}, "events", "one user only ('ann')"),
     "one item": ({"item_id": ["x", "x"]}, "events", "one item only ('x')"),

@@ -13,11 +13,12 @@ import pyarrow.csv
 from numpy.typing import NDArray
 
 from tidings_core.errors import InvalidInput
+from tidings_core.events import EVENT_TYPES, LIKED_STARS, LIKING
 from tidings_core.model import MAX_ID_BYTES
 from tidings_core.tables import Bool, Int32
 from tidings_index_builder.ids import SHOWN, named, texts
 from tidings_index_builder.table_files import ARROW, PARQUET, read_table, readable
-from tidings_training.events import LIKED_STARS, PURCHASE, TYPE_WEIGHTS, Events
+from tidings_training.events import PURCHASE, Events
 
 REQUIRED = ("user_id", "item_id", "timestamp")
 OPTIONAL = ("event_type", "value")
@@ -68,8 +69,10 @@ def read_events(path: Path, layout: Layout | None = None, until: float | None = 
         raise InvalidInput(
             ("until", f"every event of {path} is after {_shown(until or 0.0)}; the first is of {_shown(times.min())}")
         )
-    weights = np.array([TYPE_WEIGHTS[kind] for kind in kinds.names], np.float32)[kinds.codes]
-    weights[kinds.of("rating") & (values < LIKED_STARS)] = 0.0
+    liking = {str(kind): weight for kind, weight in LIKING.items()}
+    weights = np.array([liking[kind] for kind in kinds.names], np.float32)[kinds.codes]
+    # Written so that a rating without stars is none that likes.
+    weights[kinds.of("rating") & ~(values >= LIKED_STARS)] = 0.0
     # By time, and within a time by the ids: the order of the file must not matter.
     order = np.lexsort((kinds.codes, items.codes, users.codes, times))
     events = Events(
@@ -331,13 +334,13 @@ def _kinds(table: Any, path: Path, problems: list[tuple[str, str]]) -> _Coded:
     if "event_type" not in table.schema.names:
         return _Coded([PURCHASE], np.zeros(len(table), np.int32))
     coded = _code(pc.fill_null(table["event_type"].cast(pa.string()), PURCHASE))
-    unknown = [at for at, name in enumerate(coded.names) if name not in TYPE_WEIGHTS]
+    unknown = [at for at, name in enumerate(coded.names) if name not in EVENT_TYPES]
     if unknown:
         problems.append(
             (
                 "event_type",
                 f"{path} has {named([repr(coded.names[at]) for at in unknown])} in "
-                f"{_rows(np.isin(coded.codes, unknown))}; the types are {', '.join(TYPE_WEIGHTS)}: rename those "
+                f"{_rows(np.isin(coded.codes, unknown))}; the types are {', '.join(EVENT_TYPES)}: rename those "
                 "rows or leave them out",
             )
         )

@@ -1,30 +1,14 @@
 """Events as arrays: what everything else is learned from."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tidings_core.events import EventType
 from tidings_core.tables import Bool, Int32
 
-PURCHASE = "purchase"
-TYPE_WEIGHTS: Mapping[str, float] = {
-    PURCHASE: 1.0,
-    "add_to_cart": 0.5,
-    "rating": 0.5,
-    "click": 0.2,
-    "view": 0.2,
-    "search": 0.0,
-    "impression": 0.0,
-    "remove_from_cart": 0.0,
-    "return": 0.0,
-    "dismiss": 0.0,
-    "see_less": 0.0,
-}
-"""The types of event there are, and how much each says that the user likes the item; 0: nothing, or the contrary."""
-LIKED_STARS = 3.0
-"""A rating with a value below this says nothing good of an item."""
+PURCHASE: EventType = "purchase"
 
 
 @dataclass(frozen=True, slots=True)

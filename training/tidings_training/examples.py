@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from tidings_core.exclusions import Exclusions
 from tidings_core.model import MAX_BATCH, Query, ServingConfig, Snapshot
-from tidings_core.recommend import resolve, retrieve
+from tidings_core.recommend import retrieve
+from tidings_core.subjects import resolve
 from tidings_core.tables import Bool, Float32, Int32
 from tidings_index_builder.progress import Progress, silent
 from tidings_training.events import Events

@@ -4,10 +4,8 @@ import numpy as np
 import scipy.sparse
 
 from tidings_core.features import DAY
+from tidings_core.fold_in import HALF_LIFE_DAYS
 from tidings_training.events import Events
-
-HALF_LIFE_DAYS = 60.0
-"""An event counts half of one that is this much newer."""
 
 
 def interactions(events: Events, as_of: float, half_life_days: float = HALF_LIFE_DAYS) -> "scipy.sparse.csr_matrix":

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from tidings_core.features import DAY
 from tidings_core.model import DEFAULT_SERVING_CONFIG, SERVING_CONFIGS, Snapshot
-from tidings_core.release import open_release
+from tidings_core.release import FoldInInfo, open_release
 from tidings_index_builder.build import build_release
 from tidings_index_builder.catalogue import Catalogue
 from tidings_index_builder.model_dir import Model
 from tidings_index_builder.progress import Progress, silent
 from tidings_training import popularity
-from tidings_training.als import FACTORS, ITERATIONS, factorise
+from tidings_training.als import ALPHA, FACTORS, ITERATIONS, REGULARIZATION, factorise
 from tidings_training.events import Events
 from tidings_training.examples import Examples, join, make_examples
 from tidings_training.interactions import interactions
@@ -126,6 +126,7 @@ class Trainer:
             as_of=as_of,
             ranker=None,
             lineage={},
+            fold_in=FoldInInfo(ALPHA, REGULARIZATION),
         )
 
     def _release(self, model: Model) -> Snapshot:
@@ -143,6 +144,8 @@ class Trainer:
             # The builder takes the fastest index it measured, so near equals win in turn; with exact search training
             # depends on the seed alone. What an index loses against it stands in each manifest.
             exact=True,
+            # Nobody searches in it.
+            searchable=False,
             report=False,
         )
         return open_release(self._folder / manifest.release_id).snapshot

@@ -1,25 +1,41 @@
-"""The `tidings` command: ask a server for recommendations, see and change the release that answers."""
+"""The `tidings` command: events in, recommendations and pushes out, and the release that answers."""
 
 import argparse
-import codecs
 import importlib.metadata
 import os
 import sys
 from collections.abc import Sequence
+from datetime import datetime
+from typing import TypeAlias
 
-from tidings import client, errors, model, show, wire
+from tidings import client, commands, errors, event_lines, model, wire
 
-_SUMMARY = "Ask a Tidings server for recommendations; see and change the release that answers."
+_SUMMARY = "Record events, ask a Tidings server for recommendations, send and receive pushes, change the release."
 _SECONDS = 5.0
 _RELEASE_SECONDS = 60.0
+_USER = "the shop's own id of the user"
+
+_LINES = """
+A file holds one event on each line, as a JSON object with user_id, type, and any of items, category, query, value,
+event_time, push_id, event_id:
+
+  {"user_id": "ann", "type": "view", "items": ["phone-3"], "event_time": "2024-05-01T12:30:00Z"}
+  {"user_id": "bob", "type": "purchase", "items": [{"item_id": "phone-3", "price": 499}], "event_id": "order-17"}
+
+Rejected lines are named, the others recorded; then the exit status is 1. With event_ids a file may be recorded again.
+"""
+
+_Actions: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status: 0, 1 for an error, 2 for wrong usage, 130 for Ctrl-C."""
     arguments = _parser().parse_args(argv)
+    if arguments.timeout is None:
+        arguments.timeout = arguments.default_timeout
     try:
-        print(_answer(arguments))
-        sys.stdout.flush()
+        with client.Client(arguments.server, timeout=arguments.timeout) as connection:
+            status: int = arguments.run(connection, arguments)
     except errors.TidingsError as error:
         return _fail(error)
     except KeyboardInterrupt:
@@ -31,43 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         print(f"tidings: cannot write the answer: {error}", file=sys.stderr)
         return 1
-    return 0
-
-
-def _answer(arguments: argparse.Namespace) -> str:
-    """Make the call that was asked for and return what to print."""
-    seconds = arguments.default_timeout if arguments.timeout is None else arguments.timeout
-    with client.Client(arguments.server, timeout=seconds) as connection:
-        result = arguments.ask(connection, arguments, seconds)
-    encoding = sys.stdout.encoding or "utf-8"
-    utf8 = codecs.lookup(encoding).name == "utf-8"
-    if arguments.json:
-        return show.as_json(result, ascii_only=not utf8)
-    text: str = arguments.show(result)
-    return text.encode(encoding, "replace").decode(encoding)
-
-
-def _recommend(connection: client.Client, arguments: argparse.Namespace, seconds: float) -> model.Recommendation:
-    return connection.recommend(
-        arguments.user,
-        k=arguments.k,
-        serving_config=arguments.serving_config,
-        context_item_ids=arguments.context,
-        exclude_item_ids=arguments.exclude,
-        timeout=seconds,
-    )
-
-
-def _list(connection: client.Client, _: argparse.Namespace, seconds: float) -> list[model.Release]:
-    return connection.list_releases(timeout=seconds)
-
-
-def _promote(connection: client.Client, arguments: argparse.Namespace, seconds: float) -> model.Promotion:
-    return connection.promote_release(arguments.release, timeout=seconds)
-
-
-def _rollback(connection: client.Client, arguments: argparse.Namespace, seconds: float) -> model.Promotion:
-    return connection.rollback_release(arguments.leave, timeout=seconds)
+    return status
 
 
 def _fail(error: errors.TidingsError) -> int:
@@ -84,31 +64,118 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="tidings", description=_SUMMARY, parents=[_common()])
     parser.set_defaults(server=os.environ.get("TIDINGS_SERVER") or wire.DEFAULT_ADDRESS, timeout=None, json=False)
     parser.add_argument("--version", action="version", version=f"tidings {_version()}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    actions = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_recommend(actions)
+    _add_record(actions)
+    _add_profile(actions)
+    _add_send(actions)
+    _add_subscribe(actions)
+    _add_releases(actions)
+    return parser
 
-    recommend = commands.add_parser("recommend", help="items for one user, best first", parents=[_common()])
-    recommend.set_defaults(ask=_recommend, show=show.recommendation, default_timeout=_SECONDS)
-    recommend.add_argument("user", metavar="USER", help="the shop's own id of the user")
-    recommend.add_argument("-k", type=int, metavar="N", help="number of items, 1 to 500 (default: the server's, 20)")
-    recommend.add_argument("--serving-config", default="", metavar="NAME", help='the recipe (default: "for-you")')
-    recommend.add_argument(
-        "--context", nargs="+", action="extend", default=[], metavar="ITEM", help="items it is about"
-    )
-    recommend.add_argument(
-        "--exclude", nargs="+", action="extend", default=[], metavar="ITEM", help="items to leave out"
-    )
 
-    releases = commands.add_parser("releases", help="see and change the release that answers", parents=[_common()])
+def _add_recommend(actions: _Actions) -> None:
+    parser = actions.add_parser("recommend", help="items for one user, best first", parents=[_common()])
+    parser.set_defaults(run=commands.recommend, default_timeout=_SECONDS)
+    parser.add_argument("user", metavar="USER", help=_USER)
+    parser.add_argument("-k", type=int, metavar="N", help="number of items, 1 to 500 (default: the server's, 20)")
+    parser.add_argument("--serving-config", default="", metavar="NAME", help='the recipe (default: "for-you")')
+    parser.add_argument("--context", nargs="+", action="extend", default=[], metavar="ITEM", help="items it is about")
+    parser.add_argument("--exclude", nargs="+", action="extend", default=[], metavar="ITEM", help="items to leave out")
+    parser.add_argument("--query", default="", metavar="TEXT", help="what the user is searching for")
+    parser.add_argument("--category", default="", metavar="NAME", help="the category being looked at")
+
+
+def _add_record(actions: _Actions) -> None:
+    types = [each.value for each in model.EventType if each is not model.EventType.UNSPECIFIED]
+    parser = actions.add_parser(
+        "record",
+        help="what a user did: one event, or a file of them",
+        parents=[_common()],
+        usage="%(prog)s [-h] USER TYPE [ITEM ...] [options]\n       %(prog)s [-h] --file PATH [options]",
+        epilog=_LINES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=commands.record, refuse=parser.error, default_timeout=_SECONDS)
+    parser.add_argument("user", metavar="USER", nargs="?", help=_USER)
+    parser.add_argument("type", metavar="TYPE", nargs="?", choices=types, help=", ".join(types))
+    parser.add_argument("items", metavar="ITEM", nargs="*", help="the items it was done to")
+    parser.add_argument("--category", default="", metavar="NAME", help="the category: of a view or a see_less")
+    parser.add_argument("--query", default="", metavar="TEXT", help="the text: of a search")
+    parser.add_argument("--value", type=float, metavar="V", help="money of a purchase or return, stars of a rating")
+    parser.add_argument("--event-id", default="", metavar="ID", help="the shop's own id; recorded once (default: new)")
+    parser.add_argument("--push-id", default="", metavar="ID", help="the push that led to it")
+    parser.add_argument("--time", type=_time, metavar="ISO", help="when, such as 2024-05-01T12:30:00Z (default: now)")
+    parser.add_argument("--file", metavar="PATH", help='JSON lines, one event each; "-" reads the input')
+
+
+def _add_profile(actions: _Actions) -> None:
+    parser = actions.add_parser("profile", help="what is known of a user", parents=[_common()])
+    parser.set_defaults(run=commands.profile, default_timeout=_SECONDS)
+    parser.add_argument("user", metavar="USER", help=_USER)
+
+
+def _add_send(actions: _Actions) -> None:
+    parser = actions.add_parser("send", help="send a push to one user", parents=[_common()])
+    parser.set_defaults(run=commands.send, default_timeout=_SECONDS)
+    parser.add_argument("user", metavar="USER", help=_USER)
+    parser.add_argument("title", metavar="TITLE", help="one line")
+    parser.add_argument("--body", default="", metavar="TEXT", help="a sentence or two")
+    parser.add_argument(
+        "--item", nargs="+", action="extend", default=[], metavar="ITEM", help="items it is about, 20 at most"
+    )
+    parser.add_argument("--url", default="", metavar="URL", help="address to open")
+    parser.add_argument("--ttl", type=float, metavar="S", help="seconds it is of use (default: the server's setting)")
+    parser.add_argument(
+        "--collapse-key", default="", metavar="KEY", help="takes the place of the older one of this key"
+    )
+    parser.add_argument(
+        "--data", nargs="+", action="extend", type=_pair, default=[], metavar="KEY=VALUE", help="texts to give along"
+    )
+    parser.add_argument("--request-id", default="", metavar="ID", help="sent once only under this id (default: new)")
+
+
+def _add_subscribe(actions: _Actions) -> None:
+    parser = actions.add_parser("subscribe", help="a user's pushes as they come, until Ctrl-C", parents=[_common()])
+    parser.set_defaults(run=commands.subscribe, default_timeout=_SECONDS)
+    parser.add_argument("user", metavar="USER", help=_USER)
+    parser.add_argument(
+        "--device", default="", metavar="D", help="name of the device; each device gets every push once"
+    )
+    parser.add_argument("--count", type=_count, metavar="N", help="end after so many")
+
+
+def _add_releases(actions: _Actions) -> None:
+    releases = actions.add_parser("releases", help="see and change the release that answers", parents=[_common()])
     actions = releases.add_subparsers(required=True, metavar="ACTION")
     listing = actions.add_parser("list", help="every release, newest first", parents=[_common()])
-    listing.set_defaults(ask=_list, show=show.releases, default_timeout=_SECONDS)
+    listing.set_defaults(run=commands.list_releases, default_timeout=_SECONDS)
     promote = actions.add_parser("promote", help="let a release answer", parents=[_common()])
-    promote.set_defaults(ask=_promote, show=show.promotion, default_timeout=_RELEASE_SECONDS)
+    promote.set_defaults(run=commands.promote, default_timeout=_RELEASE_SECONDS)
     promote.add_argument("release", metavar="ID", help="name of the release")
     rollback = actions.add_parser("rollback", help="go back to the release before", parents=[_common()])
-    rollback.set_defaults(ask=_rollback, show=show.promotion, default_timeout=_RELEASE_SECONDS)
+    rollback.set_defaults(run=commands.rollback, default_timeout=_RELEASE_SECONDS)
     rollback.add_argument("--from", dest="leave", default="", metavar="ID", help="only if this release is serving")
-    return parser
+
+
+def _time(text: str) -> datetime:
+    try:
+        return event_lines.time_of(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
+    return key, value
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return int(text)
 
 
 def _common() -> argparse.ArgumentParser:
@@ -123,7 +190,7 @@ def _common() -> argparse.ArgumentParser:
         metavar="S",
         help=f"seconds to wait (default: {_SECONDS:g}; promote and rollback: {_RELEASE_SECONDS:g})",
     )
-    common.add_argument("--json", action="store_true", help="print one line of JSON")
+    common.add_argument("--json", action="store_true", help="print JSON: one line for each result")
     return common
 
 

@@ -1,14 +1,23 @@
 """The asyncio client: `tidings.Client` with every call awaited."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+import uuid
+import weakref
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
+from random import Random
 from types import TracebackType
 from typing import Any, Self
 
 import grpc
 
-from tidings import model, wire
+from tidings import model, wire, wire_events, wire_push
+from tidings.aio_subscription import Subscription as Subscription
+from tidings.stream import Stream
 from tidings.v1 import release_service_pb2
+from tidings.v1.event_service_pb2_grpc import EventServiceStub
+from tidings.v1.profile_service_pb2_grpc import ProfileServiceStub
+from tidings.v1.push_service_pb2_grpc import PushServiceStub
 from tidings.v1.recommendation_service_pb2_grpc import RecommendationServiceStub
 from tidings.v1.release_service_pb2_grpc import ReleaseServiceStub
 
@@ -38,6 +47,10 @@ class Client:
             self._channel = grpc.aio.secure_channel(address, credentials, options)
         self._recommendations = RecommendationServiceStub(self._channel)
         self._releases = ReleaseServiceStub(self._channel)
+        self._events = EventServiceStub(self._channel)
+        self._profiles = ProfileServiceStub(self._channel)
+        self._pushes = PushServiceStub(self._channel)
+        self._subscriptions: weakref.WeakSet[Subscription] = weakref.WeakSet()
 
     async def recommend(
         self,
@@ -48,19 +61,25 @@ class Client:
         context_item_ids: Sequence[str] = (),
         exclude_item_ids: Sequence[str] = (),
         request_id: str = "",
+        query: str = "",
+        category: str = "",
+        consistency_token: str = "",
         timeout: float | None = None,
     ) -> model.Recommendation:
         """Return items for one user, best first; the arguments are those of `tidings.Client.recommend`."""
-        query = model.RecommendQuery(
+        question = model.RecommendQuery(
             user_id,
             k=k,
             serving_config=serving_config,
             context_item_ids=context_item_ids,
             exclude_item_ids=exclude_item_ids,
             request_id=request_id,
+            query=query,
+            category=category,
+            consistency_token=consistency_token,
         )
         return wire.recommendation(
-            await self._call(self._recommendations.Recommend, wire.recommend_request(query), timeout)
+            await self._call(self._recommendations.Recommend, wire.recommend_request(question), timeout)
         )
 
     async def batch_recommend(
@@ -88,8 +107,66 @@ class Client:
             await self._call(self._releases.RollbackRelease, wire.rollback_request(from_release_id), timeout)
         )
 
+    async def record(
+        self, events: model.Event | Iterable[model.Event], *, timeout: float | None = None
+    ) -> model.Recorded:
+        """Record what users did, as `tidings.Client.record` does."""
+        request = wire_events.record_request(events)
+        return wire_events.recorded(await self._call(self._events.RecordEvents, request, timeout))
+
+    async def get_profile(
+        self, user_id: str, *, consistency_token: str = "", timeout: float | None = None
+    ) -> model.Profile:
+        """Return what is known of a user; raises NotFound for one without recorded events."""
+        request = wire_events.profile_request(user_id, consistency_token)
+        return wire_events.profile(await self._call(self._profiles.GetProfile, request, timeout))
+
+    async def send_push(
+        self,
+        user_id: str,
+        title: str,
+        *,
+        body: str = "",
+        item_ids: Sequence[str] = (),
+        url: str = "",
+        data: Mapping[str, str] | None = None,
+        ttl: float | timedelta | None = None,
+        collapse_key: str = "",
+        request_id: str = "",
+        timeout: float | None = None,
+    ) -> model.SentPush:
+        """Send a push to one user, as `tidings.Client.send_push` does."""
+        request = wire_push.send_request(
+            user_id,
+            title,
+            body=body,
+            item_ids=item_ids,
+            url=url,
+            data=data,
+            ttl=ttl,
+            collapse_key=collapse_key,
+            request_id=request_id or uuid.uuid4().hex,
+        )
+        return wire_push.sent_push(await self._call(self._pushes.SendPush, request, timeout))
+
+    def subscribe(
+        self,
+        user_id: str,
+        *,
+        device_id: str = "",
+        max_unacked: int | None = None,
+        random: Random | None = None,
+    ) -> Subscription:
+        """Return the pushes of a user as an asynchronous iterator; see `tidings.Client.subscribe`."""
+        stream = Stream(user_id, device_id=device_id, max_unacked=max_unacked, random=random or Random())
+        subscription = Subscription(self._pushes, stream, self._address, self._timeout)
+        self._subscriptions.add(subscription)
+        return subscription
+
     async def close(self) -> None:
-        """Close the connection; calls under way end with an error."""
+        """Close the subscriptions, then the connection; calls under way end with an error."""
+        for subscription in list(self._subscriptions):
+            await subscription.close()
         await self._channel.close()
 
     async def __aenter__(self) -> Self:

@@ -1,13 +1,22 @@
 """The blocking client."""
 
-from collections.abc import Iterable, Sequence
+import uuid
+import weakref
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
+from random import Random
 from types import TracebackType
 from typing import Any, Self
 
 import grpc
 
-from tidings import model, wire
+from tidings import model, wire, wire_events, wire_push
+from tidings.stream import Stream
+from tidings.subscription import Subscription
 from tidings.v1 import release_service_pb2
+from tidings.v1.event_service_pb2_grpc import EventServiceStub
+from tidings.v1.profile_service_pb2_grpc import ProfileServiceStub
+from tidings.v1.push_service_pb2_grpc import PushServiceStub
 from tidings.v1.recommendation_service_pb2_grpc import RecommendationServiceStub
 from tidings.v1.release_service_pb2_grpc import ReleaseServiceStub
 
@@ -37,6 +46,10 @@ class Client:
             self._channel = grpc.secure_channel(address, credentials, options)
         self._recommendations = RecommendationServiceStub(self._channel)
         self._releases = ReleaseServiceStub(self._channel)
+        self._events = EventServiceStub(self._channel)
+        self._profiles = ProfileServiceStub(self._channel)
+        self._pushes = PushServiceStub(self._channel)
+        self._subscriptions: weakref.WeakSet[Subscription] = weakref.WeakSet()
 
     def recommend(
         self,
@@ -47,23 +60,33 @@ class Client:
         context_item_ids: Sequence[str] = (),
         exclude_item_ids: Sequence[str] = (),
         request_id: str = "",
+        query: str = "",
+        category: str = "",
+        consistency_token: str = "",
         timeout: float | None = None,
     ) -> model.Recommendation:
         """Return items for one user, best first.
 
         `k` is the number of items, 1 to 500 (the server's default is 20). `serving_config` names the recipe ("" means
         "for-you"). `context_item_ids` are the items this answer is about, at most 64; they and `exclude_item_ids`, at
-        most 10,000, are never part of it. `request_id` comes back in the answer.
+        most 10,000, are never part of it. `request_id` comes back in the answer. `query` is what the user searches for
+        and `category` the one being looked at, for the sources that go by them. `consistency_token` of a `Recorded`
+        makes the answer take those events into account.
         """
-        query = model.RecommendQuery(
+        question = model.RecommendQuery(
             user_id,
             k=k,
             serving_config=serving_config,
             context_item_ids=context_item_ids,
             exclude_item_ids=exclude_item_ids,
             request_id=request_id,
+            query=query,
+            category=category,
+            consistency_token=consistency_token,
         )
-        return wire.recommendation(self._call(self._recommendations.Recommend, wire.recommend_request(query), timeout))
+        return wire.recommendation(
+            self._call(self._recommendations.Recommend, wire.recommend_request(question), timeout)
+        )
 
     def batch_recommend(
         self, queries: Iterable[model.RecommendQuery], *, timeout: float | None = None
@@ -92,8 +115,77 @@ class Client:
             self._call(self._releases.RollbackRelease, wire.rollback_request(from_release_id), timeout)
         )
 
+    def record(self, events: model.Event | Iterable[model.Event], *, timeout: float | None = None) -> model.Recorded:
+        """Record what users did: one event, or up to 1000 of any users; in any order.
+
+        Each gets a verdict of its own: a bad event does not refuse the others. An accepted one is on disk and in the
+        user's profile. Recording the same events again, by their `event_id`, is safe.
+        """
+        request = wire_events.record_request(events)
+        return wire_events.recorded(self._call(self._events.RecordEvents, request, timeout))
+
+    def get_profile(self, user_id: str, *, consistency_token: str = "", timeout: float | None = None) -> model.Profile:
+        """Return what is known of a user; raises NotFound for one without recorded events."""
+        request = wire_events.profile_request(user_id, consistency_token)
+        return wire_events.profile(self._call(self._profiles.GetProfile, request, timeout))
+
+    def send_push(
+        self,
+        user_id: str,
+        title: str,
+        *,
+        body: str = "",
+        item_ids: Sequence[str] = (),
+        url: str = "",
+        data: Mapping[str, str] | None = None,
+        ttl: float | timedelta | None = None,
+        collapse_key: str = "",
+        request_id: str = "",
+        timeout: float | None = None,
+    ) -> model.SentPush:
+        """Send a push to one user and return what became of it: sent, or not sent for a reason, such as the daily cap.
+
+        `item_ids` are at most 20 items it is about; `url` the address to open; `data` texts to give along. `ttl` is how
+        long it is of use, as a timedelta or in seconds, 1 second to 30 days (None: the server's setting). It takes the
+        place of an older push with the same `collapse_key`. A second request with the same `request_id` sends nothing
+        and returns what became of the first; without one, one is made for this call and its retries.
+        """
+        request = wire_push.send_request(
+            user_id,
+            title,
+            body=body,
+            item_ids=item_ids,
+            url=url,
+            data=data,
+            ttl=ttl,
+            collapse_key=collapse_key,
+            request_id=request_id or uuid.uuid4().hex,
+        )
+        return wire_push.sent_push(self._call(self._pushes.SendPush, request, timeout))
+
+    def subscribe(
+        self,
+        user_id: str,
+        *,
+        device_id: str = "",
+        max_unacked: int | None = None,
+        random: Random | None = None,
+    ) -> Subscription:
+        """Return the pushes of a user, as they come, as an iterator to close in the end; see `Subscription`.
+
+        `device_id` names the device: what one device acknowledged comes to it no more, and its newest subscription ends
+        the one before. `max_unacked`, 1 to 1000, is how many pushes may be under way that were not acknowledged (the
+        server's default is 32). `random` draws the pauses before connecting again.
+        """
+        stream = Stream(user_id, device_id=device_id, max_unacked=max_unacked, random=random or Random())
+        subscription = Subscription(self._pushes, stream, self._address, self._timeout)
+        self._subscriptions.add(subscription)
+        return subscription
+
     def close(self) -> None:
-        """Close the connection; calls under way end with an error."""
+        """Close the subscriptions, then the connection; calls under way end with an error."""
+        for subscription in list(self._subscriptions):
+            subscription.close()
         self._channel.close()
 
     def __enter__(self) -> Self:

@@ -4,6 +4,7 @@
     ├── InvalidArgument        .fields: each refused field and why; also a ValueError
     ├── NotFound               what was named is not there
     ├── FailedPrecondition     not in the present state, such as promoting a broken release
+    ├── Replaced               a subscription whose device subscribed elsewhere
     ├── Overloaded             .retry_after: too much at once, try again later
     ├── Unavailable            .retry_after: no server, or one that starts or stops
     ├── DeadlineExceeded       no answer in time
@@ -53,6 +54,15 @@ class NotFound(TidingsError):
 
 class FailedPrecondition(TidingsError):
     """The server is not in a state for this request, and stays as it was."""
+
+
+class Replaced(TidingsError):
+    """The same device of the same user subscribed again, which ended this subscription."""
+
+    def __init__(
+        self, message: str, *, code: grpc.StatusCode = grpc.StatusCode.ABORTED, reason: str = "SUBSCRIPTION_REPLACED"
+    ) -> None:
+        super().__init__(message, code=code, reason=reason)
 
 
 class _TryLater(TidingsError):

@@ -3,6 +3,7 @@
 A field that the server left unset is None; a text it left unset is "". Times are datetimes in UTC.
 """
 
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from datetime import datetime
@@ -17,6 +18,10 @@ class ReasonCode(StrEnum):
     SIMILAR_TO_BOUGHT = "similar_to_bought"
     SIMILAR_TO_CONTEXT = "similar_to_context"
     TRENDING = "trending"
+    SIMILAR_TO_VIEWED = "similar_to_viewed"
+    SEARCHED = "searched"
+    IN_CATEGORY = "in_category"
+    RECENTLY_VIEWED = "recently_viewed"
 
 
 class DegradationCause(StrEnum):
@@ -50,6 +55,9 @@ class RecommendQuery:
     context_item_ids: Sequence[str] = ()
     exclude_item_ids: Sequence[str] = ()
     request_id: str = ""
+    query: str = ""
+    category: str = ""
+    consistency_token: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +88,11 @@ class SourceScore:
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Why an item is in the answer, and the item that the reason rests on ("" when it rests on none)."""
+    """Why an item is in the answer, and the item or the words that the reason rests on ("" when it rests on none)."""
 
     code: ReasonCode
     item_id: str
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,3 +153,220 @@ class Promotion:
 
     release: Release
     previous_release_id: str
+
+
+class EventType(StrEnum):
+    """What a user did. A type newer than this client reads as UNSPECIFIED."""
+
+    UNSPECIFIED = "unspecified"
+    VIEW = "view"
+    SEARCH = "search"
+    ADD_TO_CART = "add_to_cart"
+    REMOVE_FROM_CART = "remove_from_cart"
+    PURCHASE = "purchase"
+    RETURN = "return"
+    IMPRESSION = "impression"
+    CLICK = "click"
+    DISMISS = "dismiss"
+    SEE_LESS = "see_less"
+    RATING = "rating"
+
+
+@dataclass(frozen=True, slots=True)
+class EventItem:
+    """One item of an event: how many of it, and the price of one in the shop's currency (None: not said)."""
+
+    item_id: str
+    quantity: int = 1
+    price: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something a user did; `type` is an EventType or its text, such as "view".
+
+    `items` are item ids, or EventItems where quantity and price are known. A view and a see_less may name a `category`
+    instead; a search needs its `query`, a rating its `value` (0 to 5 stars). `value` is money for a purchase or return.
+    `event_time` has a time zone; None means now, as the server reads it. `push_id` names the push that led to it.
+
+    Without an `event_id` of the shop's own one is made here, once: recording the same Event again is a duplicate.
+    """
+
+    user_id: str
+    type: EventType | str
+    items: Sequence[str | EventItem] = ()
+    _: KW_ONLY
+    category: str = ""
+    query: str = ""
+    value: float | None = None
+    event_time: datetime | None = None
+    push_id: str = ""
+    event_id: str = ""
+
+    def __post_init__(self) -> None:
+        if self.event_id == "":
+            object.__setattr__(self, "event_id", uuid.uuid4().hex)
+
+
+class EventStatus(StrEnum):
+    """What became of an event. A status newer than this client reads as UNSPECIFIED."""
+
+    UNSPECIFIED = "unspecified"
+    ACCEPTED = "accepted"
+    DUPLICATE = "duplicate"
+    REJECTED = "rejected"
+
+
+@dataclass(frozen=True, slots=True)
+class EventFault:
+    """One thing wrong with an event: the field, such as "items[0].price", and what is wrong with it."""
+
+    field: str
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class EventVerdict:
+    """What became of one event; `faults` say what is wrong with a rejected one."""
+
+    status: EventStatus
+    faults: tuple[EventFault, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What became of recorded events: one verdict each, in their order.
+
+    `consistency_token` makes a read see them ("" when every event was rejected).
+    """
+
+    verdicts: tuple[EventVerdict, ...]
+    consistency_token: str
+
+    @property
+    def rejected(self) -> tuple[tuple[int, EventVerdict], ...]:
+        """The rejected ones: place among the events, from 0, and verdict."""
+        return tuple((at, v) for at, v in enumerate(self.verdicts) if v.status is EventStatus.REJECTED)
+
+
+@dataclass(frozen=True, slots=True)
+class EventCount:
+    """How many events of a type there were: ever, and in the last 1, 7 and 30 days of UTC, today being one."""
+
+    type: EventType
+    total: int
+    last_day: int
+    last_week: int
+    last_month: int
+
+
+@dataclass(frozen=True, slots=True)
+class RecentEvent:
+    """An event as a profile keeps it; of many items the first 16."""
+
+    type: EventType
+    event_time: datetime | None
+    item_ids: tuple[str, ...]
+    category: str
+    query: str
+    value: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class BoughtItem:
+    """An item a user bought: when last, how many times, and how many times it was given back."""
+
+    item_id: str
+    last_time: datetime | None
+    purchases: int
+    returns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Affinity:
+    """How much of a user's interest, 0 to 1, goes to one category or brand."""
+
+    value: str
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What is known of a user."""
+
+    user_id: str
+    version: int  # grows with every change
+    first_event_time: datetime | None
+    last_event_time: datetime | None
+    counts: tuple[EventCount, ...]
+    recent_events: tuple[RecentEvent, ...]  # newest first, 100 at most
+    bought_items: tuple[BoughtItem, ...]  # newest first, 1000 at most
+    bought_item_count: int
+    blocked_item_ids: tuple[str, ...]
+    blocked_categories: tuple[str, ...]
+    categories: tuple[Affinity, ...]  # most interesting first
+    brands: tuple[Affinity, ...]
+    known_to_release: bool  # whether the serving release has a vector for this user
+    spent: float
+
+
+@dataclass(frozen=True, slots=True)
+class Push:
+    """One message for one user. A text that does not apply is ""."""
+
+    push_id: str  # the same whenever it is sent again
+    offset: int  # its place in the user's stream
+    prev_offset: int
+    create_time: datetime | None
+    expire_time: datetime | None  # None: never
+    collapse_key: str
+    title: str
+    body: str
+    items: tuple[RecommendedItem, ...]  # best first
+    url: str
+    data: Mapping[str, str]
+    trigger: str  # "" when it came by send_push
+    event_id: str  # the event that caused it
+    release_id: str  # "" when the sender chose the items
+    serving_config: str
+
+
+class Disposition(StrEnum):
+    """What became of a push on a device."""
+
+    UNSPECIFIED = "unspecified"
+    DELIVERED = "delivered"
+    DISPLAYED = "displayed"
+    CLICKED = "clicked"
+    DISMISSED = "dismissed"
+    REJECTED = "rejected"
+
+
+class PushDecision(StrEnum):
+    """Whether a push was sent. A decision newer than this client reads as UNSPECIFIED."""
+
+    UNSPECIFIED = "unspecified"
+    SENT = "sent"
+    SUPPRESSED = "suppressed"
+
+
+class SuppressReason(StrEnum):
+    """Why a push was not sent. A reason newer than this client reads as UNSPECIFIED."""
+
+    UNSPECIFIED = "unspecified"
+    CAP_DAY = "cap_day"
+    NO_CANDIDATE = "no_candidate"
+    NO_RELEASE = "no_release"
+    EXPIRED = "expired"
+    COOLDOWN = "cooldown"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class SentPush:
+    """What became of a push to send: sent under a name at an offset, or not sent for a reason."""
+
+    decision: PushDecision
+    reason: SuppressReason  # UNSPECIFIED when it was sent
+    push_id: str  # "" when it was not sent
+    offset: int  # 0 when it was not sent

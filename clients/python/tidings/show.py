@@ -4,12 +4,21 @@ import dataclasses
 import json
 import math
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from tidings import model
 
 _TITLE_COLUMNS = 48
+_SHOWN = 20
+_SUPPRESSED = {
+    model.SuppressReason.CAP_DAY: "the user had as many pushes in the last 24 hours as one may have",
+    model.SuppressReason.NO_CANDIDATE: "nothing fit to push was found",
+    model.SuppressReason.NO_RELEASE: "no release answers",
+    model.SuppressReason.EXPIRED: "it came too late to be of use",
+    model.SuppressReason.COOLDOWN: "the same trigger fired for this user a short while ago",
+    model.SuppressReason.FAILED: "deciding failed; the server's log says why",
+}
 
 
 def as_json(value: object, *, ascii_only: bool) -> str:
@@ -27,7 +36,7 @@ def recommendation(answer: model.Recommendation) -> str:
             _shorten(_clean(item.item.title), _TITLE_COLUMNS),
             f"{item.score:.4f}",
             _clean(", ".join(f"{source.source} {source.score:.4f}" for source in item.sources)),
-            _clean(", ".join(f"{reason.code} {reason.item_id}".rstrip() for reason in item.reasons)),
+            _reasons(item),
         )
         for rank, item in enumerate(answer.items, start=1)
     ]
@@ -68,6 +77,80 @@ def promotion(done: model.Promotion) -> str:
     return f"serving {_clean(done.release.release_id)}; before: {before}"
 
 
+def recorded(event: model.Event, verdict: model.EventVerdict) -> str:
+    """Return what became of one event."""
+    name = f"{_clean(event.type)} of {_clean(event.user_id)}, event {_clean(event.event_id)}"
+    if verdict.status is model.EventStatus.DUPLICATE:
+        return f"duplicate: {name}: this id was recorded before, nothing was changed"
+    return f"{verdict.status}: {name}"
+
+
+def fault(field: str, description: str) -> str:
+    """Return one thing wrong with an event."""
+    return _clean(f"{field} {description}")
+
+
+def recorded_file(counts: Mapping[str, int]) -> str:
+    """Return how many events of a file were accepted, duplicates and rejected."""
+    said = ", ".join(f"{number:,} {status}" for status, number in counts.items())
+    return f"{sum(counts.values()):,} events: {said}"
+
+
+def sent_push(done: model.SentPush) -> str:
+    """Return what became of a push."""
+    if done.decision is model.PushDecision.SENT:
+        return f"sent: push {_clean(done.push_id)} at offset {done.offset}"
+    return f"not sent: {_SUPPRESSED.get(done.reason, done.reason)}"
+
+
+def push(got: model.Push) -> str:
+    """Return a push: when it was made and its title, then its text, items with reasons, address and cause."""
+    lines = [f"{_time(got.create_time)}  {_clean(got.title)}"]
+    if got.body:
+        lines.append(f"  {_clean(got.body)}")
+    rows = [
+        (
+            f"  {rank}",
+            _clean(item.item.item_id),
+            _shorten(_clean(item.item.title), _TITLE_COLUMNS),
+            _price(item.item),
+            _reasons(item),
+        )
+        for rank, item in enumerate(got.items, start=1)
+    ]
+    lines += _table(rows[0], rows[1:], right=(3,)) if rows else []
+    lines += [f"  {_clean(key)}: {_clean(text)}" for key, text in [("url", got.url), *got.data.items()] if text]
+    cause = f"trigger {_clean(got.trigger)}, event {_clean(got.event_id)}, " if got.trigger else ""
+    return "\n".join([*lines, f"  {cause}push {_clean(got.push_id)}"])
+
+
+def profile(known: model.Profile) -> str:
+    """Return a profile: counts of events, what was bought, what interests, and the newest events."""
+    vector = "with" if known.known_to_release else "without"
+    first, last = _time(known.first_event_time), _time(known.last_event_time)
+    lines = [
+        f"user {_clean(known.user_id)}, {vector} a vector in the release, version {known.version}",
+        f"events from {first} to {last}, spent {known.spent:,.2f}",
+        "",
+    ]
+    counts = [
+        (c.type, f"{c.total:,}", f"{c.last_day:,}", f"{c.last_week:,}", f"{c.last_month:,}") for c in known.counts
+    ]
+    lines += _table(("events", "total", "1 day", "7 days", "30 days"), counts, right=(1, 2, 3, 4))
+    for name, values in (("categories", known.categories), ("brands", known.brands)):
+        if values:
+            lines += ["", f"{name}: " + ", ".join(f"{_clean(each.value)} {each.share:.0%}" for each in values)]
+    less = [_clean(each) for each in (*known.blocked_item_ids, *known.blocked_categories)]
+    lines += ["", f"less of: {', '.join(less)}"] if less else []
+    if known.bought_items:
+        shown = known.bought_items[:_SHOWN]
+        bought = [(_clean(i.item_id), _time(i.last_time), str(i.purchases), str(i.returns)) for i in shown]
+        header = (f"bought ({known.bought_item_count:,} items)", "last", "times", "returned")
+        lines += ["", *_table(header, bought, right=(2, 3))]
+    recent = [(_time(event.event_time), event.type, _object(event)) for event in known.recent_events[:_SHOWN]]
+    return "\n".join([*lines, "", *_table(("newest events", "type", "of"), recent, right=())])
+
+
 def age(seconds: float) -> str:
     """Return an age in the largest unit that leaves at least two of it: "95 s", "12 min", "5 h", "3 days"."""
     # Of two clocks one may be ahead.
@@ -76,6 +159,25 @@ def age(seconds: float) -> str:
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
     return f"{seconds:.0f} s"
+
+
+def _reasons(item: model.RecommendedItem) -> str:
+    said = (" ".join(part for part in (r.code, r.item_id, r.text) if part) for r in item.reasons)
+    return _clean(", ".join(said))
+
+
+def _price(item: model.Item) -> str:
+    return "" if item.price is None else _clean(f"{item.price:,.2f} {item.currency}".rstrip())
+
+
+def _object(event: model.RecentEvent) -> str:
+    value = "" if event.value is None else f"{event.value:g}"
+    parts = [", ".join(event.item_ids), event.category, f'"{event.query}"' if event.query else "", value]
+    return _clean("  ".join(part for part in parts if part))
+
+
+def _time(time: datetime | None) -> str:
+    return "(no time)" if time is None else f"{time:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _origin(answer: model.Recommendation) -> str:

@@ -1,6 +1,7 @@
 """Between the client's values and the wire: requests, answers, errors, and the settings of a channel.
 
-Nothing here waits or sends, so the blocking and the asyncio client share all of it.
+Nothing here waits or sends, so the blocking and the asyncio client share all of it. Events and profiles are in
+wire_events.py, pushes in wire_push.py.
 """
 
 import json
@@ -26,13 +27,18 @@ _MAX_ANSWER_BYTES = 256 << 20
 # gRPC counts every higher number as 5.
 _MOST_ATTEMPTS = 5
 _LONGEST_SECONDS = 86_400
-# Reads, and PromoteRelease, which changes nothing when repeated. RollbackRelease is left out: a second attempt after a
-# lost answer would leave one more release, or report that `from_release_id` is not serving when it was just left.
+# Reads, and what changes nothing when repeated: events and pushes carry ids of their own. RollbackRelease is left out:
+# a second attempt after a lost answer would leave one more release, or report that `from_release_id` is not serving
+# when it was just left.
 _RETRIED = (
     ("tidings.v1.RecommendationService", "Recommend"),
     ("tidings.v1.RecommendationService", "BatchRecommend"),
     ("tidings.v1.ReleaseService", "ListReleases"),
     ("tidings.v1.ReleaseService", "PromoteRelease"),
+    ("tidings.v1.EventService", "RecordEvents"),
+    ("tidings.v1.ProfileService", "GetProfile"),
+    ("tidings.v1.PushService", "Acknowledge"),
+    ("tidings.v1.PushService", "SendPush"),
 )
 
 _Enum = TypeVar("_Enum", bound=StrEnum)
@@ -43,7 +49,7 @@ def address_of(address: str) -> str:
     # Without a port gRPC takes 443, and it looks up "http" as a host.
     if ":" in address and not address.startswith(("http:", "https:")):
         return address
-    raise _invalid("address", f"must be host:port, such as {DEFAULT_ADDRESS}, not {address!r}")
+    raise invalid("address", f"must be host:port, such as {DEFAULT_ADDRESS}, not {address!r}")
 
 
 def timeout_of(seconds: float) -> float:
@@ -51,7 +57,7 @@ def timeout_of(seconds: float) -> float:
     # gRPC takes what is too large, and NaN, for a deadline that has passed.
     if 0 < seconds <= _LONGEST_SECONDS:
         return seconds
-    raise _invalid("timeout", f"must be above 0 and at most {_LONGEST_SECONDS} s, not {seconds}")
+    raise invalid("timeout", f"must be above 0 and at most {_LONGEST_SECONDS} s, not {seconds}")
 
 
 def channel_options(max_attempts: int) -> list[tuple[str, Any]]:
@@ -60,7 +66,7 @@ def channel_options(max_attempts: int) -> list[tuple[str, Any]]:
     Raises InvalidArgument for another number.
     """
     if not 1 <= max_attempts <= _MOST_ATTEMPTS:
-        raise _invalid("max_attempts", f"must be 1 to {_MOST_ATTEMPTS}, not {max_attempts}")
+        raise invalid("max_attempts", f"must be 1 to {_MOST_ATTEMPTS}, not {max_attempts}")
     options: list[tuple[str, Any]] = [
         ("grpc.max_receive_message_length", _MAX_ANSWER_BYTES),
         # A server that comes back is found within a second, and a host that does not answer is given up after three;
@@ -100,12 +106,12 @@ def _retry_policy(max_attempts: int) -> str:
 def recommend_request(query: model.RecommendQuery, prefix: str = "") -> recommendation_service_pb2.RecommendRequest:
     """Return the request for one question; raises InvalidArgument naming `prefix` + field for what does not fit."""
     request = recommendation_service_pb2.RecommendRequest()
-    for name in ("user_id", "serving_config", "request_id"):
-        _fill(request, name, getattr(query, name), prefix)
+    for name in ("user_id", "serving_config", "request_id", "query", "category", "consistency_token"):
+        fill(request, name, getattr(query, name), prefix)
     if query.k is not None:
-        _fill(request, "k", query.k, prefix)
+        fill(request, "k", query.k, prefix)
     for name in ("context_item_ids", "exclude_item_ids"):
-        _fill_ids(request, name, getattr(query, name), prefix)
+        fill_ids(request, name, getattr(query, name), prefix)
     return request
 
 
@@ -119,46 +125,63 @@ def batch_request(queries: Iterable[model.RecommendQuery]) -> recommendation_ser
 def promote_request(release_id: str) -> release_service_pb2.PromoteReleaseRequest:
     """Return the request to promote a release."""
     request = release_service_pb2.PromoteReleaseRequest()
-    _fill(request, "release_id", release_id)
+    fill(request, "release_id", release_id)
     return request
 
 
 def rollback_request(from_release_id: str) -> release_service_pb2.RollbackReleaseRequest:
     """Return the request to go back to the release before."""
     request = release_service_pb2.RollbackReleaseRequest()
-    _fill(request, "from_release_id", from_release_id)
+    fill(request, "from_release_id", from_release_id)
     return request
 
 
-def _fill(request: Any, name: str, value: object, prefix: str = "") -> None:
+def fill(request: Any, name: str, value: object, prefix: str = "") -> None:
+    """Set one field of a request; raises InvalidArgument naming `prefix` + field for a value that does not fit."""
     try:
         setattr(request, name, value)
     except (TypeError, ValueError) as error:
-        raise _unfit(prefix + name, value, str(error)) from error
+        raise unfit(prefix + name, value, str(error)) from error
 
 
-def _fill_ids(request: Any, name: str, values: Sequence[str], prefix: str) -> None:
+def fill_ids(request: Any, name: str, values: Sequence[str], prefix: str = "") -> None:
+    """Set a field that holds ids; raises InvalidArgument as `fill` does."""
     # A text is a sequence of texts too: it would go out as one item per letter.
     if isinstance(values, str | bytes):
-        raise _unfit(prefix + name, values, "a list of ids is wanted, not one text")
+        raise unfit(prefix + name, values, "a list of ids is wanted, not one text")
     try:
         getattr(request, name).extend(values)
     except (TypeError, ValueError) as error:
-        raise _unfit(prefix + name, values, str(error)) from error
+        raise unfit(prefix + name, values, str(error)) from error
 
 
-def _unfit(field: str, value: object, problem: str) -> errors.InvalidArgument:
-    return _invalid(field, f"{reprlib.repr(value)} cannot be sent: {problem}")
+def unfit(field: str, value: object, problem: str) -> errors.InvalidArgument:
+    """Return the error for a value that cannot be sent."""
+    return invalid(field, f"{reprlib.repr(value)} cannot be sent: {problem}")
 
 
-def _invalid(field: str, description: str) -> errors.InvalidArgument:
+def fill_time(request: Any, name: str, value: datetime | None, prefix: str = "") -> None:
+    """Set a field that holds a time, unless it is None; raises InvalidArgument for a time without a zone."""
+    if value is None:
+        return
+    if not isinstance(value, datetime) or value.utcoffset() is None:
+        raise unfit(prefix + name, value, "a datetime with a time zone is wanted, such as datetime.now(UTC)")
+    # Before the year 1 or after 9999 in UTC.
+    try:
+        getattr(request, name).FromDatetime(value.astimezone(UTC))
+    except (OverflowError, ValueError) as error:
+        raise unfit(prefix + name, value, str(error)) from error
+
+
+def invalid(field: str, description: str) -> errors.InvalidArgument:
+    """Return the refusal of one field."""
     return errors.InvalidArgument(f"{field} {description}", fields=[(field, description)])
 
 
 def recommendation(message: recommendation_service_pb2.RecommendResponse) -> model.Recommendation:
     """Return one answer."""
     return model.Recommendation(
-        items=tuple(_recommended_item(item) for item in message.items),
+        items=tuple(recommended_item(item) for item in message.items),
         degraded=tuple(
             model.Degradation(
                 cause=_CAUSES.get(d.cause, model.DegradationCause.UNSPECIFIED), stage=d.stage, detail=d.detail
@@ -190,13 +213,14 @@ def promotion(
     return model.Promotion(release=_release(message.release), previous_release_id=message.previous_release_id)
 
 
-def _recommended_item(message: recommendation_service_pb2.RecommendedItem) -> model.RecommendedItem:
+def recommended_item(message: recommendation_service_pb2.RecommendedItem) -> model.RecommendedItem:
+    """Return one item of an answer or of a push."""
     return model.RecommendedItem(
         item=_item(message.item),
         score=message.score,
         sources=tuple(model.SourceScore(source=s.source, score=s.score) for s in message.sources),
         reasons=tuple(
-            model.Reason(code=_REASONS.get(r.code, model.ReasonCode.UNSPECIFIED), item_id=r.item_id)
+            model.Reason(_REASONS.get(r.code, model.ReasonCode.UNSPECIFIED), item_id=r.item_id, text=r.text)
             for r in message.reasons
         ),
     )
@@ -213,8 +237,8 @@ def _item(message: item_pb2.Item) -> model.Item:
         currency=message.currency,
         image_url=message.image_url,
         url=message.url,
-        publish_time=_time(message, "publish_time"),
-        expire_time=_time(message, "expire_time"),
+        publish_time=time_of(message, "publish_time"),
+        expire_time=time_of(message, "expire_time"),
         attributes=dict(message.attributes),
     )
 
@@ -222,9 +246,9 @@ def _item(message: item_pb2.Item) -> model.Item:
 def _release(message: release_service_pb2.Release) -> model.Release:
     return model.Release(
         release_id=message.release_id,
-        create_time=_time(message, "create_time"),
+        create_time=time_of(message, "create_time"),
         state=_STATES.get(message.state, model.ReleaseState.UNSPECIFIED),
-        promote_time=_time(message, "promote_time"),
+        promote_time=time_of(message, "promote_time"),
         item_count=message.item_count,
         user_count=message.user_count,
         dim=message.dim,
@@ -238,23 +262,25 @@ def _release(message: release_service_pb2.Release) -> model.Release:
     )
 
 
-def _time(message: Any, name: str) -> datetime | None:
+def time_of(message: Any, name: str) -> datetime | None:
+    """Return the time in a field of a message, in UTC, None where it is unset."""
     if not message.HasField(name):
         return None
     timestamp: Timestamp = getattr(message, name)
     return timestamp.ToDatetime(tzinfo=UTC)
 
 
-def _by_number(wire_enum: Any, values: type[_Enum]) -> dict[int, _Enum]:
+def by_number(wire_enum: Any, values: type[_Enum]) -> dict[int, _Enum]:
+    """Return the client's enum member for each number of the wire's."""
     # REASON_CODE_TRENDING of ReasonCode is ReasonCode.TRENDING.
     zero = wire_enum.Name(0)
     prefix = zero.removesuffix("UNSPECIFIED")
     return {number: values[name.removeprefix(prefix)] for name, number in wire_enum.items()}
 
 
-_REASONS = _by_number(recommendation_service_pb2.ReasonCode, model.ReasonCode)
-_CAUSES = _by_number(recommendation_service_pb2.DegradationCause, model.DegradationCause)
-_STATES = _by_number(release_service_pb2.ReleaseState, model.ReleaseState)
+_REASONS = by_number(recommendation_service_pb2.ReasonCode, model.ReasonCode)
+_CAUSES = by_number(recommendation_service_pb2.DegradationCause, model.DegradationCause)
+_STATES = by_number(release_service_pb2.ReleaseState, model.ReleaseState)
 
 _CLASSES: dict[grpc.StatusCode, type[errors.TidingsError]] = {
     grpc.StatusCode.NOT_FOUND: errors.NotFound,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from tidings_core import profile
 from tidings_core.errors import StorageFailed
 from tidings_core.profile import Profile
-from tidings_server.application.store import Document
+from tidings_core.stored import Document
 
 FORMAT = 1
 MAX_DEVICES = 16

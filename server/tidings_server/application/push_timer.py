@@ -6,7 +6,7 @@ from typing import Any
 
 from tidings_core.errors import StorageFailed
 from tidings_core.events import Event, EventItem
-from tidings_server.application.store import Timer
+from tidings_core.stored import Timer
 
 PREFIX = "trigger/"
 

@@ -1,10 +1,10 @@
 """Answer queries: which release, in what time, and what to say when there is none."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from tidings_core.errors import DeadlinePassed
-from tidings_core.model import Answer, Query
+from tidings_core.errors import DeadlinePassed, StorageFailed
+from tidings_core.model import Answer, Degradation, Person, Query
 from tidings_core.recommend import recommend, unanswered
 from tidings_core.release import Release
 from tidings_server.application.serving import Serving
@@ -23,23 +23,40 @@ class Answers:
     answers: list[Answer | DeadlinePassed]
 
 
+FindPerson = Callable[[str, Release], Person | None]
+"""What a release makes of a user's profile, None without one. Raises StorageFailed."""
+
+
+def nobody(_user_id: str, _release: Release) -> None:
+    """Of nobody anything is recorded."""
+
+
 class Recommend:
-    """Answers any number of queries from one release."""
+    """Answers any number of queries from one release, and from what is recorded of their users."""
 
     def __init__(
-        self, serving: Serving, now: Callable[[], float], monotonic: Callable[[], float], together: int = 16
+        self,
+        serving: Serving,
+        now: Callable[[], float],
+        monotonic: Callable[[], float],
+        together: int = 16,
+        find_person: FindPerson = nobody,
     ) -> None:
         """`now` gives Unix seconds, `monotonic` the seconds that deadlines are in.
 
         `together` queries are computed at once: more fall out of the processor's cache and take longer each.
         """
+        self._find_person = find_person
         self._serving = serving
         self._now = now
         self._monotonic = monotonic
         self._together = together
 
-    def __call__(self, queries: Sequence[Query], deadlines: Sequence[float]) -> Answers:
-        """Answer each query before its deadline (monotonic seconds); one that has passed is DeadlinePassed."""
+    def __call__(self, queries: Sequence[Query], deadlines: Sequence[float], *, keep: bool = False) -> Answers:
+        """Answer each query before its deadline (monotonic seconds); one that has passed is DeadlinePassed.
+
+        With `keep` an answer carries all that was considered.
+        """
         release = self._serving.release  # Read once: all of these answers come from the same one.
         now = self._now()
         answers: list[Answer | DeadlinePassed] = [NO_RELEASE] * len(queries)
@@ -50,7 +67,7 @@ class Recommend:
             # Like with like: the nearest deadline of those computed together decides what all of them do without.
             places.sort(key=lambda place: deadlines[place])
             for first in range(0, len(places), self._together):
-                self._answer(places[first : first + self._together], queries, deadlines, release, now, answers)
+                self._answer(places[first : first + self._together], queries, deadlines, release, now, answers, keep)
         return Answers(release, now, answers)
 
     def _answer(
@@ -61,6 +78,7 @@ class Recommend:
         release: Release | None,
         now: float,
         answers: list[Answer | DeadlinePassed],
+        keep: bool,
     ) -> None:
         """Compute the answers at some places, together."""
         start = self._monotonic()
@@ -71,7 +89,16 @@ class Recommend:
         if release is None or not live:
             return
         nearest = min(deadlines[place] for place in live)
-        batch = [queries[place] for place in live]
-        made = recommend(batch, release.snapshot, now, lambda: nearest - self._monotonic())
-        for place, answer in zip(live, made, strict=True):
-            answers[place] = answer
+        met = [self._meet(queries[place], release) for place in live]
+        batch = [query for query, _ in met]
+        made = recommend(batch, release.snapshot, now, lambda: nearest - self._monotonic(), keep)
+        for place, answer, (_, missing) in zip(live, made, met, strict=True):
+            answers[place] = replace(answer, degraded=(missing, *answer.degraded)) if missing else answer
+
+    def _meet(self, query: Query, release: Release) -> tuple[Query, Degradation | None]:
+        """The query with the person who asks, and what could not be found out about that person."""
+        try:
+            person = self._find_person(query.user_id, release)
+        except StorageFailed as error:
+            return query, Degradation("failed", "profile", f"answered without what is recorded of the user: {error}")
+        return (query if person is None else replace(query, person=person)), None

@@ -75,8 +75,15 @@ class Serving:
     `lock` is held by whoever changes it, from opening the new release to the swap, so that changes come one by one.
     """
 
-    def __init__(self, files: Files, on_change: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        files: Files,
+        on_change: Callable[[], None] = lambda: None,
+        prepare: Callable[[Release], None] = lambda _: None,
+    ) -> None:
         """Read the record. `on_change` is called after each swap, in the thread that made it.
+
+        `prepare` is called with a release before it answers; what it raises keeps the release from answering.
 
         Raises InvalidInput when the record is damaged.
         """
@@ -85,9 +92,11 @@ class Serving:
         self.lock = threading.Lock()
         self._files = files
         self._on_change = on_change
+        self._prepare = prepare
 
     def swap(self, release: Release, record: Record) -> None:
         """Keep the record on disk, then let the release answer. Call it with `lock` held."""
+        self._prepare(release)
         self._files.write(RECORD, json.dumps({"format": 1, **asdict(record)}, indent=1).encode() + b"\n")
         self._take(release, record)
 
@@ -102,6 +111,7 @@ class Serving:
             while record.serving:
                 try:
                     release = releases.open(record.serving)
+                    self._prepare(release)
                 except Exception as error:  # Whatever is wrong with one release, an earlier one may answer.
                     refused(record.serving, error)
                     last = record.earlier[-1:]

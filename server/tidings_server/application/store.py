@@ -7,77 +7,12 @@ through its Transaction. Times are Unix milliseconds.
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
-from typing import Literal, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from tidings_core.errors import TidingsError
+from tidings_core.stored import Document, Entry, State, StoredEvent, StoredPush, Timer
 
 _T = TypeVar("_T")
-
-State = Literal[
-    "suppressed", "sent", "delivered", "displayed", "clicked", "dismissed", "rejected", "collapsed", "expired", "lost"
-]
-"""What became of a decision. `lost`: the stream held as many as it may, and this was the oldest."""
-
-
-@dataclass(frozen=True, slots=True)
-class Document:
-    """A user's document and its version, which grows with every change; version 0 and b"" when there is none."""
-
-    version: int = 0
-    content: bytes = b""
-
-
-@dataclass(frozen=True, slots=True)
-class StoredEvent:
-    """An event of the log: `number` is its place, `content` what was recorded."""
-
-    number: int
-    event_id: str
-    user_id: str
-    time: int
-    content: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class StoredPush:
-    """A push of a user's stream. `expires` 0: never; `content` is opaque."""
-
-    offset: int
-    push_id: str
-    expires: int
-    collapse_key: str
-    content: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A decision in the ledger. `push_id` is "" and `offset` 0 for one that sent nothing; then `reason` says why.
-
-    `cause` is what called for it: "trigger:NAME" or "api". `record` is the full record, opaque; `changed` is when
-    `state` last changed.
-    """
-
-    decision_id: str
-    user_id: str
-    time: int
-    state: State
-    changed: int
-    cause: str
-    reason: str = ""
-    push_id: str = ""
-    offset: int = 0
-    record: bytes = b""
-
-
-@dataclass(frozen=True, slots=True)
-class Timer:
-    """Something to do at `due`. Setting a timer of a key that is set already changes nothing."""
-
-    key: str
-    due: int
-    user_id: str
-    content: bytes
 
 
 class EventLog(Protocol):
@@ -246,8 +181,8 @@ class Store(Protocol):
         """Run a job; the Future is done when its effects are on disk, or when it failed and has none.
 
         What the job raises, the Future raises. It raises StorageFull or StorageFailed when the job could not be kept.
-        Raises Overloaded at once when too many jobs wait. Callbacks of the Future run in the writer's thread: keep
-        them short. When they run, reads see the effects.
+        Raises at once Overloaded when too many jobs wait, Stopping once the store is closed. Callbacks of the Future
+        run in the writer's thread: keep them short. When they run, reads see the effects.
         """
         ...
 
@@ -268,7 +203,7 @@ class Store(Protocol):
         ...
 
     def decisions(self, user_id: str, limit: int) -> list[Entry]:
-        """The newest decisions for a user, newest first; "" for any user. Raises StorageFailed."""
+        """The decisions for a user ("" for any) that were added last, the last one first. Raises StorageFailed."""
         ...
 
     def item_ids(self, first: int) -> Iterator[tuple[int, str]]:

@@ -1,10 +1,10 @@
-"""The narrow line between a front and the rest: a batch of calls in, their answers out, all of it bytes.
+"""The narrow line between a front and the rest: a batch of calls in, their answers out, or a stream; all of it bytes.
 
-A front (grpcio, or another) turns a wire into Calls and answers into a wire. It takes the Methods below and knows
-nothing of what they do, so another front is one file.
+A front (grpcio, or another) turns a wire into Calls and answers into a wire. It takes the Methods and Streams below and
+knows nothing of what they do, so another front is one file.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
@@ -14,9 +14,9 @@ from tidings_core.errors import InvalidInput, TidingsError
 
 _Message = TypeVar("_Message", bound=Message)
 
-Lane = Literal["compute", "bulk", "admin"]
-"""Threads of their own for single answers, for batches asked for by one caller, and for releases: none waits for
-another kind.
+Lane = Literal["compute", "bulk", "record", "admin"]
+"""Threads of their own for single answers, for batches asked for by one caller, for what waits for the disk, and for
+releases: none waits for another kind.
 """
 
 
@@ -47,11 +47,27 @@ class Method:
     default_seconds: float
 
 
-def by_service(methods: Sequence[Method]) -> Mapping[str, list[Method]]:
-    """Methods by the full name of their service."""
-    found: dict[str, list[Method]] = {}
-    for method in methods:
-        found.setdefault(method.service, []).append(method)
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """One RPC that answers a request with a stream. `name` is unique among all services.
+
+    The handler runs on the event loop and makes the responses of one request, each when the peer has room for it. Its
+    TidingsError ends the stream; a front that has nobody to send to any more closes it.
+    """
+
+    service: str
+    name: str
+    handler: Callable[[bytes], AsyncGenerator[bytes, None]]
+
+
+_Rpc = TypeVar("_Rpc", Method, Stream)
+
+
+def by_service(rpcs: Sequence[_Rpc]) -> Mapping[str, list[_Rpc]]:
+    """RPCs by the full name of their service."""
+    found: dict[str, list[_Rpc]] = {}
+    for rpc in rpcs:
+        found.setdefault(rpc.service, []).append(rpc)
     return found
 
 

@@ -13,8 +13,12 @@ from tidings_core.sources import SOURCES
 REASONS: Mapping[ReasonCode, int] = {
     "matches_taste": pb.REASON_CODE_MATCHES_TASTE,
     "similar_to_bought": pb.REASON_CODE_SIMILAR_TO_BOUGHT,
+    "similar_to_viewed": pb.REASON_CODE_SIMILAR_TO_VIEWED,
     "similar_to_context": pb.REASON_CODE_SIMILAR_TO_CONTEXT,
     "trending": pb.REASON_CODE_TRENDING,
+    "searched": pb.REASON_CODE_SEARCHED,
+    "in_category": pb.REASON_CODE_IN_CATEGORY,
+    "recently_viewed": pb.REASON_CODE_RECENTLY_VIEWED,
 }
 CAUSES: Mapping[Cause, "pb.DegradationCause"] = {
     "no_release": pb.DEGRADATION_CAUSE_NO_RELEASE,
@@ -34,6 +38,7 @@ _SOURCE = b"\x0a"  # SourceScore.source
 _SOURCE_SCORE = b"\x15"  # SourceScore.score
 _CODE = b"\x08"  # Reason.code
 _REASON_ITEM = b"\x12"  # Reason.item_id
+_REASON_TEXT = b"\x1a"  # Reason.text
 _RESPONSES = b"\x0a"  # BatchRecommendResponse.responses
 _FLOAT = struct.Struct("<f").pack
 
@@ -82,7 +87,8 @@ def encode_answer(answer: Answer, snapshot: Snapshot | None, head: "pb.Recommend
         for name, score in item.sources:
             per_user += _SOURCE_HEADS[name] + _FLOAT(score)
         for reason in item.reasons:
-            per_user += _BARE_REASONS[reason.code] if reason.item_row < 0 else _reason(reason, snapshot)
+            bare = reason.item_row < 0 and not reason.text
+            per_user += _BARE_REASONS[reason.code] if bare else _reason(reason, snapshot)
         size = varint(len(payload))
         parts += (_ITEMS, varint(1 + len(size) + len(payload) + len(per_user)), _ITEM, size, payload, per_user)
     parts.append(rest)
@@ -105,6 +111,10 @@ def _payloads(items: Sequence[RankedItem], snapshot: Snapshot) -> list[memoryvie
 
 
 def _reason(reason: Reason, snapshot: Snapshot) -> bytes:
-    """A `reasons` entry that rests on an item."""
-    item = _delimited(_REASON_ITEM, snapshot.items.names[reason.item_row])
-    return _delimited(_REASONS, _CODE + varint(REASONS[reason.code]) + item)
+    """A `reasons` entry that rests on an item or on words."""
+    content = _CODE + varint(REASONS[reason.code])
+    if reason.item_row >= 0:
+        content += _delimited(_REASON_ITEM, snapshot.items.names[reason.item_row])
+    if reason.text:
+        content += _delimited(_REASON_TEXT, reason.text.encode())
+    return _delimited(_REASONS, content)

@@ -2,11 +2,13 @@
 
 import asyncio
 import errno
+import math
 import os
 import socket
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from contextlib import aclosing
+from typing import Any, TypeVar
 
 import grpc
 import grpc.aio
@@ -19,7 +21,7 @@ from tidings_server.metrics import Metrics
 from tidings_server.settings import Address
 from tidings_server.transport import status
 from tidings_server.transport.batcher import Batcher
-from tidings_server.transport.calls import Call, Lane, Method, by_service
+from tidings_server.transport.calls import Call, Lane, Method, Stream, by_service
 
 READY_SERVICE = "tidings.v1.RecommendationService"
 """The health service that is SERVING only while a release answers."""
@@ -29,18 +31,30 @@ QUIET = 0.1
 RETRY_AFTER = 1.0
 """Seconds a caller is asked to wait for the next server."""
 
-Behaviour = Callable[[bytes, "grpc.aio.ServicerContext[bytes, bytes]"], Awaitable[bytes]]
+MAX_PENDING = 1 << 16
+"""Calls that grpc-core holds at most until the event loop takes them."""
+
+Context = grpc.aio.ServicerContext[bytes, bytes]
+Ended = Callable[[str, float], None]
+"""Notes the gRPC code and the seconds of a call that ended."""
+
+_T = TypeVar("_T")
 
 log = structlog.get_logger(__name__)
 
 
 class GrpcioFront:
-    """A gRPC server for Methods. Everything but the handlers runs on the event loop."""
+    """A gRPC server for Methods and Streams. Everything but the Methods' handlers runs on the event loop."""
 
     def __init__(
-        self, methods: Sequence[Method], batchers: Mapping[Lane, Batcher], metrics: Metrics, max_message_bytes: int
+        self,
+        methods: Sequence[Method],
+        batchers: Mapping[Lane, Batcher],
+        metrics: Metrics,
+        max_message_bytes: int,
+        streams: Sequence[Stream] = (),
     ) -> None:
-        """Take the methods and the batcher that runs each lane."""
+        """Take the methods, the batcher that runs each lane, and the streams."""
         self._stopping = False
         self._under_way = 0
         self._last_arrival = 0.0
@@ -55,20 +69,26 @@ class GrpcioFront:
                 ("grpc.keepalive_timeout_ms", 20_000),
                 ("grpc.keepalive_permit_without_calls", 1),
                 ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+                # What waits for the event loop is refused by the handlers, with a status and a time to come back. By
+                # default grpc-core resets calls itself, without a word, when 1000 to 3000 wait: a reconnect storm.
+                ("grpc.server.max_pending_requests", MAX_PENDING),
+                ("grpc.server.max_pending_requests_hard_limit", MAX_PENDING),
             ]
         )
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        services = by_service(methods)
-        for service, its_methods in services.items():
-            handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
-                method.name: grpc.unary_unary_rpc_method_handler(
-                    self._behaviour(method, batchers[method.lane], metrics.calls(method.name))
-                )
-                for method in its_methods
-            }
-            self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
-        names = (*services, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        handlers: dict[str, dict[str, grpc.RpcMethodHandler[bytes, bytes]]] = {}
+        for service, its_methods in by_service(methods).items():
+            for method in its_methods:
+                call = self._call(method, batchers[method.lane], metrics.calls(method.name))
+                handlers.setdefault(service, {})[method.name] = grpc.unary_unary_rpc_method_handler(call)
+        for service, its_streams in by_service(streams).items():
+            for stream in its_streams:
+                sending = self._stream(stream, metrics.calls(stream.name))
+                handlers.setdefault(service, {})[stream.name] = grpc.unary_stream_rpc_method_handler(sending)
+        for service, of_service in handlers.items():
+            self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, of_service),))
+        names = (*handlers, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
 
     def bind(self, address: Address) -> Address:
@@ -103,41 +123,70 @@ class GrpcioFront:
         # What is left are streams that watch health, and calls that are out of time.
         await self._server.stop(min(seconds, QUIET))
 
-    def _behaviour(self, method: Method, batcher: Batcher, ended: Callable[[str, float], None]) -> Behaviour:
+    def _call(self, method: Method, batcher: Batcher, ended: Ended) -> Callable[[bytes, Context], Awaitable[bytes]]:
         """What grpcio runs for each call of a method."""
 
-        async def behaviour(body: bytes, context: "grpc.aio.ServicerContext[bytes, bytes]") -> bytes:
-            start = self._last_arrival = time.monotonic()
+        async def call(body: bytes, context: Context) -> bytes:
             remaining = context.time_remaining()
-            deadline = start + (method.default_seconds if remaining is None else remaining)
-            code = "CANCELLED"
-            self._under_way += 1
-            try:
-                if self._stopping:
-                    raise Stopping("the server is stopping: try again, or try another one", RETRY_AFTER)
-                answer = await batcher.submit(method, Call(body, deadline))
-                code = "OK"
-                return answer
-            except TidingsError as error:
-                code = status.code_of(error).name
-                await _refuse(context, error)
-            except asyncio.CancelledError:  # By the caller, by the deadline, or by the end of a drain.
-                if time.monotonic() >= deadline:
-                    code = grpc.StatusCode.DEADLINE_EXCEEDED.name
-                raise
-            except Exception:  # A fault of ours; what it was is in the log.
-                log.exception("a call failed", method=method.name)
-                code = grpc.StatusCode.INTERNAL.name
-                await _refuse(context, TidingsError("the server failed; its log says why"))
-            finally:
-                self._under_way -= 1
-                ended(code, time.monotonic() - start)
-            raise AssertionError("a refusal always raises")
+            seconds = method.default_seconds if remaining is None else remaining
+            return await self._serve(
+                method.name, context, seconds, ended, lambda deadline: batcher.submit(method, Call(body, deadline))
+            )
 
-        return behaviour
+        return call
+
+    def _stream(self, stream: Stream, ended: Ended) -> Callable[[bytes, Context], Awaitable[None]]:
+        """What grpcio runs for each call of a stream."""
+
+        async def send(body: bytes, context: Context) -> None:
+            async with aclosing(stream.handler(body)) as messages:
+                async for message in messages:
+                    try:
+                        # It waits while the peer does not read: the next message is not even made before.
+                        await context.write(message)
+                    except grpc.aio.InternalError as gone:
+                        # The call is over already. grpcio is about to cancel this task for it.
+                        raise asyncio.CancelledError from gone
+
+        async def sending(body: bytes, context: Context) -> None:
+            remaining = context.time_remaining()
+            seconds = math.inf if remaining is None else remaining
+            await self._serve(stream.name, context, seconds, ended, lambda _: send(body, context))
+
+        return sending
+
+    async def _serve(
+        self, name: str, context: Context, seconds: float, ended: Ended, work: Callable[[float], Awaitable[_T]]
+    ) -> _T:
+        """Do the work of one call, which gets its deadline, count it, and end it with the error it raises."""
+        start = self._last_arrival = time.monotonic()
+        deadline = start + seconds
+        code = "CANCELLED"
+        self._under_way += 1
+        try:
+            if self._stopping:
+                raise Stopping("the server is stopping: try again, or try another one", RETRY_AFTER)
+            answer = await work(deadline)
+            code = "OK"
+            return answer
+        except TidingsError as error:
+            code = status.code_of(error).name
+            await _refuse(context, error)
+        except asyncio.CancelledError:  # By the caller, by the deadline, or by the end of a drain.
+            if time.monotonic() >= deadline:
+                code = grpc.StatusCode.DEADLINE_EXCEEDED.name
+            raise
+        except Exception:  # A fault of ours; what it was is in the log.
+            log.exception("a call failed", method=name)
+            code = grpc.StatusCode.INTERNAL.name
+            await _refuse(context, TidingsError("the server failed; its log says why"))
+        finally:
+            self._under_way -= 1
+            ended(code, time.monotonic() - start)
+        raise AssertionError("a refusal always raises")
 
 
-async def _refuse(context: "grpc.aio.ServicerContext[bytes, bytes]", error: TidingsError) -> None:
+async def _refuse(context: Context, error: TidingsError) -> None:
     """End a call with an error. Always raises."""
     details = ((status.DETAILS_KEY, status.details_of(error)),)
     await context.abort(status.code_of(error), status.message_of(error), details)

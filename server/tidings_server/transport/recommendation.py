@@ -9,7 +9,8 @@ import structlog
 
 from tidings.v1 import recommendation_service_pb2 as pb
 from tidings_core import model
-from tidings_core.errors import InvalidInput, TidingsError
+from tidings_core.errors import Conflict, InvalidInput, TidingsError
+from tidings_core.events import text_fault
 from tidings_core.model import Answer, Query, ServingConfig
 from tidings_server.application.recommend import Answers
 from tidings_server.metrics import Metrics
@@ -42,8 +43,10 @@ class RecommendationHandlers:
         serving_configs: Mapping[str, ServingConfig],
         metrics: Metrics,
         monotonic: Callable[[], float],
+        check_token: Callable[[str], None],
     ) -> None:
-        """Serve the named serving configs."""
+        """Serve the named serving configs. `check_token` raises InvalidInput or Conflict for a consistency token."""
+        self._check_token = check_token
         self._ask = ask
         self._serving_configs = serving_configs
         self._metrics = metrics
@@ -81,7 +84,7 @@ class RecommendationHandlers:
             faults = _Faults()
             asked = [self._read(request, faults, f"requests[{at}].") for at, request in enumerate(requests)]
             faults.refuse()
-        except InvalidInput as error:
+        except (InvalidInput, Conflict) as error:
             return error
         self._decoded(self._monotonic() - start)
         answers = self._answer(asked, [call.deadline] * len(asked))
@@ -90,13 +93,13 @@ class RecommendationHandlers:
             return next(answer for answer in answers if isinstance(answer, TidingsError))
         return encode_batch(responses)
 
-    def _decode(self, body: bytes) -> Asked | InvalidInput:
+    def _decode(self, body: bytes) -> Asked | InvalidInput | Conflict:
         try:
             faults = _Faults()
             asked = self._read(parse(pb.RecommendRequest(), body), faults)
             faults.refuse()
             return asked
-        except InvalidInput as error:
+        except (InvalidInput, Conflict) as error:
             log.debug("refused", method="Recommend", problem=str(error))
             return error
 
@@ -115,13 +118,22 @@ class RecommendationHandlers:
             faults.add(
                 prefix + "request_id", f"has {_size(request.request_id)} bytes, may have {model.MAX_ID_BYTES} at most"
             )
+        for field, text, most in (
+            ("query", request.query, model.MAX_QUERY_BYTES),
+            ("category", request.category, model.MAX_CATEGORY_BYTES),
+        ):
+            if text and (problem := text_fault(text, most)):
+                faults.add(prefix + field, problem)
+        if request.consistency_token:
+            self._check_token(request.consistency_token)
         name = request.serving_config or model.DEFAULT_SERVING_CONFIG
         serving = self._serving_configs.get(name)
         if serving is None:
             known = ", ".join(sorted(self._serving_configs))
             faults.add(prefix + "serving_config", f"is {name[:40]!r}, which is not known; known are {known[:300]}")
             serving = self._serving_configs[model.DEFAULT_SERVING_CONFIG]
-        return Asked(Query(user_id, serving, k, context, exclude), request.request_id)
+        query = Query(user_id, serving, k, context, exclude, request.query, request.category)
+        return Asked(query, request.request_id)
 
     def _answer(self, asked: Sequence[Asked], deadlines: Sequence[float]) -> list[bytes | TidingsError]:
         """Answer requests together, or one by one when together they fail: one that fails must not hurt the others."""

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.support.world import make_world
 from tidings.v1 import item_pb2
 from tidings.v1 import recommendation_service_pb2 as pb
-from tidings_core import model
+from tidings_core import model, sources
 from tidings_core.model import Answer, Degradation, RankedItem, Reason
 from tidings_core.tables import BytesTable
 from tidings_server.transport.encoding import CAUSES, REASONS, encode_answer, encode_batch, varint
@@ -19,8 +19,8 @@ SNAPSHOT = make_world(items=300).snapshot()
 
 FLOATS = st.floats(width=32, allow_nan=False)
 ROWS = st.integers(0, 299)
-REASON = st.builds(Reason, st.sampled_from(list(REASONS)), st.one_of(st.just(-1), ROWS))
-SOURCES = st.lists(st.tuples(st.sampled_from(["ann", "similar", "trending"]), FLOATS), max_size=3).map(tuple)
+REASON = st.builds(Reason, st.sampled_from(list(REASONS)), st.one_of(st.just(-1), ROWS), st.text(max_size=300))
+SOURCES = st.lists(st.tuples(st.sampled_from(list(sources.SOURCES)), FLOATS), max_size=3).map(tuple)
 ITEM = st.builds(RankedItem, ROWS, FLOATS, SOURCES, st.lists(REASON, max_size=3).map(tuple))
 DEGRADED = st.builds(Degradation, st.sampled_from(list(CAUSES)), st.text(max_size=20), st.text(max_size=200))
 ANSWER = st.builds(Answer, st.lists(ITEM, max_size=40).map(tuple), st.lists(DEGRADED, max_size=3).map(tuple))
@@ -45,6 +45,7 @@ def plainly(answer: Answer) -> pb.RecommendResponse:
                 pb.Reason(
                     code=pb.ReasonCode.Name(REASONS[reason.code]),
                     item_id=SNAPSHOT.items[reason.item_row] if reason.item_row >= 0 else "",
+                    text=reason.text,
                 )
                 for reason in item.reasons
             ],

@@ -140,7 +140,10 @@ def test_context_and_excluded_items_are_not_in_the_answer(desk: Desk) -> None:
         ({"request_id": "x" * 257}, {"request_id": "has 257 bytes, may have 256 at most"}),
         (
             {"serving_config": "nope"},
-            {"serving_config": "is 'nope', which is not known; known are for-you, similar, trending"},
+            {
+                "serving_config": "is 'nope', which is not known; "
+                "known are browse, for-you, goes-with, search, similar, trending"
+            },
         ),
         ({"user_id": "", "k": 0}, {"user_id": "has 0 bytes, must have 1 to 256", "k": "is 0, must be 1 to 500"}),
     ],

@@ -1,0 +1,181 @@
+"""What each `tidings` command does with a connection: ask, print, and return the exit status."""
+
+import argparse
+import codecs
+import io
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from tidings import errors, event_lines, model, show
+from tidings.client import Client
+
+_BATCH = 500
+_BATCH_BYTES = 1 << 20  # of lines, so that long ones stay below a server's limit of 4 MiB
+_STATUSES = (model.EventStatus.ACCEPTED, model.EventStatus.DUPLICATE, model.EventStatus.REJECTED)
+
+
+def say(arguments: argparse.Namespace, value: object, render: Callable[..., str]) -> None:
+    """Print a result: as one line of JSON when asked to, otherwise as text that the terminal can show."""
+    encoding = sys.stdout.encoding or "utf-8"
+    if arguments.json:
+        text = show.as_json(value, ascii_only=codecs.lookup(encoding).name != "utf-8")
+    else:
+        text = render(value).encode(encoding, "replace").decode(encoding)
+    print(text, flush=True)
+
+
+def recommend(connection: Client, arguments: argparse.Namespace) -> int:
+    """Print items for a user."""
+    answer = connection.recommend(
+        arguments.user,
+        k=arguments.k,
+        serving_config=arguments.serving_config,
+        context_item_ids=arguments.context,
+        exclude_item_ids=arguments.exclude,
+        query=arguments.query,
+        category=arguments.category,
+    )
+    say(arguments, answer, show.recommendation)
+    return 0
+
+
+def list_releases(connection: Client, arguments: argparse.Namespace) -> int:
+    """Print the releases."""
+    say(arguments, connection.list_releases(), show.releases)
+    return 0
+
+
+def promote(connection: Client, arguments: argparse.Namespace) -> int:
+    """Promote a release."""
+    say(arguments, connection.promote_release(arguments.release, timeout=arguments.timeout), show.promotion)
+    return 0
+
+
+def rollback(connection: Client, arguments: argparse.Namespace) -> int:
+    """Go back to the release before."""
+    say(arguments, connection.rollback_release(arguments.leave, timeout=arguments.timeout), show.promotion)
+    return 0
+
+
+def profile(connection: Client, arguments: argparse.Namespace) -> int:
+    """Print what is known of a user."""
+    say(arguments, connection.get_profile(arguments.user), show.profile)
+    return 0
+
+
+def send(connection: Client, arguments: argparse.Namespace) -> int:
+    """Send a push and print what became of it."""
+    done = connection.send_push(
+        arguments.user,
+        arguments.title,
+        body=arguments.body,
+        item_ids=arguments.item,
+        url=arguments.url,
+        data=dict(arguments.data),
+        ttl=arguments.ttl,
+        collapse_key=arguments.collapse_key,
+        request_id=arguments.request_id,
+    )
+    say(arguments, done, show.sent_push)
+    return 0
+
+
+def subscribe(connection: Client, arguments: argparse.Namespace) -> int:
+    """Print a user's pushes as they come."""
+    logging.basicConfig(format="tidings: %(message)s")
+    with connection.subscribe(arguments.user, device_id=arguments.device) as pushes:
+        for number, push in enumerate(pushes, start=1):
+            say(arguments, push, show.push)
+            if number == arguments.count:
+                pushes.acknowledge()
+                break
+    return 0
+
+
+def record(connection: Client, arguments: argparse.Namespace) -> int:
+    """Record one event, or those of a file; 1 when any was rejected."""
+    one = (arguments.user, arguments.type, *arguments.items)
+    if arguments.file is not None:
+        if any(one):
+            arguments.refuse("give either USER and TYPE, or --file")
+        return _record_file(connection, arguments)
+    if arguments.user is None or arguments.type is None:
+        arguments.refuse("USER and TYPE are needed, or --file")
+    event = model.Event(
+        arguments.user,
+        arguments.type,
+        arguments.items,
+        category=arguments.category,
+        query=arguments.query,
+        value=arguments.value,
+        event_time=arguments.time,
+        push_id=arguments.push_id,
+        event_id=arguments.event_id,
+    )
+    recorded = connection.record(event)
+    (verdict,) = recorded.verdicts
+    rejected = verdict.status is model.EventStatus.REJECTED
+    if arguments.json or not rejected:
+        say(arguments, recorded, lambda _: show.recorded(event, verdict))
+    _complain("the event is rejected", verdict.faults)
+    return 1 if rejected else 0
+
+
+def _record_file(connection: Client, arguments: argparse.Namespace) -> int:
+    counts = dict.fromkeys(_STATUSES, 0)
+    reached = 0
+    try:
+        for batch in _batches(_lines(arguments.file), counts):
+            verdicts = connection.record([event for _, event in batch]).verdicts
+            for (number, _), verdict in zip(batch, verdicts, strict=True):
+                counts[verdict.status] = counts.get(verdict.status, 0) + 1
+                if verdict.status is model.EventStatus.REJECTED:
+                    _complain(f"line {number}", verdict.faults)
+            reached = batch[-1][0]
+    except (errors.TidingsError, KeyboardInterrupt):
+        print(f"tidings: stopped after line {reached}: what follows may have to be recorded again", file=sys.stderr)
+        raise
+    say(arguments, counts, show.recorded_file)
+    return 1 if counts[model.EventStatus.REJECTED] else 0
+
+
+def _batches(
+    lines: Iterator[tuple[int, str]], counts: dict[model.EventStatus, int]
+) -> Iterator[list[tuple[int, model.Event]]]:
+    """Group the events of lines, with their line numbers; lines that hold none are complained of and counted."""
+    batch: list[tuple[int, model.Event]] = []
+    size = 0
+    for number, line in lines:
+        try:
+            event = event_lines.parse(line)
+        except errors.InvalidArgument as error:
+            counts[model.EventStatus.REJECTED] += 1
+            _complain(f"line {number}", event_lines.faults(error))
+            continue
+        if batch and (len(batch) == _BATCH or size + len(line) > _BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append((number, event))
+        size += len(line)
+    if batch:
+        yield batch
+
+
+def _lines(path: str) -> Iterator[tuple[int, str]]:
+    """Yield the lines of a file, or of the input for "-", that are not blank, with their numbers from 1."""
+    # Bytes that are not UTF-8 spoil their own line only: such text cannot be sent.
+    how: dict[str, Any] = {"encoding": "utf-8-sig", "errors": "surrogateescape"}
+    try:
+        with io.TextIOWrapper(sys.stdin.buffer, **how) if path == "-" else open(path, **how) as file:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    yield number, line
+    except OSError as error:
+        raise errors.InvalidArgument(f"cannot read {path}: {error.strerror}") from error
+
+
+def _complain(place: str, found: Any) -> None:
+    for fault in found:
+        print(f"tidings: {place}: {show.fault(fault.field, fault.description)}", file=sys.stderr)

@@ -1,0 +1,193 @@
+"""The blocking subscription: `Stream` driven by a thread that reads, while the caller's thread iterates."""
+
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self
+
+import grpc
+
+from tidings import errors, model, wire
+from tidings.stream import Stream
+
+
+class Subscription:
+    """The pushes of one user, as an iterator that lasts until it is closed; made by `Client.subscribe`.
+
+        with client.subscribe("u42", device_id="phone") as pushes:
+            for push in pushes:
+                show(push)
+
+    Asking for the next push acknowledges the one before. A push that was yielded and not followed by a request for
+    the next one (an error, a `break`) comes again to the next subscription of this device, unless `acknowledge` was
+    called. It connects, and connects again, by itself for as long as that can help, in a thread of its own; an error
+    that would stay is raised to whoever iterates. `close` ends it from any thread. One thread at a time may iterate.
+
+    The logger "tidings" says when a connection was lost.
+    """
+
+    def __init__(
+        self,
+        stub: Any,
+        stream: Stream,
+        address: str,
+        timeout: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._stub = stub
+        self._address = address
+        self._timeout = timeout
+        self._clock = clock
+        # Reentrant: gRPC calls back at once for a call that has already ended.
+        self._changed = threading.Condition()  # guards all below
+        self._stream = stream
+        self._reader: threading.Thread | None = None
+        self._call: Any = None
+        self._error: Exception | None = None
+        self._closed = False
+
+    @property
+    def gaps(self) -> int:
+        """How often the server said that it lost a part of this user's stream, so that pushes may have been missed."""
+        with self._changed:
+            return self._stream.gaps
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> model.Push:
+        """Acknowledge the push before, then wait for the next one."""
+        with self._changed:
+            self._stream.finish()
+            self._start()
+            self._acknowledge()
+            while True:
+                if self._closed:
+                    raise StopIteration
+                if self._error is not None:
+                    raise self._error
+                push = self._stream.take()
+                if push is not None:
+                    return push
+                now = self._clock()
+                if self._stream.silent(now):
+                    self._call.cancel()
+                self._changed.wait(min(self._stream.silent_at - now, threading.TIMEOUT_MAX))
+
+    def acknowledge(self) -> None:
+        """Acknowledge the push that was yielded last without asking for the next, as before a `break`."""
+        with self._changed:
+            self._stream.finish()
+            self._acknowledge()
+
+    def report(self, push: model.Push, disposition: model.Disposition) -> None:
+        """Say what became of a push: it goes out with the next acknowledgement, at the latest on closing.
+
+        May be called from any thread and at any later time, for pushes of earlier subscriptions of this user too.
+        """
+        with self._changed:
+            self._stream.report(push, disposition)
+            self._acknowledge()
+
+    def close(self) -> None:
+        """End the subscription: the last acknowledgement is sent, and whoever iterates comes to an end."""
+        with self._changed:
+            if self._closed:
+                return
+            self._closed = True
+            self._changed.notify_all()
+            # Each has a deadline of its own.
+            self._changed.wait_for(lambda: not self._stream.sending)
+            rest = self._stream.acknowledgement(closing=True)
+        try:
+            # Before the stream ends: afterwards the server knows the subscription no more.
+            while rest is not None:
+                rest = self._send_rest(rest)
+        finally:
+            if self._call is not None:
+                self._call.cancel()
+        if self._reader is not None:
+            self._reader.join()
+
+    def __enter__(self) -> Self:
+        with self._changed:
+            self._start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _start(self) -> None:
+        if self._reader is None and not self._closed:
+            self._reader = threading.Thread(target=self._read, name="tidings-subscription", daemon=True)
+            self._reader.start()
+
+    def _read(self) -> None:
+        """Keep a stream open, one after another, until the subscription is closed or cannot go on."""
+        try:
+            while True:
+                with self._changed:
+                    if self._closed:
+                        return
+                    # No deadline: a stream that went silent is cancelled.
+                    self._call = call = self._stub.Subscribe(self._stream.open(self._clock()))
+                    self._changed.notify_all()
+                error = self._drain(call)
+                with self._changed:
+                    if self._closed:
+                        return
+                    pause = self._stream.lost(error, self._clock())
+                    self._changed.wait_for(lambda: self._closed, pause)
+        except Exception as error:
+            with self._changed:
+                self._error = error
+                self._changed.notify_all()
+
+    def _drain(self, call: Any) -> errors.TidingsError | None:
+        """Feed the messages of a stream to its state until either has enough."""
+        try:
+            for message in call:
+                with self._changed:
+                    useful = self._stream.receive(message, self._clock())
+                    self._acknowledge()
+                    self._changed.notify_all()
+                if not useful:
+                    break
+        except grpc.RpcError as error:
+            # What was cancelled here is explained by the stream's state.
+            return None if call.cancelled() else wire.error_from(error, self._address, self._timeout)
+        finally:
+            call.cancel()
+        return None
+
+    def _acknowledge(self) -> None:
+        """Send what is due without waiting for the answer."""
+        request = None if self._closed else self._stream.acknowledgement()
+        if request is not None:
+            future = self._stub.Acknowledge.future(request, timeout=self._timeout)
+            future.add_done_callback(self._acknowledged)
+
+    def _acknowledged(self, future: Any) -> None:
+        with self._changed:
+            error = future.exception()
+            if error is not None:
+                error = wire.error_from(error, self._address, self._timeout)
+            if not self._stream.acknowledged(error):
+                self._call.cancel()
+            if error is None:
+                self._acknowledge()
+            self._changed.notify_all()
+
+    def _send_rest(self, request: Any) -> Any:
+        """Send an acknowledgement, wait for it, and return what is left to send."""
+        failed: errors.TidingsError | None = None
+        try:
+            self._stub.Acknowledge(request, timeout=self._timeout)
+        except grpc.RpcError as error:
+            failed = wire.error_from(error, self._address, self._timeout)
+        with self._changed:
+            self._stream.acknowledged(failed)
+            return None if failed else self._stream.acknowledgement(closing=True)

@@ -1,0 +1,69 @@
+"""What is stored, as values: a user's document, events, pushes, decisions, timers. Times are Unix milliseconds."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+State = Literal[
+    "suppressed", "sent", "delivered", "displayed", "clicked", "dismissed", "rejected", "collapsed", "expired", "lost"
+]
+"""What became of a decision. `lost`: the stream held as many as it may, and this was the oldest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A user's document and its version, which grows with every change; version 0 and b"" when there is none."""
+
+    version: int = 0
+    content: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvent:
+    """An event of the log: `number` is its place, `content` what was recorded."""
+
+    number: int
+    event_id: str
+    user_id: str
+    time: int
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPush:
+    """A push of a user's stream. `expires` 0: never; `content` is opaque."""
+
+    offset: int
+    push_id: str
+    expires: int
+    collapse_key: str
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A decision in the ledger. `push_id` is "" and `offset` 0 for one that sent nothing; then `reason` says why.
+
+    `cause` is what called for it: "trigger:NAME" or "api". `record` is the full record, opaque; `changed` is when
+    `state` last changed.
+    """
+
+    decision_id: str
+    user_id: str
+    time: int
+    state: State
+    changed: int
+    cause: str
+    reason: str = ""
+    push_id: str = ""
+    offset: int = 0
+    record: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Timer:
+    """Something to do at `due`. Setting a timer of a key that is set already changes nothing."""
+
+    key: str
+    due: int
+    user_id: str
+    content: bytes

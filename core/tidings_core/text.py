@@ -1,0 +1,169 @@
+"""Text: the words of titles and queries, the index from a word to its items, and search in it."""
+
+import re
+import unicodedata
+from array import array
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from tidings_core.model import Postings
+from tidings_core.tables import Float32, IdTable, Int32, Int64
+
+K1, B = 1.2, 0.75
+"""How soon more of a word stops to count, and how much longer texts count for less: the usual values of BM25."""
+WORD_LENGTH = 64
+"""Of a longer word only so many characters count."""
+QUERY_WORDS = 16
+"""So many different words of a query are looked up."""
+
+_CJK = (
+    "\u3005\u3007\u3041-\u3096\u309d-\u309f\u30a1-\u30fa\u30fc-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
+    "\uac00-\ud7a3\uf900-\ufaff\U00020000-\U0003ffff"
+)
+_RUN = re.compile(rf"([{_CJK}]+)|((?:[^\W_{_CJK}][\u0300-\u036f]*)+)")
+_APOSTROPHE = re.compile(r"(?<=[^\W_])['\u2019](?=[^\W_])")
+
+Field = tuple[str, float]
+"""A text, and how much a word in it counts."""
+
+
+def fold(text: str) -> str:
+    """Text as it is compared: NFKC, without the difference of upper and lower case, and no blanks around it."""
+    if text.isascii():
+        return text.lower().strip()
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold()).strip()
+
+
+def tokens(text: str) -> list[str]:
+    """The words of a text, in order.
+
+    Latin words and numbers are words, plurals like their singular. A run of Chinese, Japanese or Korean characters
+    gives its overlapping pairs, a run of one character that character.
+    """
+    return [word for run, pairs in _runs(text) for word in pairs or [run]]
+
+
+def indexed_words(text: str) -> list[str]:
+    """The words an item is found by: its tokens, and for queries of one character the characters of its CJK runs."""
+    return [word for run, pairs in _runs(text) for word in ([*pairs, *run] if pairs else [run])]
+
+
+def _runs(text: str) -> Iterable[tuple[str, list[str]]]:
+    """Words with no pairs, and CJK runs of two characters and more with their pairs."""
+    for run, word in _RUN.findall(_APOSTROPHE.sub("", fold(text))):
+        if word:
+            yield _singular(word[:WORD_LENGTH]), []
+        else:
+            yield run, [run[at : at + 2] for at in range(len(run) - 1)]
+
+
+def _singular(word: str) -> str:
+    """An English word without its plural ending; the singular of one that has such an ending loses it too.
+
+    What comes out is a key and need not be a word: cookies and cookie both become cooky.
+    """
+    if len(word) < 4 or not (word.isascii() and word.isalpha()):
+        return word
+    if word.endswith("s") and not word.endswith(("ss", "us", "is")):
+        word = word[:-1]
+    if len(word) >= 5:
+        if word.endswith("ie"):
+            return word[:-2] + "y"
+        if word.endswith(("ve", "fe")):
+            return word[:-2] + "f"
+        if word.endswith("oe"):
+            return word[:-1]
+    if len(word) >= 4 and word.endswith(("che", "she", "sse", "xe", "ze")):
+        return word[:-1]
+    return word
+
+
+def index_words(documents: Iterable[Sequence[Field]]) -> Postings | None:
+    """The words of N documents, each given as fields, with what a word adds to the score of a document it is in.
+
+    BM25 (Robertson and Zaragoza, 2009) over weighted fields (Robertson, Zaragoza and Taylor, CIKM 2004): a word's count
+    and a document's length are the sums over its fields, each times the field's weight. None without any word.
+    """
+    numbers: dict[str, int] = {}
+    words, rows, counts, lengths = array("i"), array("i"), array("f"), array("f")
+    for number, fields in enumerate(documents):
+        found: dict[str, float] = {}
+        for text, weight in fields:
+            for word in indexed_words(text):
+                found[word] = found.get(word, 0.0) + weight
+        lengths.append(sum(found.values()))
+        for word, count in found.items():
+            words.append(numbers.setdefault(word, len(numbers)))
+            rows.append(number)
+            counts.append(count)
+    if not numbers:
+        return None
+    of_word = np.frombuffer(words, np.int32)
+    of_row = np.frombuffer(rows, np.int32)
+    held = np.frombuffer(counts, np.float32)
+    length = np.frombuffer(lengths, np.float32)
+    holders = np.bincount(of_word)
+    rarity = np.log1p((len(length) - holders + 0.5) / (holders + 0.5))
+    slack = K1 * (1.0 - B + B * length / length.mean())
+    impacts = rarity[of_word] * held * (K1 + 1.0) / (held + slack[of_row])
+    return _postings(list(numbers), of_word, of_row, impacts.astype(np.float32))
+
+
+def index_categories(paths: Iterable[Sequence[str]], popularity: Float32) -> Postings | None:
+    """Every category on the paths of N items with the items in it, the most popular (popularity f32[N]) first.
+
+    Categories that differ in case only are one. None without any.
+    """
+    numbers: dict[str, int] = {}
+    categories, rows = array("i"), array("i")
+    for row, path in enumerate(paths):
+        for name in dict.fromkeys(fold(category) for category in path):
+            if name:
+                categories.append(numbers.setdefault(name, len(numbers)))
+                rows.append(row)
+    if not numbers:
+        return None
+    of_row = np.frombuffer(rows, np.int32)
+    return _postings(list(numbers), np.frombuffer(categories, np.int32), of_row, popularity[of_row])
+
+
+def _postings(names: Sequence[str], codes: Int32, rows: Int32, weights: Float32) -> Postings:
+    """Gather entries by name, the largest weight first, ties by row."""
+    order = np.lexsort((rows, -weights, codes))
+    offsets = np.zeros(len(names) + 1, np.int64)
+    np.cumsum(np.bincount(codes, minlength=len(names)), out=offsets[1:])
+    return Postings(IdTable.of(names), offsets, rows[order], weights[order].astype(np.float32))
+
+
+def search(text: str, words: Postings, k: int) -> tuple[Int64, Float32]:
+    """The k items that fit a query best: rows i64[<= k] and scores f32[<= k], best first, ties by row.
+
+    An item's score is the sum of what the query's words add, times the share of them that it has: of two items the
+    one that has more of the words comes first unless they hardly tell.
+    """
+    asked = list(dict.fromkeys(tokens(text)))[:QUERY_WORDS]
+    found = words.words.find_many(asked)
+    spans = [slice(int(words.offsets[word]), int(words.offsets[word + 1])) for word in found if word >= 0]
+    if not spans or k <= 0:
+        return np.empty(0, np.int64), np.empty(0, np.float32)
+    rows = np.concatenate([words.rows[span] for span in spans])
+    sums = np.bincount(rows, np.concatenate([words.weights[span] for span in spans]))
+    if len(spans) > 1:
+        sums *= np.bincount(rows)
+    fits = np.flatnonzero(sums)
+    scores = sums[fits] / len(asked)
+    if len(fits) > k:
+        best = scores >= np.partition(scores, -k)[-k]
+        fits, scores = fits[best], scores[best]
+    order = np.argsort(-scores, kind="stable")[:k]
+    return fits[order], scores[order].astype(np.float32)
+
+
+def category_items(name: str, categories: Postings, k: int) -> Int32:
+    """The k most popular items of a category, i32[<= k]; none when there is no such category."""
+    category = categories.words.find(fold(name))
+    if category < 0:
+        return np.empty(0, np.int32)
+    start, end = int(categories.offsets[category]), int(categories.offsets[category + 1])
+    return categories.rows[start : min(end, start + k)]

@@ -1,0 +1,301 @@
+"""What a job reads and writes in the SQLite database, table by table, and the reads that need no job."""
+
+from collections.abc import Callable, Sequence
+from hashlib import blake2b
+
+from tidings_core.errors import Conflict
+from tidings_core.stored import Document, Entry, State, StoredEvent, StoredPush, Timer
+from tidings_server.adapters.sqlite_statements import Row, Statements
+
+_ENTRY = "decision_id, user_id, time, state, changed, cause, reason, push_id, offset, record"
+_PUSH = "offset, push_id, expires, collapse_key, content"
+
+
+def read_user(sql: Statements, user_id: str) -> Document:
+    """A user's document."""
+    row = sql.row("SELECT version, content FROM users WHERE user_id = ?", user_id)
+    return Document(*row) if row else Document()
+
+
+def read_pushes(sql: Statements, user_id: str, after: int, limit: int) -> list[StoredPush]:
+    """Pushes of a user after an offset, in order."""
+    query = f"SELECT {_PUSH} FROM pushes WHERE user_id = ? AND offset > ? ORDER BY offset LIMIT ?"
+    return [StoredPush(*row) for row in sql.rows(query, user_id, after, limit)]
+
+
+def read_decisions(sql: Statements, user_id: str, limit: int) -> list[Entry]:
+    """The decisions for a user, or for any (""), that were added last, the last one first."""
+    query = f"SELECT {_ENTRY} FROM decisions {'WHERE user_id = ?1' if user_id else ''} ORDER BY number DESC LIMIT ?2"
+    return [Entry(*row) for row in sql.rows(query, user_id, limit)]
+
+
+def read_due(sql: Statements, now: int, limit: int) -> list[Timer]:
+    """Timers due at or before `now`, those due first in front."""
+    query = "SELECT key, due, user_id, content FROM timers WHERE due <= ? ORDER BY due, key LIMIT ?"
+    return [Timer(*row) for row in sql.rows(query, now, limit)]
+
+
+def read_next_due(sql: Statements) -> int | None:
+    """When the next timer is due; None when none is set."""
+    row = sql.row("SELECT due FROM timers ORDER BY due LIMIT 1")
+    return int(row[0]) if row else None
+
+
+def read_items(sql: Statements, first: int, limit: int) -> list[tuple[int, str]]:
+    """Numbers, from one on, and their items."""
+    query = "SELECT number, item_id FROM items WHERE number >= ? ORDER BY number LIMIT ?"
+    return [(number, item_id) for number, item_id in sql.rows(query, first, limit)]
+
+
+def read_events(sql: Statements, after: int, limit: int) -> list[StoredEvent]:
+    """Events after a number, in order."""
+    query = "SELECT number, event_id, user_id, time, content FROM events WHERE number > ? ORDER BY number LIMIT ?"
+    return [StoredEvent(*row) for row in sql.rows(query, after, limit)]
+
+
+class Changes:
+    """What jobs changed that is kept in memory too: documents by user, and the number of the newest event."""
+
+    def __init__(self) -> None:
+        self.documents: dict[str, Document] = {}
+        self.newest_event = 0
+
+    def add(self, later: "Changes") -> None:
+        """Take in what was changed after this."""
+        self.documents.update(later.documents)
+        self.newest_event = max(self.newest_event, later.newest_event)
+
+
+class SqliteTransaction:
+    """What one job writes through."""
+
+    def __init__(self, sql: Statements, now_ms: Callable[[], int]) -> None:
+        self.changes = Changes()
+        self.events = EventTable(sql, self.changes)
+        self.items = ItemTable(sql)
+        self.users = UserTable(sql, self.changes)
+        self.streams = PushTable(sql)
+        self.ledger = DecisionTable(sql)
+        self.timers = TimerTable(sql)
+        self.counters = CounterTable(sql, now_ms)
+
+
+class EventTable:
+    """The event log. Ids are recognised by a hash of 16 bytes, which stays small however long they are."""
+
+    def __init__(self, sql: Statements, changes: Changes) -> None:
+        self._sql = sql
+        self._changes = changes
+
+    def append(self, event_id: str, user_id: str, time: int, content: bytes) -> int | None:
+        """Append an event and return its number; None when its id is there already."""
+        key = blake2b(event_id.encode(), digest_size=16).digest()
+        if not self._sql.change("INSERT INTO event_keys VALUES (?) ON CONFLICT DO NOTHING", key):
+            return None
+        query = "INSERT INTO events (event_id, user_id, time, content) VALUES (?, ?, ?, ?) RETURNING number"
+        ((number,),) = self._sql.rows(query, event_id, user_id, time, content)
+        self._changes.newest_event = number
+        return int(number)
+
+
+class ItemTable:
+    """Numbers of items."""
+
+    def __init__(self, sql: Statements) -> None:
+        self._sql = sql
+
+    def number(self, item_id: str) -> int:
+        """The item_no of an item, given at first sight."""
+        row = self._sql.row("SELECT number FROM items WHERE item_id = ?", item_id)
+        if row is None:
+            query = "INSERT INTO items SELECT ifnull(max(number) + 1, 0), ? FROM items RETURNING number"
+            (row,) = self._sql.rows(query, item_id)
+        return int(row[0])
+
+
+class UserTable:
+    """Documents of users."""
+
+    def __init__(self, sql: Statements, changes: Changes) -> None:
+        self._sql = sql
+        self._changes = changes
+
+    def get(self, user_id: str) -> Document:
+        """The document as this transaction sees it."""
+        return read_user(self._sql, user_id)
+
+    def put(self, user_id: str, content: bytes, expected_version: int) -> int:
+        """Replace the document and return its new version. Raises Conflict when it has another version."""
+        version = expected_version + 1
+        if expected_version == 0:
+            query = "INSERT INTO users (version, content, user_id) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
+            changed = self._sql.change(query, version, content, user_id)
+        else:
+            query = "UPDATE users SET version = ?, content = ? WHERE user_id = ? AND version = ?"
+            changed = self._sql.change(query, version, content, user_id, expected_version)
+        if not changed:
+            raise Conflict(f"the user's document is not of version {expected_version}: read it again")
+        self._changes.documents[user_id] = Document(version, content)
+        return version
+
+
+class PushTable:
+    """Streams of pushes."""
+
+    def __init__(self, sql: Statements) -> None:
+        self._sql = sql
+
+    def append(self, user_id: str, push: StoredPush) -> None:
+        """Add a push. Adding the same offset again changes nothing."""
+        query = f"INSERT INTO pushes (user_id, {_PUSH}) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+        given = (push.offset, push.push_id, push.expires, push.collapse_key, push.content)
+        self._sql.change(query, user_id, *given)
+
+    def read(self, user_id: str, after: int, limit: int) -> list[StoredPush]:
+        """Pushes after an offset, in order."""
+        return read_pushes(self._sql, user_id, after, limit)
+
+    def remove(self, user_id: str, offsets: Sequence[int]) -> None:
+        """Take pushes out."""
+        for offset in offsets:
+            self._sql.change("DELETE FROM pushes WHERE user_id = ? AND offset = ?", user_id, offset)
+
+    def expired(self, now: int, limit: int) -> list[tuple[str, StoredPush]]:
+        """Pushes of any user that expired at or before `now`, oldest first."""
+        query = (
+            f"SELECT user_id, {_PUSH} FROM pushes WHERE expires > 0 AND expires <= ? "
+            "ORDER BY expires, user_id, offset LIMIT ?"
+        )
+        return [(user_id, StoredPush(*push)) for user_id, *push in self._sql.rows(query, now, limit)]
+
+
+class DecisionTable:
+    """The ledger."""
+
+    def __init__(self, sql: Statements) -> None:
+        self._sql = sql
+
+    def add(self, entry: Entry) -> bool:
+        """Add a decision; False when its decision_id is there already."""
+        query = f"INSERT INTO decisions ({_ENTRY}) VALUES (?{', ?' * 9}) ON CONFLICT (decision_id) DO NOTHING"
+        made = (entry.decision_id, entry.user_id, entry.time, entry.state, entry.changed, entry.cause, entry.reason)
+        return self._sql.change(query, *made, entry.push_id, entry.offset, entry.record) > 0
+
+    def get(self, decision_id: str) -> Entry | None:
+        """A decision."""
+        return self._one("decision_id = ?", decision_id)
+
+    def find_push(self, push_id: str) -> Entry | None:
+        """The decision that sent a push."""
+        return self._one("push_id = ? AND push_id <> ''", push_id)
+
+    def advance(self, user_id: str, after: int, through: int, state: State, now: int) -> int:
+        """Set the state of this user's pushes after an offset, through another, that are `sent`."""
+        query = (
+            "UPDATE decisions SET state = ?, changed = ? "
+            "WHERE user_id = ? AND offset > ? AND offset <= ? AND state = 'sent' AND push_id <> ''"
+        )
+        return self._sql.change(query, state, now, user_id, after, through)
+
+    def set_state(self, push_id: str, state: State, now: int) -> None:
+        """Set the state of one push."""
+        query = "UPDATE decisions SET state = ?, changed = ? WHERE push_id = ? AND push_id <> ''"
+        self._sql.change(query, state, now, push_id)
+
+    def _one(self, condition: str, value: str) -> Entry | None:
+        row = self._sql.row(f"SELECT {_ENTRY} FROM decisions WHERE {condition}", value)
+        return Entry(*row) if row else None
+
+
+class TimerTable:
+    """Things to do later."""
+
+    def __init__(self, sql: Statements) -> None:
+        self._sql = sql
+
+    def set(self, timer: Timer) -> None:
+        """Set a timer. One of the same key that is set already stays as it is."""
+        query = "INSERT INTO timers (key, due, user_id, content) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
+        self._sql.change(query, timer.key, timer.due, timer.user_id, timer.content)
+
+    def remove(self, key: str) -> bool:
+        """Remove a timer; False when it was not set."""
+        return self._sql.change("DELETE FROM timers WHERE key = ?", key) > 0
+
+
+class CounterTable:
+    """Shared counts. `held` is the sum of a counter's reservations, so that no call has to add them all up.
+
+    A reservation that expired stays until its room is needed: only then is it given to others.
+    """
+
+    def __init__(self, sql: Statements, now_ms: Callable[[], int]) -> None:
+        self._sql = sql
+        self._now_ms = now_ms
+
+    def reserve(self, counter: str, name: str, amount: int, limit: int, expires: int) -> bool:
+        """Reserve an amount until `expires` if all stays within `limit`; True also when it holds from before."""
+        now = self._now_ms()
+        old, until, final = self._find(counter, name) or (0, 0, 0)
+        if final or until > now:
+            return True
+        needed = self._held(counter) - old + amount - limit
+        given_up = self._expired(counter, name, now, needed)
+        if needed > sum(freed for _, freed in given_up):
+            return False
+        for other, freed in given_up:
+            self._drop(counter, other, freed)
+        self._drop(counter, name, old)
+        self._sql.change("INSERT INTO reservations VALUES (?, ?, ?, ?, 0)", counter, name, amount, expires)
+        self._hold(counter, amount)
+        return True
+
+    def commit(self, counter: str, name: str) -> bool:
+        """Make a reservation final; False when there is none."""
+        return self._sql.change("UPDATE reservations SET final = 1 WHERE counter = ? AND name = ?", counter, name) > 0
+
+    def release(self, counter: str, name: str) -> bool:
+        """Give a reservation back; False when there is none, or when it is final."""
+        amount, _, final = self._find(counter, name) or (0, 0, 1)
+        if not final:
+            self._drop(counter, name, amount)
+        return not final
+
+    def used(self, counter: str, now: int) -> int:
+        """All that is committed, or reserved and not expired."""
+        query = "SELECT ifnull(sum(amount), 0) FROM reservations WHERE counter = ? AND expires <= ? AND final = 0"
+        ((expired,),) = self._sql.rows(query, counter, now)
+        return self._held(counter) - int(expired)
+
+    def _find(self, counter: str, name: str) -> Row | None:
+        """Amount, expiry, and whether it is final."""
+        query = "SELECT amount, expires, final FROM reservations WHERE counter = ? AND name = ?"
+        return self._sql.row(query, counter, name)
+
+    def _expired(self, counter: str, but: str, now: int, needed: int) -> list[tuple[str, int]]:
+        """Expired reservations and their amounts, oldest first, until `needed` is made up or there are no more."""
+        if needed <= 0:
+            return []
+        query = (
+            "SELECT name, amount FROM reservations "
+            "WHERE counter = ? AND expires <= ? AND final = 0 AND name <> ? ORDER BY expires, name"
+        )
+        found: list[tuple[str, int]] = []
+        for name, amount in self._sql.rows(query, counter, now, but):
+            if needed <= 0:
+                break
+            found.append((name, amount))
+            needed -= amount
+        return found
+
+    def _held(self, counter: str) -> int:
+        row = self._sql.row("SELECT held FROM counters WHERE counter = ?", counter)
+        return int(row[0]) if row else 0
+
+    def _hold(self, counter: str, amount: int) -> None:
+        query = "INSERT INTO counters VALUES (?, ?) ON CONFLICT DO UPDATE SET held = held + excluded.held"
+        self._sql.change(query, counter, amount)
+
+    def _drop(self, counter: str, name: str, amount: int) -> None:
+        if self._sql.change("DELETE FROM reservations WHERE counter = ? AND name = ?", counter, name):
+            self._hold(counter, -amount)

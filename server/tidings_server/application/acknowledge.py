@@ -1,0 +1,147 @@
+"""Acknowledge: a device has its pushes up to an offset, and some of them were shown, clicked or waved away."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+from tidings_core.errors import InvalidInput, NotFound, TidingsError
+from tidings_core.events import Event, EventItem, EventType
+from tidings_core.stored import Entry, State
+from tidings_server.application.decision_record import read_record
+from tidings_server.application.documents import read_document, write_document
+from tidings_server.application.places import received
+from tidings_server.application.record_events import take_in
+from tidings_server.application.store import Store, Transaction, outcome
+from tidings_server.application.subscriptions import Subscription, Subscriptions
+
+Outcome = Literal["delivered", "displayed", "clicked", "dismissed", "rejected"]
+"""What became of a push on a device."""
+
+MAX_NAMED = 8
+"""So many pushes of others are named in one refusal."""
+
+_EVENTS: Mapping[Outcome, EventType] = MappingProxyType(
+    {"displayed": "impression", "clicked": "click", "dismissed": "dismiss"}
+)
+_TELLING: Sequence[State] = (
+    "sent", "delivered", "lost", "expired", "collapsed", "rejected", "displayed", "dismissed", "clicked",
+)  # fmt: skip
+"""States of a push; a later one says more, and none gives way to one before it: devices report in any order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledgement:
+    """What a device says: it has every push up to `offset`, and what became of some, by push_id."""
+
+    user_id: str
+    subscription_id: str
+    offset: int
+    outcomes: Sequence[tuple[str, Outcome]] = ()
+
+
+class Acknowledge:
+    """Writes acknowledgements down, then gives their subscriptions credit. Blocks its thread until they are on disk."""
+
+    def __init__(
+        self,
+        store: Store,
+        subscriptions: Subscriptions,
+        encode: Callable[[Event], bytes],
+        now: Callable[[], float],
+    ) -> None:
+        """`encode` makes what the log keeps of an event; `now` gives Unix seconds."""
+        self._store = store
+        self._subscriptions = subscriptions
+        self._encode = encode
+        self._now = now
+
+    def __call__(self, given: Sequence[Acknowledgement]) -> list[int | TidingsError]:
+        """For each, in order, the offset that its device has acknowledged by now, or why nothing of it was written.
+
+        NotFound: the subscription is not open, or another user's; InvalidInput: the offset was not sent on it, or a
+        push is not this user's; StorageFull, StorageFailed, Overloaded.
+        """
+        under_way = [self._submit(one) for one in given]
+        return [one if isinstance(one, TidingsError) else _outcome(one) for one in under_way]
+
+    def _submit(self, given: Acknowledgement) -> "Future[int] | TidingsError":
+        through = given.offset
+        try:
+            subscription = self._find(given)
+            now_ms = int(self._now() * 1000)
+            done = self._store.write(lambda transaction: self._job(transaction, given, subscription.device_id, now_ms))
+        except TidingsError as error:
+            return error
+
+        def written(done: "Future[int]") -> None:
+            if done.exception() is None:
+                self._subscriptions.acknowledged(subscription, through)
+
+        done.add_done_callback(written)
+        return done
+
+    def _find(self, given: Acknowledgement) -> Subscription:
+        subscription = self._subscriptions.find(given.subscription_id, given.user_id)
+        if subscription is None:
+            raise NotFound(
+                f"subscription {given.subscription_id[:64]} is not open, or not this user's: subscribe again"
+            )
+        if given.offset > subscription.sent:
+            raise InvalidInput(
+                (
+                    "offset",
+                    f"is {given.offset}, and only pushes up to {subscription.sent} were sent on this subscription",
+                )
+            )
+        return subscription
+
+    def _job(self, transaction: Transaction, given: Acknowledgement, device_id: str, now_ms: int) -> int:
+        entries = _pushes(transaction, given)
+        stored = transaction.users.get(given.user_id)
+        before = read_document(stored)
+        document = received(transaction, before, given.user_id, device_id, given.offset, now_ms)
+        for push_id, state in _told(entries, given.outcomes).items():
+            transaction.ledger.set_state(push_id, state, now_ms)
+        events = [event for push_id, what in given.outcomes for event in self._events(entries[push_id], what, now_ms)]
+        document, _ = take_in(transaction, document, [(event, self._encode(event)) for event in events], (), now_ms)
+        if document is not before:
+            transaction.users.put(given.user_id, write_document(document), stored.version)
+        return document.devices.get(device_id, (given.offset, 0))[0]
+
+    def _events(self, entry: Entry, what: Outcome, now_ms: int) -> Iterator[Event]:
+        """What an outcome says the user did. Its id is the outcome's own, so that a repeat is a duplicate."""
+        if what not in _EVENTS:
+            return
+        items = tuple(EventItem(chosen["item_id"]) for chosen in read_record(entry.record)["chosen"])
+        if items:
+            event_id = f"push/{entry.push_id}/{what}"
+            yield Event(event_id, _EVENTS[what], entry.user_id, now_ms, items, push_id=entry.push_id)
+
+
+def _outcome(done: "Future[int]") -> int | TidingsError:
+    return outcome(done)
+
+
+def _pushes(transaction: Transaction, given: Acknowledgement) -> dict[str, Entry]:
+    """The decisions whose pushes have an outcome, by push_id. Raises InvalidInput for what is no push of the user."""
+    found = {push_id: transaction.ledger.find_push(push_id) for push_id, _ in given.outcomes}
+    entries = {push_id: entry for push_id, entry in found.items() if entry and entry.user_id == given.user_id}
+    foreign = [
+        (f"outcomes[{at}].push_id", f"is {push_id[:64]!r}, which is no push of this user")
+        for at, (push_id, _) in enumerate(given.outcomes)
+        if push_id not in entries
+    ]
+    if foreign:
+        raise InvalidInput(*foreign[:MAX_NAMED])
+    return entries
+
+
+def _told(entries: Mapping[str, Entry], outcomes: Sequence[tuple[str, Outcome]]) -> dict[str, State]:
+    """The states that outcomes change, each once and for one that says more than the one before."""
+    changed: dict[str, State] = {}
+    for push_id, what in outcomes:
+        if _TELLING.index(what) > _TELLING.index(changed.get(push_id, entries[push_id].state)):
+            changed[push_id] = what
+    return changed

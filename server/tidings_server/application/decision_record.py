@@ -1,0 +1,187 @@
+"""The full record of a decision: all that it was made from, and what came of it, in a few kilobytes.
+
+Two zlib streams of JSON, one after the other. The first holds what is known before the transaction (candidates among
+it), so that no other write waits while it is packed; the second what the transaction found.
+"""
+
+import base64
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from tidings_core.errors import StorageFailed
+from tidings_core.events import Event
+from tidings_core.model import Answer, Considered, RankedItem, Snapshot
+from tidings_core.tables import Float32
+from tidings_server.application.write_push import Draft
+
+FORMAT = 1
+LEVEL = 1
+"""Of zlib. Most of a record is float32 noise, which no level makes smaller."""
+
+
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """What a decision is made from. `time` is Unix milliseconds; `answer` and `snapshot` None: none was asked for."""
+
+    decision_id: str
+    time: int
+    user_id: str
+    cause: str
+    event: Event | None = None
+    serving_config: str = ""
+    release_id: str = ""
+    profile_version: int = 0
+    k: int = 0
+    answer: Answer | None = None
+    snapshot: Snapshot | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a decision: `draft` and `offset` of the push that was sent, or the `reason` why not.
+
+    `limit` and `used` are the cap of a day and what was used of it before; `latency` maps a stage to milliseconds.
+    """
+
+    reason: str
+    limit: int
+    used: int
+    draft: Draft | None = None
+    offset: int = 0
+    detail: str = ""
+    latency: Mapping[str, float] = field(default_factory=dict)
+
+
+def pack_basis(basis: Basis) -> bytes:
+    """The first part of a record."""
+    answer, snapshot = basis.answer, basis.snapshot
+    fields: dict[str, Any] = {
+        "format": FORMAT,
+        "decision_id": basis.decision_id,
+        "time": basis.time,
+        "user_id": basis.user_id,
+        "cause": basis.cause,
+        "event": None if basis.event is None else asdict(basis.event),
+        "serving_config": basis.serving_config,
+        "release_id": basis.release_id,
+        "profile_version": basis.profile_version,
+        "k": basis.k,
+        "degraded": [] if answer is None else [asdict(one) for one in answer.degraded],
+    }
+    if answer is not None and answer.considered is not None and snapshot is not None:
+        fields["candidates"] = _candidates(answer.considered, snapshot)
+    return _pack(fields)
+
+
+def pack_record(basis: bytes, outcome: Outcome, snapshot: Snapshot | None) -> bytes:
+    """The whole record, from its packed first part."""
+    draft = outcome.draft
+    fields = {
+        "outcome": "suppressed" if draft is None else "sent",
+        "reason": outcome.reason,
+        "detail": outcome.detail,
+        "cap": {"limit": outcome.limit, "used": outcome.used},
+        "chosen": [] if draft is None else _chosen(draft, snapshot),
+        "push_id": "" if draft is None else draft.push_id,
+        "offset": outcome.offset,
+        "title": "" if draft is None else draft.title,
+        "body": "" if draft is None else draft.body,
+        "url": "" if draft is None else draft.url,
+        "latency_ms": {stage: round(milliseconds, 3) for stage, milliseconds in outcome.latency.items()},
+    }
+    return basis + _pack(fields)
+
+
+def read_record(content: bytes) -> dict[str, Any]:
+    """A record as plain values that fit JSON. Raises StorageFailed when it is damaged.
+
+    `candidates`, when items were recommended, holds `item_ids`, `scores` (those they were ordered by) and `sources`:
+    for each source what it said of each candidate, None where it did not propose it. `chosen` holds for each item its
+    `item_id`, `score`, `sources` (name to score) and `reasons` (`code`, `item_id`, `text`). `latency_ms` tells how long
+    it `waited` since it was called for, and how long it took to `recommend` and to `compose`; `outcome` is "sent" or
+    "suppressed".
+    """
+    try:
+        first = zlib.decompressobj()
+        fields: dict[str, Any] = json.loads(first.decompress(content))
+        if fields.pop("format") != FORMAT:
+            raise ValueError(f"its format is not {FORMAT}")
+        fields.update(json.loads(zlib.decompress(first.unused_data)))
+        candidates = fields.get("candidates")
+        if candidates is not None:
+            candidates["scores"] = _unpack_floats(candidates["scores"])
+            count = len(candidates["scores"])
+            candidates["sources"] = {
+                name: _unpack_said(present, said, count) for name, (present, said) in candidates["sources"].items()
+            }
+    except (zlib.error, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StorageFailed(f"the record of a decision is damaged: {error}") from error
+    return fields
+
+
+def _item_ids(rows: Sequence[int], snapshot: Snapshot) -> list[str]:
+    table = snapshot.items.names
+    starts = table.offsets[list(rows)].tolist()
+    ends = table.offsets[[row + 1 for row in rows]].tolist()
+    data = table.data.data
+    return [str(data[start:end], "utf-8") for start, end in zip(starts, ends, strict=True)]
+
+
+def _candidates(considered: Considered, snapshot: Snapshot) -> dict[str, Any]:
+    return {
+        "item_ids": _item_ids(considered.rows.tolist(), snapshot),
+        "scores": _floats(considered.scores),
+        # For each source a bit for each candidate, whether it proposed it, and the scores of those it did.
+        "sources": {
+            name: (
+                base64.b64encode(np.packbits(considered.present[:, at]).tobytes()).decode(),
+                _floats(considered.said[considered.present[:, at], at]),
+            )
+            for at, name in enumerate(considered.sources)
+        },
+    }
+
+
+def _chosen(draft: Draft, snapshot: Snapshot | None) -> list[dict[str, Any]]:
+    return [
+        {
+            "item_id": item_id,
+            "score": item.score,
+            "sources": dict(item.sources),
+            "reasons": [
+                {
+                    "code": reason.code,
+                    "item_id": "" if reason.item_row < 0 or snapshot is None else snapshot.items[reason.item_row],
+                    "text": reason.text,
+                }
+                for reason in item.reasons
+            ],
+        }
+        if isinstance(item, RankedItem)
+        else {"item_id": item_id}
+        for item_id, item in zip(draft.item_ids, draft.items, strict=True)
+    ]
+
+
+def _pack(fields: Mapping[str, Any]) -> bytes:
+    return zlib.compress(json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode(), LEVEL)
+
+
+def _floats(values: Float32) -> str:
+    return base64.b64encode(values.astype("<f4").tobytes()).decode()
+
+
+def _unpack_floats(packed: str) -> list[float]:
+    values: list[float] = np.frombuffer(base64.b64decode(packed), "<f4").tolist()
+    return values
+
+
+def _unpack_said(present: str, packed: str, count: int) -> list[float | None]:
+    bits = np.unpackbits(np.frombuffer(base64.b64decode(present), np.uint8), count=count)
+    said = iter(_unpack_floats(packed))
+    return [next(said) if bit else None for bit in bits.tolist()]

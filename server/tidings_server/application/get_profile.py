@@ -1,0 +1,125 @@
+"""Show what is known of a user: the profile as recorded events made it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from tidings_core.affinities import Share, affinities
+from tidings_core.errors import NotFound
+from tidings_core.events import EVENT_TYPES, EventType
+from tidings_core.model import Snapshot
+from tidings_core.profile import Bought, Profile, RecentEvent, count_since
+from tidings_server.application.documents import read_document
+from tidings_server.application.serving import Serving
+from tidings_server.application.store import Store
+
+MOST_BOUGHT = 1000
+"""So many of the items bought last are listed."""
+DAY, WEEK, MONTH = 1, 7, 30
+
+_Name = TypeVar("_Name", int, str)
+
+ItemIds = Callable[[Sequence[int]], list[str]]
+"""The ids of items by item_no. Raises StorageFailed."""
+
+
+@dataclass(frozen=True, slots=True)
+class EventCount:
+    """How many events of a type there were: ever, and in the last 1, 7 and 30 days."""
+
+    type: EventType
+    total: int
+    last_day: int
+    last_week: int
+    last_month: int
+
+
+@dataclass(frozen=True, slots=True)
+class ShownProfile:
+    """A profile with ids in place of numbers. Times are Unix milliseconds; `spent` is in the shop's currency.
+
+    `recent`, `bought` and the two `blocked` are newest first; `item_ids` has the items of each event in `recent`.
+    """
+
+    user_id: str
+    version: int
+    first_time: int
+    last_time: int
+    counts: Sequence[EventCount]
+    recent: Sequence[RecentEvent]
+    item_ids: Sequence[Sequence[str]]
+    bought: Sequence[tuple[str, Bought]]
+    bought_count: int
+    blocked_items: Sequence[str]
+    blocked_categories: Sequence[str]
+    categories: Sequence[Share]
+    brands: Sequence[Share]
+    known_to_release: bool
+    spent: float
+
+
+class GetProfile:
+    """Shows profiles."""
+
+    def __init__(self, store: Store, serving: Serving, item_ids: ItemIds, now: Callable[[], float]) -> None:
+        """`now` gives Unix seconds."""
+        self._store = store
+        self._serving = serving
+        self._item_ids = item_ids
+        self._now = now
+
+    def __call__(self, user_id: str) -> ShownProfile:
+        """What is known of a user now. Raises NotFound when nothing was recorded, StorageFailed."""
+        stored = self._store.user(user_id)
+        profile = read_document(stored).profile
+        # A push makes a document too.
+        if not profile.totals:
+            raise NotFound("nothing is recorded of this user: is the user_id that of the events?")
+        bought = sorted(
+            ((item, entry) for item, entry in profile.bought.items() if entry.purchases),
+            key=lambda entry: (-entry[1].time, entry[0]),
+        )
+        listed = bought[:MOST_BOUGHT]
+        recent_items = {item for event in profile.recent for item in event.items}
+        numbers = list({*recent_items, *profile.blocked_items, *(item for item, _ in listed)})
+        ids = dict(zip(numbers, self._item_ids(numbers), strict=True))
+        release = self._serving.release
+        snapshot = None if release is None else release.snapshot
+        rows = {} if snapshot is None else _rows([*recent_items], ids, snapshot)
+        return ShownProfile(
+            user_id=user_id,
+            version=stored.version,
+            first_time=profile.first_time,
+            last_time=profile.last_time,
+            counts=_counts(profile, int(self._now() * 1000)),
+            recent=profile.recent,
+            item_ids=[[ids[item] for item in event.items] for event in profile.recent],
+            bought=[(ids[item], entry) for item, entry in listed],
+            bought_count=len(bought),
+            blocked_items=[ids[item] for item in _newest_first(profile.blocked_items)],
+            blocked_categories=_newest_first(profile.blocked_categories),
+            categories=[] if snapshot is None else affinities(profile, rows, snapshot, "category"),
+            brands=[] if snapshot is None else affinities(profile, rows, snapshot, "brand"),
+            known_to_release=snapshot is not None and snapshot.users.find(user_id) >= 0,
+            spent=profile.spent / 100,
+        )
+
+
+def _counts(profile: Profile, now: int) -> list[EventCount]:
+    """The types there were any of, in their order."""
+    return [
+        EventCount(type, profile.totals[type], *(count_since(profile, type, now, days) for days in (DAY, WEEK, MONTH)))
+        for type in EVENT_TYPES
+        if profile.totals.get(type)
+    ]
+
+
+def _rows(items: Sequence[int], ids: Mapping[int, str], snapshot: Snapshot) -> dict[int, int]:
+    """The row of each item, -1 for one that the release does not have."""
+    found: list[int] = snapshot.items.find_many([ids[item] for item in items]).tolist()
+    return dict(zip(items, found, strict=True))
+
+
+def _newest_first(times: Mapping[_Name, int]) -> list[_Name]:
+    """Names by when it last happened."""
+    return sorted(times, key=lambda name: (-times[name], name))

@@ -1,0 +1,429 @@
+"""Who listens: for each subscription a place in the stream, a credit and a wake-up, and no queue.
+
+Nothing is lost and nothing comes twice, because:
+
+- A push is committed before it is published, and commits of a user's pushes come in the order of their offsets. So who
+  reads the stream after a publication of offset N finds everything up to N that is still there.
+- A subscription registers first and reads the document afterwards. A push committed before that reading is counted in
+  the document's `newest_offset`; one committed after it is published after it, and the publication finds the
+  subscription registered. Either way `newest` of its user comes to be at least that push's offset.
+- `through` is the offset up to which everything was sent, skipped or is about to be. While it is less than `newest`,
+  the subscription reads what comes after it. Reading fewer than it asked for, it has everything up to what `newest`
+  was when the reading began; what is published meanwhile raises `newest` again. Only larger offsets are ever read, so
+  nothing comes twice and the order holds.
+- The push just committed goes straight to a subscription that waits, when its offset is the very next integer: there
+  is none between for it to overtake. Publications may come late or out of order; then the stream is read.
+- A push that is withdrawn while a reading is under way may be in what is read: `withdrawals` has changed, and the
+  reading is repeated. Once sent, it is named in a withdraw; between the two, it is dropped unsent.
+"""
+
+import asyncio
+import math
+import secrets
+from bisect import bisect_right
+from collections.abc import AsyncGenerator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol
+
+import structlog
+
+from tidings_core.errors import Overloaded, Stopping, TidingsError
+from tidings_core.stored import StoredPush
+from tidings_server.application.documents import UserDocument, read_document, write_document
+from tidings_server.application.places import Place, Resume, find_place, received
+from tidings_server.application.store import Store, Transaction
+
+READ_AHEAD = 32
+"""So many pushes are read for a subscription at once."""
+READING_THREADS = 2
+RETRY_AFTER = 5.0
+"""Seconds that one who finds no room is asked to wait."""
+RECONNECTS_PER_SECOND = 1000
+"""When the server stops, subscribers are told to come back at about this rate."""
+FAILED_DELAY = 2.0
+"""Seconds, up to twice as many, to wait when pushes cannot be read."""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Subscribed:
+    """The subscription is open: what comes is after `offset`. `heartbeat` is in seconds."""
+
+    subscription_id: str
+    epoch: str
+    offset: int
+    recovered: bool
+    heartbeat: float
+
+
+@dataclass(frozen=True, slots=True)
+class Push:
+    """A push, and the offset of the message before it on this subscription."""
+
+    stored: StoredPush
+    prev_offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Withdraw:
+    """A push that was sent, and that a newer one took the place of."""
+
+    push_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """The server's time in Unix milliseconds, and the offset of the user's newest push."""
+
+    time: int
+    newest_offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class GoAway:
+    """The stream ends. `reconnect_delay` is in seconds."""
+
+    reason: Literal["stopping", "replaced", "failed"]
+    reconnect_delay: float
+    resumable: bool
+
+
+Message = Subscribed | Push | Withdraw | Heartbeat | GoAway
+
+
+class Cancellable(Protocol):
+    """A call that was asked for later."""
+
+    def cancel(self) -> None:
+        """Take it back."""
+        ...
+
+
+CallLater = Callable[[float, Callable[[], None]], Cancellable]
+"""Calls a function on the event loop after so many seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Subscriptions that may be open, in all and of one user, and the seconds between heartbeats."""
+
+    subscriptions: int
+    subscriptions_per_user: int
+    heartbeat: float
+
+
+@dataclass(frozen=True, slots=True)
+class Clocks:
+    """What time it is (Unix seconds), how time passes (monotonic seconds), and chance (0 to 1)."""
+
+    time: Callable[[], float]
+    monotonic: Callable[[], float]
+    random: Callable[[], float]
+
+
+@dataclass(slots=True)
+class _User:
+    """One user's subscriptions by device, and the largest offset heard of."""
+
+    user_id: str
+    devices: "dict[str, Subscription]"
+    newest: int = 0
+    withdrawals: int = 0
+
+
+class Subscription:
+    """One open stream. Its attributes belong to the event loop; other threads may read the first three and `sent`."""
+
+    __slots__ = (
+        "ahead", "beat_due", "device_id", "end", "last", "max_unacked", "sent", "subscription_id", "through", "timer",
+        "told_lost", "unacked", "user", "waiter", "withdrawn",
+    )  # fmt: skip
+
+    def __init__(self, user: _User, device_id: str, max_unacked: int, now: float) -> None:
+        """Begin at nothing; `now` is monotonic seconds."""
+        self.subscription_id = secrets.token_hex(12)
+        self.user = user
+        self.device_id = device_id
+        self.max_unacked = max_unacked
+        self.sent = 0
+        """Offset of the push sent last, or of the beginning."""
+        self.through = 0
+        self.told_lost = 0
+        """What was dropped up to here the subscriber knows of."""
+        self.unacked: list[tuple[int, str]] = []
+        """Offsets and ids of what was sent and not acknowledged, at most `max_unacked`."""
+        self.ahead: list[StoredPush] = []
+        """What was read and is sent next, never more than there is credit for, nor than READ_AHEAD."""
+        self.withdrawn: list[str] = []
+        """Pushes to withdraw, all of which were in `unacked`."""
+        self.end: GoAway | None = None
+        self.beat_due = False
+        self.last = now
+        """When something was last sent, or a heartbeat was last due."""
+        self.timer: Cancellable | None = None
+        self.waiter: asyncio.Future[None] | None = None
+
+    @property
+    def credit(self) -> int:
+        """How many pushes may still be sent."""
+        return self.max_unacked - len(self.unacked) - len(self.ahead)
+
+    def wake(self) -> None:
+        """Let it look again whether there is something to do."""
+        if self.waiter is not None and not self.waiter.done():
+            self.waiter.set_result(None)
+
+    async def wait(self) -> None:
+        """Wait to be woken."""
+        self.waiter = asyncio.get_running_loop().create_future()
+        try:
+            await self.waiter
+        finally:
+            self.waiter = None
+
+
+class Subscriptions:
+    """All open subscriptions. Lives on the event loop it is made on; what may be called from elsewhere says so."""
+
+    def __init__(self, store: Store, limits: Limits, clocks: Clocks, call_later: CallLater | None = None) -> None:
+        """Serve what `store` holds. `call_later` is the event loop's own when not given."""
+        self._store = store
+        self._limits = limits
+        self._clocks = clocks
+        self._loop = asyncio.get_running_loop()
+        self._call_later: CallLater = call_later or self._loop.call_later
+        self._readers = ThreadPoolExecutor(READING_THREADS, "pushes")
+        self._users: dict[str, _User] = {}
+        self._open: dict[str, Subscription] = {}
+        self._count = 0
+        self._stopping = False
+        self._complained = -math.inf
+
+    @property
+    def count(self) -> int:
+        """How many streams there are, those that are ending too. For any thread."""
+        return self._count
+
+    async def subscribe(
+        self, user_id: str, device_id: str, resume: Resume | None, max_unacked: int
+    ) -> AsyncGenerator[Message, None]:
+        """Open a subscription: `Subscribed`, then what there is to tell, each when the one before was taken.
+
+        Ends after a GoAway. Close it when nobody listens any more. Raises Overloaded, Stopping, StorageFull or
+        StorageFailed before anything else.
+        """
+        subscription = self._admit(user_id, device_id, max_unacked)
+        try:
+            place = await self._begin(subscription, resume)
+            heartbeat = self._limits.heartbeat
+            yield Subscribed(subscription.subscription_id, self._store.epoch, place.offset, place.recovered, heartbeat)
+            # The first comes early by chance, so that those who came together do not beat together.
+            subscription.last = self._clocks.monotonic() - heartbeat * self._clocks.random() / 2
+            self._keep_beating(subscription)
+            while not isinstance(message := await self._next(subscription), GoAway):
+                yield message
+            yield message
+        finally:
+            self._leave(subscription)
+
+    def publish(self, user_id: str, push: StoredPush, withdrawn: Sequence[str] = ()) -> None:
+        """Tell of a push that was committed, and of the pushes it took the place of. For any thread; never waits."""
+        if user_id not in self._users:
+            return  # Who registers from now on reads a document that counts this push.
+        try:
+            self._loop.call_soon_threadsafe(self._published, user_id, push, withdrawn)
+        except RuntimeError:
+            log.debug("nobody is told of a push: the server has stopped", push_id=push.push_id)
+
+    def find(self, subscription_id: str, user_id: str) -> Subscription | None:
+        """A subscription of a user that is open. For any thread."""
+        found = self._open.get(subscription_id)
+        return found if found is not None and found.user.user_id == user_id else None
+
+    def acknowledged(self, subscription: Subscription, offset: int) -> None:
+        """Give back the credit of everything up to `offset`, whose acknowledgement is on disk. For any thread."""
+        try:
+            self._loop.call_soon_threadsafe(self._give_back, subscription, offset)
+        except RuntimeError:
+            log.debug("no credit to give back: the server has stopped")
+
+    def stop(self) -> None:
+        """Refuse new subscriptions and end all others, with a time to come back that spreads them."""
+        self._stopping = True
+        spread = max(1.0, self._count / RECONNECTS_PER_SECOND)
+        for subscription in list(self._open.values()):
+            self._end(subscription, GoAway("stopping", spread * self._clocks.random(), resumable=True))
+
+    def close(self) -> None:
+        """End the threads that read."""
+        self._readers.shutdown()
+
+    def _admit(self, user_id: str, device_id: str, max_unacked: int) -> Subscription:
+        """Register a subscription in place of the device's older one. Raises Stopping or Overloaded."""
+        limits = self._limits
+        if self._stopping:
+            raise Stopping("the server is stopping: try again, or try another one", 1 + self._clocks.random())
+        if self._count >= limits.subscriptions:
+            raise Overloaded(
+                f"{limits.subscriptions} subscriptions are open, the most this server has: try again later",
+                RETRY_AFTER * (1 + self._clocks.random()),
+            )
+        user = self._users.get(user_id) or _User(user_id, {})
+        older = user.devices.get(device_id)
+        if older is None and len(user.devices) >= limits.subscriptions_per_user:
+            raise Overloaded(
+                f"{limits.subscriptions_per_user} devices of this user have subscriptions, the most a user may have: "
+                "end one first",
+                RETRY_AFTER,
+            )
+        if older is not None:
+            del self._open[older.subscription_id]
+            self._end(older, GoAway("replaced", 0.0, resumable=False))
+        subscription = Subscription(user, device_id, max_unacked, self._clocks.monotonic())
+        user.devices[device_id] = subscription
+        self._users[user_id] = user
+        self._open[subscription.subscription_id] = subscription
+        self._count += 1
+        return subscription
+
+    def _leave(self, subscription: Subscription) -> None:
+        self._count -= 1
+        if subscription.timer is not None:
+            subscription.timer.cancel()
+        if self._open.pop(subscription.subscription_id, None) is None:
+            return  # Another one took its place.
+        user = subscription.user
+        del user.devices[subscription.device_id]
+        if not user.devices:
+            del self._users[user.user_id]
+
+    async def _begin(self, subscription: Subscription, resume: Resume | None) -> Place:
+        """Find the subscription's place, and write down what the device says it has."""
+        user, device_id, epoch = subscription.user, subscription.device_id, self._store.epoch
+        stored = await self._loop.run_in_executor(self._readers, self._store.user, user.user_id)
+        document = read_document(stored)
+        place = find_place(document, device_id, resume, epoch)
+        subscription.told_lost = document.lost_through
+        if place.received:
+            now = self._now()
+
+            def job(transaction: Transaction) -> UserDocument:
+                stored = transaction.users.get(user.user_id)
+                before = read_document(stored)
+                after = received(transaction, before, user.user_id, device_id, place.received, now)
+                if after is not before:
+                    transaction.users.put(user.user_id, write_document(after), stored.version)
+                return after
+
+            # Subscriptions that resume together share a commit. One whose caller goes away meanwhile is written too.
+            document = await asyncio.shield(asyncio.wrap_future(self._store.write(job)))
+            # Its older subscription may have acknowledged more meanwhile.
+            place = replace(place, offset=max(place.offset, document.devices.get(device_id, (0, 0))[0]))
+        user.newest = max(user.newest, document.newest_offset)
+        subscription.sent = subscription.through = place.offset
+        return place
+
+    async def _next(self, subscription: Subscription) -> Message:
+        """What to tell next, once there is something."""
+        while True:
+            if subscription.end is not None:
+                return subscription.end
+            if subscription.withdrawn:
+                return self._telling(subscription, Withdraw(subscription.withdrawn.pop(0)))
+            if subscription.ahead:
+                push = subscription.ahead.pop(0)
+                if not 0 < push.expires <= self._now():
+                    prev_offset, subscription.sent = subscription.sent, push.offset
+                    subscription.unacked.append((push.offset, push.push_id))
+                    return self._telling(subscription, Push(push, prev_offset))
+            elif subscription.beat_due:
+                return self._telling(subscription, Heartbeat(self._now(), subscription.user.newest))
+            elif subscription.through < subscription.user.newest and subscription.credit > 0:
+                await self._read(subscription)
+            else:
+                await subscription.wait()
+
+    def _telling(self, subscription: Subscription, message: Message) -> Message:
+        subscription.beat_due = False
+        subscription.last = self._clocks.monotonic()
+        return message
+
+    async def _read(self, subscription: Subscription) -> None:
+        """Read what comes next into `ahead`."""
+        user, after = subscription.user, subscription.through
+        limit, newest, withdrawals = min(subscription.credit, READ_AHEAD), user.newest, user.withdrawals
+        try:
+            found, lost_through = await self._loop.run_in_executor(
+                self._readers, self._stream_after, user.user_id, after, limit
+            )
+        except TidingsError as error:
+            self._complain(error)
+            delay = FAILED_DELAY * (1 + self._clocks.random())
+            self._end(subscription, GoAway("failed", delay, resumable=True))
+            return
+        if lost_through > max(after, subscription.told_lost):
+            # It was so slow that what it had not yet got was dropped. Resuming, it is told so: recovered is false.
+            self._end(subscription, GoAway("failed", 0.0, resumable=True))
+        elif withdrawals == user.withdrawals:
+            subscription.ahead = found
+            last = found[-1].offset if found else after
+            subscription.through = last if len(found) == limit else max(last, newest)
+
+    def _stream_after(self, user_id: str, after: int, limit: int) -> tuple[list[StoredPush], int]:
+        """The next pushes of a user and, when some are missing before them, up to where pushes were dropped."""
+        found = self._store.pushes(user_id, after, limit)
+        if found and found[0].offset == after + 1:
+            return found, 0
+        return found, read_document(self._store.user(user_id)).lost_through
+
+    def _published(self, user_id: str, push: StoredPush, withdrawn: Sequence[str]) -> None:
+        user = self._users.get(user_id)
+        if user is None:
+            return
+        in_order = push.offset > user.newest
+        user.newest = max(user.newest, push.offset)
+        user.withdrawals += bool(withdrawn)
+        for subscription in user.devices.values():
+            if withdrawn:
+                subscription.ahead = [ahead for ahead in subscription.ahead if ahead.push_id not in withdrawn]
+                subscription.withdrawn += [push_id for _, push_id in subscription.unacked if push_id in withdrawn]
+            next_one = in_order and push.offset == subscription.through + 1
+            room = subscription.credit > 0 and len(subscription.ahead) < READ_AHEAD
+            if next_one and room and subscription.waiter is not None:
+                subscription.ahead.append(push)
+                subscription.through = push.offset
+            subscription.wake()
+
+    def _give_back(self, subscription: Subscription, offset: int) -> None:
+        del subscription.unacked[: bisect_right(subscription.unacked, offset, key=lambda sent: sent[0])]
+        subscription.wake()
+
+    def _end(self, subscription: Subscription, end: GoAway) -> None:
+        subscription.end = subscription.end or end
+        subscription.wake()
+
+    def _keep_beating(self, subscription: Subscription) -> None:
+        """Look when a heartbeat may be due: one timer per subscription, however much it is sent."""
+
+        def due() -> None:
+            if subscription.last + self._limits.heartbeat <= self._clocks.monotonic():
+                subscription.last = self._clocks.monotonic()
+                subscription.beat_due = True
+                subscription.wake()
+            self._keep_beating(subscription)
+
+        left = subscription.last + self._limits.heartbeat - self._clocks.monotonic()
+        subscription.timer = self._call_later(max(left, 0.0), due)
+
+    def _complain(self, error: TidingsError) -> None:
+        """Log at most once a second: thousands of subscriptions fail together."""
+        now = self._clocks.monotonic()
+        if now - self._complained >= 1:
+            self._complained = now
+            log.error("pushes cannot be read; subscribers are sent away", problem=str(error))
+
+    def _now(self) -> int:
+        """The time in Unix milliseconds."""
+        return round(self._clocks.time() * 1000)

@@ -1,0 +1,141 @@
+"""The tables [trigger.NAME] and [template.NAME] of the settings: which events call for a push, and how it is said."""
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from tidings_core.errors import InvalidInput
+from tidings_core.events import EVENT_TYPES, EventType, text_fault
+from tidings_core.model import MAX_ID_BYTES
+from tidings_core.profile import RECENT
+from tidings_core.triggers import NEVER, Trigger
+from tidings_server.application.compose import VARIABLES, Composer, Words
+
+MAX_PUSHED = 20
+"""Items of one push."""
+MAX_SECONDS = 30 * 86_400
+TOLD = "told"
+"""Type of a fault whose message says all."""
+
+
+def _event(given: Any) -> Any:
+    if given in NEVER:
+        raise ValueError(f"it follows from pushes and starts no trigger: {', '.join(NEVER)} never do")
+    if given not in EVENT_TYPES:
+        raise ValueError(f"no such event; known are {', '.join(type for type in EVENT_TYPES if type not in NEVER)}")
+    return given
+
+
+def _key(given: str) -> str:
+    fault = text_fault(given, MAX_ID_BYTES)
+    if fault:
+        raise ValueError(fault)
+    return given
+
+
+Seconds = Annotated[float, Field(ge=0, le=MAX_SECONDS, allow_inf_nan=False)]
+
+
+class TriggerTable(BaseModel):
+    """A table [trigger.NAME]."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    event: Annotated[EventType, BeforeValidator(_event)] = Field(description="Type of event that calls for a push.")
+    serving_config: str = Field(description="Serving config that recommends what is pushed.")
+    template: str = Field(description="Template that says it.")
+    of: Literal["any", "item", "category"] = Field("any", description="What the event must be of: any, item, category.")
+    count: int = Field(1, ge=1, le=RECENT, description=f"So many events call for one push, 1 to {RECENT}.")
+    within_seconds: Seconds = Field(1800.0, gt=0, description="Seconds within which they must happen.")
+    same: bool = Field(False, description="Whether they must share an item, or the category.")
+    cooldown_seconds: Seconds = Field(0.0, description="Seconds from a push to the next of this trigger for one user.")
+    max_age_seconds: Seconds = Field(3600.0, gt=0, description="An event older than this calls for nothing.")
+    k: int = Field(3, ge=1, le=MAX_PUSHED, description=f"Items of one push at most, 1 to {MAX_PUSHED}.")
+    ttl_seconds: float = Field(
+        86_400.0, ge=1, le=MAX_SECONDS, allow_inf_nan=False, description="Seconds that the push is of use."
+    )
+    collapse_key: Annotated[str, AfterValidator(_key)] = Field(
+        "", description="A push takes the place of one with the same key that was not acknowledged; empty for none."
+    )
+
+    def trigger(self, name: str) -> Trigger:
+        """The trigger that this table describes."""
+        return Trigger(name, **self.model_dump())
+
+
+class TemplateTable(BaseModel):
+    """A table [template.NAME]."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    title: str = Field(min_length=1, description="One line, as a Jinja2 template.")
+    body: str = Field("", description="A sentence or two, as a Jinja2 template.")
+    url: str = Field("", description="Address to open, as a Jinja2 template.")
+
+    @property
+    def words(self) -> Words:
+        """The template's sources."""
+        return Words(self.title, self.body, self.url)
+
+
+def templates_checked(tables: dict[str, TemplateTable]) -> dict[str, TemplateTable]:
+    """The tables as they are, each of them compiled and rendered with a sample. Raises ValidationError."""
+    _refuse(fault for name, table in tables.items() for fault in _template_faults(name, table))
+    return tables
+
+
+def triggers_checked(
+    triggers: dict[str, TriggerTable], templates: Mapping[str, TemplateTable] | None, servings: set[str] | None
+) -> dict[str, TriggerTable]:
+    """The tables as they are, if what they name is there and fits their events. Raises ValidationError.
+
+    `templates` and `servings` are None when it is not known what is there, since they have faults of their own.
+    """
+    _refuse(fault for name, table in triggers.items() for fault in _trigger_faults(name, table, templates, servings))
+    return triggers
+
+
+def _template_faults(name: str, table: TemplateTable) -> Iterator[tuple[tuple[str, ...], str]]:
+    # Part by part, so that a fault of one hides none of another.
+    for part in (Words(table.title), Words("-", body=table.body), Words("-", url=table.url)):
+        try:
+            Composer({name: part}).check(name)
+        except InvalidInput as error:
+            for field, problem in error.violations:
+                yield (name, field.rpartition(".")[2]), f"{problem}; a template knows {', '.join(VARIABLES)}"
+
+
+def _trigger_faults(
+    name: str, table: TriggerTable, templates: Mapping[str, TemplateTable] | None, servings: set[str] | None
+) -> Iterator[tuple[tuple[str, ...], str]]:
+    if table.of == "category" and table.event != "view":
+        yield (name, "of"), f"is 'category', which a {table.event} never has: only a view may name one"
+    if servings is not None and table.serving_config not in servings:
+        yield (name, "serving_config"), f"is {table.serving_config!r}: not known; known are {_names(servings)}"
+    if templates is None:
+        return
+    if table.template not in templates:
+        known = _names(templates) if templates else "none: add a table [template.NAME]"
+        yield (name, "template"), f"is {table.template!r}: not known; known are {known}"
+        return
+    try:
+        Composer({table.template: templates[table.template].words}).check(table.template, table.event)
+    except InvalidInput as error:
+        # A search has no item it is about, a purchase no query: what fits one event may fail another.
+        for field, problem in error.violations:
+            yield (name, "template"), f"is {table.template!r}, which fails for a {table.event}: {field}: {problem}"
+
+
+def _names(names: Mapping[str, Any] | set[str]) -> str:
+    return ", ".join(sorted(names))[:300]
+
+
+def _refuse(faults: Iterator[tuple[tuple[str, ...], str]]) -> None:
+    found = [
+        InitErrorDetails(type=PydanticCustomError(TOLD, "{said}", {"said": said}), loc=loc, input=None)
+        for loc, said in faults
+    ]
+    if found:
+        raise ValidationError.from_exception_data("settings", found)

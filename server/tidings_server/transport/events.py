@@ -1,0 +1,137 @@
+"""EventService: bytes to events that are checked, verdicts to bytes; and the bytes that the log keeps of an event."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from tidings.v1 import event_pb2, event_service_pb2
+from tidings_core.errors import InvalidInput, StorageFailed, TidingsError
+from tidings_core.events import EVENT_TYPES, MAX_EVENTS, Event, EventItem, EventType
+from tidings_server.application.record_events import Proposed, Recorded, RecordEvents, Status, Verdict
+from tidings_server.metrics import Metrics
+from tidings_server.transport.calls import Call, parse
+
+MAX_FAULTS = 8
+"""So many faults of one event are named."""
+TYPES: Mapping[EventType, "event_pb2.EventType"] = {
+    kind: getattr(event_pb2, f"EVENT_TYPE_{kind.upper()}") for kind in EVENT_TYPES
+}
+_KINDS = {int(number): kind for kind, number in TYPES.items()}
+_STATUS: Mapping[Status, "event_service_pb2.EventStatus"] = {
+    "accepted": event_service_pb2.EVENT_STATUS_ACCEPTED,
+    "duplicate": event_service_pb2.EVENT_STATUS_DUPLICATE,
+    "rejected": event_service_pb2.EVENT_STATUS_REJECTED,
+}
+_MAX_NANOS = 1_000_000_000
+_MAX_SECONDS = 253_402_300_799  # The last second of the year 9999, the largest that a Timestamp may hold.
+
+
+class EventHandlers:
+    """The handler of RecordEvents."""
+
+    def __init__(self, record: RecordEvents, now: Callable[[], float], metrics: Metrics) -> None:
+        """`now` gives Unix seconds."""
+        self._record = record
+        self._now = now
+        self._metrics = metrics
+
+    def record_events(self, calls: Sequence[Call]) -> list[bytes | TidingsError]:
+        """Answer RecordEvents calls together. Blocks until what they record is on disk."""
+        read = [self._read(call.body) for call in calls]
+        made = iter(self._record([one for one in read if not isinstance(one, TidingsError)]))
+        return [one if isinstance(one, TidingsError) else self._answer(one, next(made)) for one in read]
+
+    def _read(self, body: bytes) -> "list[Proposed | Verdict] | TidingsError":
+        try:
+            events = parse(event_service_pb2.RecordEventsRequest(), body).events
+        except InvalidInput as error:
+            return error
+        if not 1 <= len(events) <= MAX_EVENTS:
+            return InvalidInput(
+                ("events", f"has {len(events)} entries, must have 1 to {MAX_EVENTS}: send them in several calls")
+            )
+        now_ms = int(self._now() * 1000)
+        return [_propose(event, now_ms) for event in events]
+
+    def _answer(self, given: "list[Proposed | Verdict]", made: Recorded | TidingsError) -> bytes | TidingsError:
+        if isinstance(made, TidingsError):
+            return made
+        for one, verdict in zip(given, made.verdicts, strict=True):
+            self._metrics.event("unknown" if isinstance(one, Verdict) else one[0].type, verdict.status)
+        return event_service_pb2.RecordEventsResponse(
+            verdicts=[_verdict(verdict) for verdict in made.verdicts], consistency_token=made.token
+        ).SerializeToString()
+
+
+def read_event(message: event_pb2.Event, time: int) -> Event:
+    """The event in a message whose type is known, at `time` (Unix milliseconds)."""
+    return Event(
+        event_id=message.event_id,
+        type=_KINDS[message.type],
+        user_id=message.user_id,
+        time=time,
+        items=tuple(
+            EventItem(
+                item.item_id,
+                item.quantity if item.HasField("quantity") else 1,
+                item.price if item.HasField("price") else None,
+            )
+            for item in message.items
+        ),
+        category=message.category,
+        query=message.query,
+        value=message.value if message.HasField("value") else None,
+        push_id=message.push_id,
+    )
+
+
+def encode_event(event: Event) -> bytes:
+    """What the log keeps of an event: an encoded tidings.v1.Event."""
+    message = event_pb2.Event(
+        event_id=event.event_id,
+        type=TYPES[event.type],
+        user_id=event.user_id,
+        category=event.category,
+        query=event.query,
+        value=event.value,
+        event_time=_timestamp(event.time),
+        push_id=event.push_id,
+    )
+    for item in event.items:
+        message.items.add(item_id=item.item_id, quantity=item.quantity, price=item.price)
+    return message.SerializeToString()
+
+
+def decode_event(content: bytes) -> Event:
+    """The event that the log kept. Raises StorageFailed when it is damaged."""
+    try:
+        message = event_pb2.Event.FromString(content)
+        return read_event(message, message.event_time.seconds * 1000 + message.event_time.nanos // 1_000_000)
+    except (ValueError, KeyError) as error:
+        raise StorageFailed(f"an event of the log is damaged: {error}") from error
+
+
+def _propose(message: event_pb2.Event, now_ms: int) -> Proposed | Verdict:
+    faults = []
+    if message.type not in _KINDS:
+        known = ", ".join(kind.upper() for kind in EVENT_TYPES)
+        faults.append(("type", f"is {int(message.type)}, which is no type of event; known are {known}"))
+    stamp = message.event_time
+    if not (0 <= stamp.nanos < _MAX_NANOS and abs(stamp.seconds) <= _MAX_SECONDS):
+        faults.append(("event_time", "is no time: seconds must be of the years 1 to 9999, nanos 0 to 999,999,999"))
+    if faults:
+        return Verdict("rejected", faults)
+    time = stamp.seconds * 1000 + stamp.nanos // 1_000_000 if message.HasField("event_time") else now_ms
+    event = read_event(message, time)
+    return event, encode_event(event)
+
+
+def _verdict(verdict: Verdict) -> event_service_pb2.EventVerdict:
+    message = event_service_pb2.EventVerdict(status=_STATUS[verdict.status])
+    for field, description in verdict.faults[:MAX_FAULTS]:
+        message.faults.add(field=field, description=description)
+    return message
+
+
+def _timestamp(milliseconds: int) -> Timestamp:
+    return Timestamp(seconds=milliseconds // 1000, nanos=milliseconds % 1000 * 1_000_000)

@@ -1,0 +1,240 @@
+"""Streams of the grpcio front, over a real channel: order, errors, peers that leave or do not read, storms, the end."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2, status_pb2
+
+from tidings_core.errors import NotFound, Overloaded
+from tidings_server.metrics import Metrics
+from tidings_server.settings import Address
+from tidings_server.transport.calls import Stream
+from tidings_server.transport.front_grpcio import GrpcioFront
+
+PATIENCE = 30.0
+Handler = Callable[[bytes], AsyncGenerator[bytes, None]]
+
+
+@dataclass
+class Running:
+    """A started front with one stream."""
+
+    front: GrpcioFront
+    address: Address
+    metrics: Metrics
+
+    def counted(self, code: str) -> float:
+        """Number of streams that ended with a code."""
+        labels = {"method": "Tell", "code": code}
+        return self.metrics.registry.get_sample_value("tidings_calls_total", labels) or 0.0
+
+    @asynccontextmanager
+    async def channel(self) -> AsyncIterator[Any]:
+        """The stream's multi-callable on a channel, and so a connection, of its own."""
+        options = [("grpc.use_local_subchannel_pool", 1)]
+        async with grpc.aio.insecure_channel(str(self.address), options=options) as channel:
+            yield channel.unary_stream("/test.Tell/Tell")
+
+
+@asynccontextmanager
+async def running(handler: Handler) -> AsyncIterator[Running]:
+    """A front with test.Tell/Tell."""
+    metrics = Metrics()
+    front = GrpcioFront([], {}, metrics, 64 << 10, [Stream("test.Tell", "Tell", handler)])
+    address = front.bind(Address("127.0.0.1", 0))
+    await front.start()
+    try:
+        yield Running(front, address, metrics)
+    finally:
+        await front.drain(1.0)
+
+
+async def count_to(body: bytes) -> AsyncGenerator[bytes, None]:
+    """Count, then end; with an error when asked to."""
+    for number in range(int(body)):
+        yield b"%d" % number
+    if body.startswith(b"0"):
+        raise NotFound("there is nothing to count")
+    if body == b"3":
+        raise Overloaded("no room for more", 2.0)
+    if body == b"4":
+        raise RuntimeError("a bug")
+
+
+async def told(call: Any) -> list[bytes]:
+    """All messages of a stream."""
+    return [message async for message in call]
+
+
+async def test_the_messages_of_a_stream_come_in_order_and_it_ends_well() -> None:
+    """What the handler makes arrives, and a stream that ends by itself is OK and is counted so."""
+    async with running(count_to) as server, server.channel() as tell:
+        assert await told(tell(b"20", timeout=PATIENCE)) == [b"%d" % number for number in range(20)]
+        assert server.counted("OK") == 1
+
+
+async def test_an_error_before_the_first_message_ends_the_stream_by_the_table() -> None:
+    """The caller of a stream gets the same codes and details as the caller of a call."""
+    async with running(count_to) as server, server.channel() as tell:
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await told(tell(b"0", timeout=PATIENCE))
+        assert refused.value.code() is grpc.StatusCode.NOT_FOUND
+        assert refused.value.details() == "there is nothing to count"
+        assert server.counted("NOT_FOUND") == 1
+
+
+async def test_an_error_during_a_stream_comes_after_what_was_told() -> None:
+    """Nothing told before it is lost, and it says when to come back."""
+    async with running(count_to) as server, server.channel() as tell:
+        call, got = tell(b"3", timeout=PATIENCE), list[bytes]()
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            got.extend([message async for message in call])
+        assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        trailers = dict(refused.value.trailing_metadata() or ())
+        status = status_pb2.Status.FromString(bytes(trailers["grpc-status-details-bin"]))
+        retry = error_details_pb2.RetryInfo()
+        assert any(detail.Unpack(retry) for detail in status.details)
+        assert retry.retry_delay.seconds == 2
+        again, numbers = tell(b"3", timeout=PATIENCE), list[bytes]()
+        for _ in range(3):
+            numbers.append(await again.read())
+        assert numbers == [b"0", b"1", b"2"]
+
+
+async def test_a_fault_of_ours_ends_a_stream_as_internal() -> None:
+    """The caller hears that the server failed, and nothing of its insides."""
+    async with running(count_to) as server, server.channel() as tell:
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await told(tell(b"4", timeout=PATIENCE))
+        assert refused.value.code() is grpc.StatusCode.INTERNAL
+        assert refused.value.details() == "the server failed; its log says why"
+
+
+class Endless:
+    """A handler that tells `size` bytes again and again, `most` times, then waits; and knows how each stream went."""
+
+    def __init__(self, size: int, most: int) -> None:
+        self.size, self.most = size, most
+        self.made: Counter[bytes] = Counter()
+        self.waiting: dict[bytes, asyncio.Event] = {}
+        self.closed: dict[bytes, asyncio.Event] = {}
+
+    async def __call__(self, body: bytes) -> AsyncGenerator[bytes, None]:
+        """Tell."""
+        self.waiting[body], self.closed[body] = asyncio.Event(), asyncio.Event()
+        try:
+            while self.made[body] < self.most:
+                self.made[body] += 1
+                yield bytes(self.size)
+            self.waiting[body].set()
+            await asyncio.Event().wait()
+        finally:
+            self.closed[body].set()
+
+
+@pytest.mark.parametrize("size", [1, 1 << 20])
+async def test_a_stream_whose_caller_leaves_is_closed_at_once(size: int) -> None:
+    """Whether it waits for something to tell or for the peer to read, its handler's end is run."""
+    endless = Endless(size, 1 if size == 1 else 10**9)
+    async with running(endless) as server, server.channel() as tell:
+        call = tell(b"a")
+        await call.read()
+        call.cancel()
+        async with asyncio.timeout(PATIENCE):
+            await endless.closed[b"a"].wait()
+            while not server.counted("CANCELLED"):
+                await asyncio.sleep(0)
+
+
+async def test_a_stream_ends_at_its_deadline() -> None:
+    """A caller that wants a stream for a while only is not forgotten."""
+    endless = Endless(1, 1)
+    async with running(endless) as server, server.channel() as tell:
+        with pytest.raises(grpc.aio.AioRpcError) as ended:
+            await told(tell(b"a", timeout=0.1))
+        assert ended.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        async with asyncio.timeout(PATIENCE):
+            await endless.closed[b"a"].wait()
+            while not server.counted("DEADLINE_EXCEEDED"):
+                await asyncio.sleep(0)
+
+
+async def test_nothing_is_made_for_a_peer_that_does_not_read() -> None:
+    """Once HTTP/2's window is full the handler is not asked for more, while others, also of that peer, get all."""
+    endless, enough = Endless(4096, 10**9), 5000
+    async with running(endless) as server, server.channel() as tell, server.channel() as other:
+        mute = tell(b"mute")
+        await mute.initial_metadata()
+        # The first reader shares the connection with the mute one.
+        for number, callable in enumerate((tell, other)):
+            call = callable(b"%d" % number, timeout=PATIENCE)
+            for _ in range(enough):
+                assert len(await call.read()) == 4096
+            call.cancel()
+        # grpcio's client lets its window grow to a few megabytes on a fast connection.
+        assert 0 < endless.made[b"mute"] * 4096 <= 8 << 20
+        mute.cancel()
+
+
+async def test_a_drain_waits_for_streams_that_end_and_lets_no_new_one_in() -> None:
+    """A stream that was asked to end has its last word; who comes meanwhile is told to go elsewhere."""
+    ending = asyncio.Event()
+
+    async def tell_and_end(body: bytes) -> AsyncGenerator[bytes, None]:
+        yield b"hello"
+        await ending.wait()
+        yield b"good bye"
+
+    async with running(tell_and_end) as server, server.channel() as tell:
+        call = tell(b"", timeout=PATIENCE)
+        assert await call.read() == b"hello"
+        draining = asyncio.create_task(server.front.drain(PATIENCE))
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await _told_until_refused(tell)
+        assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert not draining.done()
+        ending.set()
+        assert await call.read() == b"good bye"
+        assert await call.read() is grpc.aio.EOF
+        await draining
+
+
+async def _told_until_refused(tell: Any) -> None:
+    while True:
+        await tell(b"", timeout=PATIENCE).read()
+
+
+async def test_a_storm_of_streams_is_let_in_up_to_the_limit_and_refused_cleanly_above() -> None:
+    """Thousands that come at the same moment are all answered: let in, or told when to come back; none is cut off."""
+    room, comers, channels = 2000, 4000, 8
+    inside = 0
+
+    async def limited(body: bytes) -> AsyncGenerator[bytes, None]:
+        nonlocal inside
+        if inside == room:
+            raise Overloaded("no room for more", 5.0)
+        inside += 1
+        yield b"in"
+        await asyncio.Event().wait()
+
+    async with running(limited) as server:
+        open_channels = [server.channel() for _ in range(channels)]
+        tells = [await channel.__aenter__() for channel in open_channels]
+        calls = [tells[number % channels](b"", timeout=PATIENCE) for number in range(comers)]
+
+        async def answer(call: Any) -> str:
+            try:
+                return str(await call.read())
+            except grpc.aio.AioRpcError as error:
+                return error.code().name
+
+        answers = Counter(await asyncio.gather(*map(answer, calls)))
+        assert answers == {"b'in'": room, "RESOURCE_EXHAUSTED": comers - room}
+        for channel in open_channels:
+            await channel.__aexit__(None, None, None)
