@@ -20,6 +20,7 @@ CATEGORIES = 5
 CATEGORY_HALF_LIFE = 86_400.0
 """Seconds. Looking at a category counts half of doing so that much later."""
 _WANTED = ("view", "click", "add_to_cart")
+_LOOKED = ("view", "click")
 _UNWANTED = ("return", "dismiss", "see_less")
 
 
@@ -174,7 +175,10 @@ def _searches(recent: Sequence[RecentEvent]) -> tuple[tuple[str, float], ...]:
 
 
 def _categories(profile: Profile, done: Sequence[_Done], snapshot: Snapshot) -> tuple[tuple[str, float], ...]:
-    """The categories most looked at lately, by themselves or by their items, with the newest time of each."""
+    """The categories most looked at lately, by themselves or by their items, with the newest time of each.
+
+    Who has bought has looked enough: what was bought says which category is not needed next.
+    """
     if snapshot.categories is None or not profile.recent:
         return ()
     looked: dict[tuple[int, str], float] = {
@@ -184,7 +188,7 @@ def _categories(profile: Profile, done: Sequence[_Done], snapshot: Snapshot) -> 
     }
     attribute = snapshot.attributes.get("category")
     for one in done:
-        if attribute is not None and one.liking > 0.0 and attribute.codes[one.row] >= 0:
+        if attribute is not None and one.event.type in _LOOKED and attribute.codes[one.row] >= 0:
             name = attribute.values[int(attribute.codes[one.row])].decode()
             looked[one.event.key, name] = one.time
     newest = profile.recent[0].time / 1000.0

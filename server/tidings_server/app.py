@@ -168,7 +168,7 @@ class Server:
         limits = Limits(
             settings.max_subscriptions, settings.max_subscriptions_per_user, settings.push_heartbeat_seconds
         )
-        subscriptions = Subscriptions(store, limits, Clocks(time.time, time.monotonic, random.random))
+        subscriptions = Subscriptions(store, documents, limits, Clocks(time.time, time.monotonic, random.random))
         metrics.watch_subscriptions(lambda: subscriptions.count)
         rules = Rules(settings.push_max_per_day, settings.push_history)
         plans = PlanPushes(
@@ -185,7 +185,7 @@ class Server:
         )
         send = SendPush(store, documents, self._serving, encode_push, rules, subscriptions.publish, metrics, time.time)
         record = RecordEvents(store, documents, tuple(settings.triggers.values()), time.time, decider.wake)
-        push = PushHandlers(subscriptions, Acknowledge(store, subscriptions, encode_event, time.time))
+        push = PushHandlers(subscriptions, Acknowledge(store, documents, subscriptions, encode_event, time.time))
         methods = (
             *self._recommendation(recommend),
             *self._writing(

@@ -11,9 +11,10 @@ import grpc
 import pytest
 
 import tidings
-from tests.client.service import SmallServer, bad_request, refuse, violation
+from tests.client.service import BUILT, ITEMS, SmallServer, bad_request, push, refuse, subscribed, violation
 from tidings import __main__ as command
 from tidings import show
+from tidings.v1 import push_service_pb2, recommendation_service_pb2
 
 COMMAND = [sys.executable, "-m", "tidings"]
 ENVIRONMENT = {"PYTHONPATH": str(Path(tidings.__file__).parents[1]), "PATH": os.environ["PATH"]}
@@ -121,6 +122,277 @@ def test_releases_are_promoted_and_rolled_back(server: SmallServer, capsys: pyte
     assert "; before: first" in capsys.readouterr().out
 
 
+def test_an_event_is_recorded_with_every_option(server: SmallServer, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is given reaches the server, and the answer names the event."""
+    options = ["--value", "9.5", "--event-id", "order-1", "--push-id", "p7", "--time", "2024-05-01T12:30:00+02:00"]
+    assert command.main(["record", "ann", "purchase", "a", "b", *options]) == 0
+    (event,) = server.calls[0].request.events
+    assert (event.user_id, event.type, [item.item_id for item in event.items]) == ("ann", 5, ["a", "b"])
+    assert (event.value, event.event_id, event.push_id) == (9.5, "order-1", "p7")
+    assert event.event_time.ToJsonString() == "2024-05-01T10:30:00Z"
+    assert capsys.readouterr().out == "accepted: purchase of ann, event order-1\n"
+    assert command.main(["record", "ann", "search", "--query", "red lantern", "--event-id", "order-1"]) == 0
+    assert server.calls[1].request.events[0].query == "red lantern"
+    assert capsys.readouterr().out.startswith("duplicate: search of ann, event order-1: this id was recorded before")
+    assert command.main(["record", "ann", "view", "--category", "home", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "verdicts": [{"status": "accepted", "faults": []}],
+        "consistency_token": "token-1",
+    }
+
+
+def test_a_rejected_event_exits_with_1_and_its_faults(capsys: pytest.CaptureFixture[str]) -> None:
+    """The server's words stand on stderr, one line for each."""
+    assert command.main(["record", "", "view", "a"]) == 1
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err) == (
+        "",
+        "tidings: the event is rejected: user_id has 0 bytes, must have 1 to 256\n",
+    )
+
+
+LINES = [
+    b'{"user_id": "ann", "type": "view", "items": ["a"], "event_id": "1"}',
+    b"",
+    b'{"user_id": "ann", "type": "purchase", "items": [{"item_id": "a", "quantity": 2, "price": 1.5}], "value": 3}',
+    b'{"user_id": "", "type": "view", "items": ["a"]}',
+    b'{"user_id": "ann", "type": "view"',
+    b'{"user_id": "ann", "type": "look", "items": ["a"]}',
+    b'{"user_id": "ann", "type": "view", "item": "a"}',
+    b'{"user_id": "ann", "type": "view", "items": [{"id": "a"}]}',
+    b'{"user_id": "ann", "type": "view", "items": "abc"}',
+    b'{"user_id": "ann", "type": "view", "items": ["a"], "event_time": "2024-05-01T12:30:00"}',
+    b'{"user_id": "ann", "type": "view", "items": ["a"], "event_time": 1714567}',
+    b'{"user_id": "\xff", "type": "view", "items": ["a"]}',
+    b'{"type": "view"}',
+    b"[1]",
+    b'{"user_id": "ann", "type": "search", "query": "\xe7\x81\xaf", "event_time": "2024-05-01T12:30:00Z"}',
+    b'{"user_id": "ann", "type": "view", "items": ["a"], "event_id": "1"}',
+]
+
+
+def test_a_file_is_recorded_and_rejected_lines_are_named(
+    server: SmallServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Good lines are recorded whatever stands around them; each bad one is named with its number and why."""
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(b"\xef\xbb\xbf" + b"\r\n".join(LINES))
+    assert command.main(["record", "--file", str(path)]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == "15 events: 3 accepted, 1 duplicate, 11 rejected\n"
+    # Those the server rejects come after those that this command could not send.
+    assert [line.split(":")[1] for line in printed.err.splitlines()] == [
+        f" line {number}" for number in (5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 4)
+    ]
+    for said in (
+        "line 4: user_id has 0 bytes",
+        "line 5: the line is not JSON: ",
+        "line 6: type must be one of view, search, add_to_cart, remove_from_cart, purchase, return, impression",
+        "line 7: the line has 'item', which is not one of user_id, type, items, category, query, value, event_time",
+        "line 8: items[0] has 'id', which is not one of item_id, quantity, price",
+        "line 9: items 'abc' cannot be sent: a list of items is wanted",
+        "line 10: event_time '2024-05-01T12:30:00' has no time zone: add Z for UTC",
+        "line 11: event_time 1714567 is not a time: write it as 2024-05-01T12:30:00Z",
+        "line 12: user_id ",
+        "line 13: the line lacks 'user_id'",
+        "line 14: the line must be an object with user_id, type, not [1]",
+    ):
+        assert said in printed.err
+    first, second, _, last, _ = server.calls[0].request.events
+    assert (first.event_id, second.items[0].quantity, second.items[0].price, second.value) == ("1", 2, 1.5, 3.0)
+    assert (last.query, last.event_time.ToJsonString()) == ("灯", "2024-05-01T12:30:00Z")
+
+
+def test_a_long_file_goes_in_batches(server: SmallServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """500 events go in a call, fewer when they are long, so that no call is too large for a server."""
+    path = tmp_path / "events.jsonl"
+    line = json.dumps({"user_id": "ann", "type": "view", "items": ["a"]})
+    path.write_text(f"{line}\n" * 1001)
+    assert command.main(["record", "--json", "--file", str(path)]) == 0
+    assert [len(call.request.events) for call in server.calls] == [500, 500, 1]
+    assert json.loads(capsys.readouterr().out) == {"accepted": 1001, "duplicate": 0, "rejected": 0}
+
+    server.calls.clear()
+    line = json.dumps({"user_id": "ann", "type": "view", "items": ["a" * 250] * 1000})
+    path.write_text(f"{line}\n" * 40)
+    assert command.main(["record", "--file", str(path)]) == 0
+    sizes = [call.request.ByteSize() for call in server.calls]
+    assert sum(len(call.request.events) for call in server.calls) == 40
+    assert max(sizes) < 2 << 20
+
+
+def test_events_are_read_from_the_input(server: SmallServer) -> None:
+    """A dash reads the input; what is not UTF-8 spoils its own line only."""
+    done = subprocess.run(
+        [*COMMAND, "record", "--file", "-"],
+        input=b"\n".join(LINES[:3]),
+        env=ENVIRONMENT | {"TIDINGS_SERVER": server.address},
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"2 events: 2 accepted, 0 duplicate, 0 rejected\n", b"")
+
+
+def test_a_file_that_stops_half_way_says_where(
+    server: SmallServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """After an error of the server one knows which lines are recorded for sure."""
+    path = tmp_path / "events.jsonl"
+    path.write_text('{"user_id": "ann", "type": "view", "items": ["a"]}\n' * 600)
+    server.steps.extend([lambda _: None, refuse(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many calls")])
+    assert command.main(["record", "--file", str(path)]) == 1
+    assert capsys.readouterr().err.splitlines() == [
+        "tidings: stopped after line 500: what follows may have to be recorded again",
+        "tidings: too many calls",
+    ]
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is said of the file, not of the answer, and nothing is sent."""
+    assert command.main(["record", "--file", str(tmp_path / "none.jsonl")]) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f"tidings: cannot read {tmp_path / 'none.jsonl'}: No such file or directory"
+    )
+
+
+def test_a_profile_is_shown_in_tables(server: SmallServer, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is known, in words; a user without events is an error."""
+    assert command.main(["profile", "ann"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "user ann, with a vector in the release, version 7",
+        "events from 2011-12-01 08:30:00 UTC to 2011-12-01 08:30:00 UTC, spent 1,234.50",
+        "",
+        "events  total  1 day  7 days  30 days",
+        "view    1,234      1      20      300",
+        "",
+        "categories: home 75%",
+        "",
+        "less of: z, garden",
+        "",
+        "bought (1 items)  last                     times  returned",
+        "a                 2011-12-01 08:30:00 UTC      2         1",
+        "",
+        "newest events            type      of",
+        '2011-12-01 08:30:00 UTC  search    "lantern"',
+        "(no time)                purchase  a, b  9.5",
+    ]
+    assert command.main(["profile", "stranger"]) == 1
+    assert capsys.readouterr().err == "tidings: nothing is recorded of user 'stranger'\n"
+
+
+def test_a_push_is_sent_with_every_option(server: SmallServer, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is given reaches the server; what was not sent says why."""
+    options = ["--body", "Body", "--item", "a", "b", "--url", "https://shop/x", "--ttl", "90", "--collapse-key", "c"]
+    options += ["--data", "k=v=w", "--data", "l=", "--request-id", "r-1"]
+    assert command.main(["send", "ann", "Title", *options]) == 0
+    request = server.calls[0].request
+    assert (request.user_id, request.title, request.body, request.url) == ("ann", "Title", "Body", "https://shop/x")
+    assert (list(request.item_ids), request.ttl.seconds, dict(request.data)) == (["a", "b"], 90, {"k": "v=w", "l": ""})
+    assert (request.collapse_key, request.request_id) == ("c", "r-1")
+    assert capsys.readouterr().out == "sent: push p7 at offset 7\n"
+    assert command.main(["send", "full", "Title"]) == 0
+    assert capsys.readouterr().out == ("not sent: the user had as many pushes in the last 24 hours as one may have\n")
+    assert command.main(["send", "full", "Title", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "decision": "suppressed",
+        "reason": "cap_day",
+        "push_id": "",
+        "offset": 0,
+    }
+
+
+def a_push(offset: int) -> push_service_pb2.SubscribeResponse:
+    """A push with most of what one can have."""
+    reason = recommendation_service_pb2.Reason(code=recommendation_service_pb2.REASON_CODE_SEARCHED, text="lantern")
+    items = [
+        recommendation_service_pb2.RecommendedItem(item=ITEMS[0], reasons=[reason]),
+        recommendation_service_pb2.RecommendedItem(item=ITEMS[1]),
+    ]
+    message = push(
+        offset,
+        title=f"Title {offset}",
+        body="Bo\ndy",
+        items=items,
+        url="https://shop/x",
+        trigger="bought",
+        event_id="e7",
+    )
+    message.push.create_time.FromDatetime(BUILT)
+    return message
+
+
+def test_pushes_are_printed_as_they_come_and_acknowledged(
+    server: SmallServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Time, title, text, items with prices and reasons, address and cause; after the last one wanted it ends."""
+    server.scripts.append((subscribed(), a_push(1), a_push(2), a_push(3), server.stay))
+    assert command.main(["subscribe", "ann", "--device", "phone", "--count", "2"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:6] == [
+        "2011-12-01 08:30:00 UTC  Title 1",
+        "  Bo dy",
+        "  1  85123A  White hanging heart  2.55 GBP  searched lantern",
+        "  2  71053   白色金属灯笼",
+        "  url: https://shop/x",
+        "  trigger bought, event e7, push p1",
+    ]
+    assert (len(lines), lines[6]) == (12, "2011-12-01 08:30:00 UTC  Title 2")
+    assert (server.calls[0].request.user_id, server.calls[0].request.device_id) == ("ann", "phone")
+    assert server.requests("Acknowledge")[-1].offset == 2
+
+
+def test_pushes_as_json_are_one_line_each(server: SmallServer, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every field under its own name."""
+    server.scripts.append((subscribed(), a_push(1), a_push(2), server.stay))
+    assert command.main(["subscribe", "ann", "--count", "2", "--json"]) == 0
+    first, second = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert (first["push_id"], first["create_time"], second["offset"]) == ("p1", "2011-12-01T08:30:00+00:00", 2)
+    assert first["items"][0]["reasons"] == [{"code": "searched", "item_id": "", "text": "lantern"}]
+
+
+def test_ctrl_c_ends_a_subscription_with_the_last_push_acknowledged(server: SmallServer) -> None:
+    """What was printed does not come again; no traceback."""
+    server.scripts.append((subscribed(), a_push(1), a_push(2), server.stay))
+    with subprocess.Popen(
+        [*COMMAND, "subscribe", "ann"],
+        env=ENVIRONMENT | {"TIDINGS_SERVER": server.address},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        while [request.offset for request in server.requests("Acknowledge")][-1:] != [2]:
+            server.wait_for("Acknowledge", len(server.requests("Acknowledge")) + 1)
+        process.send_signal(signal.SIGINT)
+        stdout, stderr = process.communicate(timeout=60)
+    assert (process.returncode, stderr) == (130, b"")
+    assert stdout.count(b"Title") == 2
+
+
+def test_a_subscriber_without_a_server_says_so_once(server: SmallServer) -> None:
+    """It goes on trying, and tells why nothing comes."""
+    with subprocess.Popen(
+        [*COMMAND, "subscribe", "ann", "--server", "127.0.0.1:1"], env=ENVIRONMENT, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stderr is not None
+        line = process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        _, rest = process.communicate(timeout=60)
+    assert line.startswith(b"tidings: no Tidings server answers at 127.0.0.1:1 ")
+    assert line.endswith(b"; subscribing again\n")
+    assert (process.returncode, rest) == (130, b"")
+
+
+def test_a_replaced_subscriber_says_so(server: SmallServer, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same device in two terminals is a mistake one should hear of."""
+    gone = push_service_pb2.GoAway(reason=push_service_pb2.GO_AWAY_REASON_REPLACED)
+    server.scripts.append((subscribed(), push_service_pb2.SubscribeResponse(go_away=gone)))
+    assert command.main(["subscribe", "ann"]) == 1
+    assert capsys.readouterr().err == (
+        "tidings: another subscription of user 'ann' and the device without a name took the place of this one: give "
+        "each device a device_id of its own\n"
+    )
+
+
 def test_options_may_stand_before_or_after_the_command(
     server: SmallServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -164,7 +436,24 @@ def test_a_long_message_of_the_server_stays_on_one_line(
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["recommend"], ["recommend", "u1", "-k", "many"], ["releases"], ["releases", "promote"], ["sell", "u1"]],
+    [
+        [],
+        ["recommend"],
+        ["recommend", "u1", "-k", "many"],
+        ["releases"],
+        ["releases", "promote"],
+        ["sell", "u1"],
+        ["record"],
+        ["record", "ann"],
+        ["record", "ann", "look"],
+        ["record", "ann", "view", "--file", "x"],
+        ["record", "ann", "view", "a", "--time", "noon"],
+        ["record", "ann", "view", "a", "--time", "2024-05-01T12:30:00"],
+        ["send", "ann"],
+        ["send", "ann", "Title", "--data", "x"],
+        ["subscribe"],
+        ["subscribe", "ann", "--count", "0"],
+    ],
 )
 def test_wrong_usage_exits_with_2_and_the_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """What the command line does not allow is explained with its usage, and no call is made."""

@@ -204,7 +204,7 @@ def test_the_time_of_an_event_is_sent_to_the_microsecond(time: datetime) -> None
     """Whatever its zone, an event's time is the same instant on the wire; the ends of the calendar are refused."""
     event = tidings.Event("u", "view", ["a"], event_time=time)
     if time.year in (1, 9999) and not _fits_utc(time):
-        with pytest.raises(tidings.InvalidArgument, match="^event_time "):
+        with pytest.raises(tidings.InvalidArgument, match=r"^event_time "):
             wire_events.event(event)
     else:
         assert wire_events.event(event).event_time.ToDatetime(UTC) == time

@@ -14,11 +14,13 @@ from tidings_server.adapters.sqlite_store import SqliteStore
 from tidings_server.adapters.state_directory import StateDirectory
 from tidings_server.application.acknowledge import Acknowledge, Acknowledgement, Outcome
 from tidings_server.application.documents import UserDocument, read_document
+from tidings_server.application.known_documents import KnownDocuments
 from tidings_server.application.places import Resume
 from tidings_server.application.send_push import PushRequest, SendPush
 from tidings_server.application.serving import Serving
 from tidings_server.application.subscriptions import Clocks, Limits, Message, Push, Subscribed, Subscriptions
 from tidings_server.application.write_push import Rules
+from tidings_server.transport.events import encode_event
 from tidings_server.transport.push_encoding import encode_push
 
 PATIENCE = 30.0
@@ -73,6 +75,7 @@ class House:
     subscriptions: Subscriptions
     clock: Clock
     timers: Timers
+    documents: KnownDocuments
     acknowledge: Acknowledge
     serving: Serving
     history: int
@@ -95,7 +98,9 @@ class House:
         """The same, without waiting."""
         self.made += 1
         rules = Rules(1_000_000, self.history)
-        send = SendPush(self.store, self.serving, encode_push, rules, self._publish, Uncounted(), self.clock)
+        send = SendPush(
+            self.store, self.documents, self.serving, encode_push, rules, self._publish, Uncounted(), self.clock
+        )
         return send(PushRequest(f"request-{self.made}", user_id, "News", ttl, item_ids=items, collapse_key=key))
 
     def pushed(self, sending: "Future[Entry]") -> StoredPush:
@@ -230,10 +235,11 @@ async def opened(
     store = opening(directory, lambda: int(clock.now * 1000))
     timers = Timers()
     clocks = Clocks(clock, clock, lambda: 0.5)
-    subscriptions = Subscriptions(store, Limits(most, most_of_user, 15.0), clocks, timers)
+    documents = KnownDocuments(store)
+    subscriptions = Subscriptions(store, documents, Limits(most, most_of_user, 15.0), clocks, timers)
     try:
-        acknowledge = Acknowledge(store, subscriptions, lambda event: repr(event).encode(), clock)
-        yield House(store, subscriptions, clock, timers, acknowledge, Serving(state), history)
+        acknowledge = Acknowledge(store, documents, subscriptions, encode_event, clock)
+        yield House(store, subscriptions, clock, timers, documents, acknowledge, Serving(state), history)
     finally:
         subscriptions.close()
         await asyncio.to_thread(store.close)

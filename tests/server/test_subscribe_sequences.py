@@ -165,7 +165,7 @@ class Streams(RuleBasedStateMachine):
         """The devices that listen."""
         return [device for device in self.devices.values() if device.listener is not None]
 
-    @precondition(listening)
+    @precondition(lambda self: self.listening())
     @rule(data=st.data(), share=st.sampled_from([None, 0.0, 0.5, 1.0, 1.0]))
     def receive_all(self, data: st.DataObject, share: float | None) -> None:
         """A device takes everything there is for it; then it has everything it may have. Perhaps it says so."""
@@ -176,7 +176,7 @@ class Streams(RuleBasedStateMachine):
             self.nothing_is_missing(device)
             self.acknowledge(device, share)
 
-    @precondition(listening)
+    @precondition(lambda self: self.listening())
     @rule(data=st.data(), share=st.sampled_from([None, 0.0, 0.5, 1.0]))
     def receive_one(self, data: st.DataObject, share: float | None) -> None:
         """A device takes one message; what was read ahead for it stays untold. Perhaps it says so."""
@@ -232,7 +232,7 @@ class Streams(RuleBasedStateMachine):
         device.acknowledged = max(device.acknowledged, offset)
         assert answer == device.acknowledged
 
-    @precondition(listening)
+    @precondition(lambda self: self.listening())
     @rule(data=st.data())
     def disconnect(self, data: st.DataObject) -> None:
         """A device goes away without a word."""

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import Literal
 
@@ -10,7 +11,8 @@ from tidings_core.errors import InvalidInput, NotFound, TidingsError
 from tidings_core.events import Event, EventItem, EventType
 from tidings_core.stored import Entry, State
 from tidings_server.application.decision_record import read_record
-from tidings_server.application.documents import read_document, write_document
+from tidings_server.application.documents import UserDocument, write_document
+from tidings_server.application.known_documents import KnownDocuments
 from tidings_server.application.places import received
 from tidings_server.application.record_events import take_in
 from tidings_server.application.store import Store, Transaction, outcome
@@ -41,18 +43,29 @@ class Acknowledgement:
     outcomes: Sequence[tuple[str, Outcome]] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """What a device has acknowledged by now, and the document, whose version is 0 when it was not changed."""
+
+    offset: int
+    version: int
+    document: UserDocument
+
+
 class Acknowledge:
     """Writes acknowledgements down, then gives their subscriptions credit. Blocks its thread until they are on disk."""
 
     def __init__(
         self,
         store: Store,
+        documents: KnownDocuments,
         subscriptions: Subscriptions,
         encode: Callable[[Event], bytes],
         now: Callable[[], float],
     ) -> None:
         """`encode` makes what the log keeps of an event; `now` gives Unix seconds."""
         self._store = store
+        self._documents = documents
         self._subscriptions = subscriptions
         self._encode = encode
         self._now = now
@@ -64,23 +77,24 @@ class Acknowledge:
         push is not this user's; StorageFull, StorageFailed, Overloaded.
         """
         under_way = [self._submit(one) for one in given]
-        return [one if isinstance(one, TidingsError) else _outcome(one) for one in under_way]
+        return [one if isinstance(one, TidingsError) else _answer(one) for one in under_way]
 
-    def _submit(self, given: Acknowledgement) -> "Future[int] | TidingsError":
-        through = given.offset
+    def _submit(self, given: Acknowledgement) -> "Future[_Done] | TidingsError":
         try:
             subscription = self._find(given)
-            now_ms = int(self._now() * 1000)
-            done = self._store.write(lambda transaction: self._job(transaction, given, subscription.device_id, now_ms))
+            done = self._store.write(partial(self._job, given, subscription.device_id, int(self._now() * 1000)))
         except TidingsError as error:
             return error
-
-        def written(done: "Future[int]") -> None:
-            if done.exception() is None:
-                self._subscriptions.acknowledged(subscription, through)
-
-        done.add_done_callback(written)
+        done.add_done_callback(partial(self._written, given, subscription))
         return done
+
+    def _written(self, given: Acknowledgement, subscription: Subscription, done: "Future[_Done]") -> None:
+        """Let the stream go on once it is on disk. In the store's writer thread."""
+        if done.exception() is not None:
+            return
+        if done.result().version:
+            self._documents.keep(given.user_id, done.result().version, done.result().document)
+        self._subscriptions.acknowledged(subscription, given.offset)
 
     def _find(self, given: Acknowledgement) -> Subscription:
         subscription = self._subscriptions.find(given.subscription_id, given.user_id)
@@ -97,18 +111,19 @@ class Acknowledge:
             )
         return subscription
 
-    def _job(self, transaction: Transaction, given: Acknowledgement, device_id: str, now_ms: int) -> int:
+    def _job(self, given: Acknowledgement, device_id: str, now_ms: int, transaction: Transaction) -> _Done:
         entries = _pushes(transaction, given)
         stored = transaction.users.get(given.user_id)
-        before = read_document(stored)
+        before = self._documents.decode(given.user_id, stored)
         document = received(transaction, before, given.user_id, device_id, given.offset, now_ms)
         for push_id, state in _told(entries, given.outcomes).items():
             transaction.ledger.set_state(push_id, state, now_ms)
         events = [event for push_id, what in given.outcomes for event in self._events(entries[push_id], what, now_ms)]
         document, _ = take_in(transaction, document, [(event, self._encode(event)) for event in events], (), now_ms)
+        version = 0
         if document is not before:
-            transaction.users.put(given.user_id, write_document(document), stored.version)
-        return document.devices.get(device_id, (given.offset, 0))[0]
+            version = transaction.users.put(given.user_id, write_document(document), stored.version)
+        return _Done(document.devices.get(device_id, (given.offset, 0))[0], version, document)
 
     def _events(self, entry: Entry, what: Outcome, now_ms: int) -> Iterator[Event]:
         """What an outcome says the user did. Its id is the outcome's own, so that a repeat is a duplicate."""
@@ -120,8 +135,9 @@ class Acknowledge:
             yield Event(event_id, _EVENTS[what], entry.user_id, now_ms, items, push_id=entry.push_id)
 
 
-def _outcome(done: "Future[int]") -> int | TidingsError:
-    return outcome(done)
+def _answer(under_way: "Future[_Done]") -> int | TidingsError:
+    done = outcome(under_way)
+    return done if isinstance(done, TidingsError) else done.offset
 
 
 def _pushes(transaction: Transaction, given: Acknowledgement) -> dict[str, Entry]:

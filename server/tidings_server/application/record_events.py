@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
-from tidings_core.errors import TidingsError
+from tidings_core.errors import StorageFailed, TidingsError
 from tidings_core.events import Event, Fault, event_faults
 from tidings_core.profile import fold
 from tidings_core.triggers import Trigger
@@ -15,6 +15,9 @@ from tidings_server.application.documents import UserDocument, write_document
 from tidings_server.application.known_documents import KnownDocuments
 from tidings_server.application.push_timer import PushTimer
 from tidings_server.application.store import Store, Transaction, outcome
+
+TOGETHER = 256
+"""So many events share a job, unless one call alone has more: who else writes waits for a job to end."""
 
 Proposed = tuple[Event, bytes]
 """An event, and what the log keeps of it."""
@@ -91,20 +94,24 @@ def _timers(trigger: Trigger, fresh: Iterable[Event], document: UserDocument, no
     return [PushTimer(trigger.name, event) for event in matching]
 
 
+Call = Sequence[Proposed | Verdict]
+"""The events of one call; a Verdict stands for one that was rejected before."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Done:
-    """What a job did: its verdicts, the documents it put with their versions, and how many timers it set."""
+    """What a job did: the verdicts of each call, the documents it put with their versions, how many timers it set."""
 
-    verdicts: list[Verdict]
+    verdicts: list[list[Verdict]]
     documents: dict[str, tuple[int, UserDocument]]
     timers: int
 
 
 class RecordEvents:
-    """Records the events of calls, one transaction for each call. Blocks its thread until they are on disk.
+    """Records the events of many calls together. Blocks its thread until they are on disk.
 
-    The store commits what waits together, so that a call alone in its transaction costs no sync of its own, and one
-    that fails hurts no other.
+    Calls that come together share a transaction, so that a user who does much is folded once for all of them. When it
+    fails each call has one of its own: what is wrong with one hurts no other.
     """
 
     def __init__(
@@ -122,34 +129,45 @@ class RecordEvents:
         self._now = now
         self._wake = wake
 
-    def __call__(self, calls: Sequence[Sequence[Proposed | Verdict]]) -> list[Recorded | TidingsError]:
+    def __call__(self, calls: Sequence[Call]) -> list[Recorded | TidingsError]:
         """Record the events of several calls; what comes as a Verdict was rejected before and stays so.
 
         For each call what became of its events, or the error for which none of them was recorded: StorageFull,
-        StorageFailed, Overloaded, Stopping. An event whose id comes twice is a duplicate the second time.
+        StorageFailed, Overloaded, Stopping. Of events with one id all but one are duplicates.
         """
         now_ms = int(self._now() * 1000)
-        under_way = [self._start([_checked(given, now_ms) for given in call], now_ms) for call in calls]
-        return [self._finish(one) for one in under_way]
+        checked = [[_checked(given, now_ms) for given in call] for call in calls]
+        jobs = _jobs(checked)
+        under_way = [self._start([checked[at] for at in places], now_ms) for places in jobs]
+        made: dict[int, Recorded | TidingsError] = {}
+        for places, one in zip(jobs, under_way, strict=True):
+            outcomes = self._finish(one, len(places))
+            if len(places) > 1 and isinstance(outcomes[0], StorageFailed):
+                # The document of one of their users may be damaged.
+                singly = [self._start([checked[at]], now_ms) for at in places]
+                outcomes = [self._finish(alone, 1)[0] for alone in singly]
+            made.update(zip(places, outcomes, strict=True))
+        return [
+            made[at] if at in made else Recorded([v for v in call if isinstance(v, Verdict)], "")
+            for at, call in enumerate(checked)
+        ]
 
-    def _start(self, call: Sequence[Proposed | Verdict], now_ms: int) -> "Recorded | TidingsError | Future[_Done]":
-        rejected = [given for given in call if isinstance(given, Verdict)]
-        if len(rejected) == len(call):
-            return Recorded(rejected, "")
+    def _start(self, calls: Sequence[Call], now_ms: int) -> "TidingsError | Future[_Done]":
         try:
-            done = self._store.write(partial(self._job, call, now_ms))
+            done = self._store.write(partial(self._job, calls, now_ms))
         except TidingsError as error:
             return error
         done.add_done_callback(self._told)
         return done
 
-    def _job(self, call: Sequence[Proposed | Verdict], now_ms: int, tx: Transaction) -> _Done:
-        """The transaction of one call."""
-        verdicts = [given if isinstance(given, Verdict) else DUPLICATE for given in call]
-        of_user: dict[str, dict[int, Proposed]] = {}
-        for at, given in enumerate(call):
-            if not isinstance(given, Verdict):
-                of_user.setdefault(given[0].user_id, {})[at] = given
+    def _job(self, calls: Sequence[Call], now_ms: int, tx: Transaction) -> _Done:
+        """The transaction of some calls, user by user."""
+        verdicts = [[given if isinstance(given, Verdict) else DUPLICATE for given in call] for call in calls]
+        of_user: dict[str, dict[tuple[int, int], Proposed]] = {}
+        for number, call in enumerate(calls):
+            for at, given in enumerate(call):
+                if not isinstance(given, Verdict):
+                    of_user.setdefault(given[0].user_id, {})[number, at] = given
         documents: dict[str, tuple[int, UserDocument]] = {}
         timers = 0
         for user_id, events in of_user.items():
@@ -157,9 +175,9 @@ class RecordEvents:
             before = self._documents.decode(user_id, stored)
             taken = _take_in(tx, before, list(events.values()), self._triggers, now_ms)
             timers += taken.timers
-            for at, new in zip(events, taken.new, strict=True):
+            for (number, at), new in zip(events, taken.new, strict=True):
                 if new:
-                    verdicts[at] = ACCEPTED
+                    verdicts[number][at] = ACCEPTED
             if any(taken.new):
                 version = tx.users.put(user_id, write_document(taken.document), stored.version)
                 documents[user_id] = version, taken.document
@@ -174,11 +192,28 @@ class RecordEvents:
         if done.result().timers:
             self._wake()
 
-    def _finish(self, under_way: "Recorded | TidingsError | Future[_Done]") -> Recorded | TidingsError:
-        if not isinstance(under_way, Future):
-            return under_way
-        made = outcome(under_way)
-        return made if isinstance(made, TidingsError) else Recorded(made.verdicts, write_token(self._store))
+    def _finish(self, under_way: "TidingsError | Future[_Done]", count: int) -> list[Recorded | TidingsError]:
+        """What became of each of `count` calls."""
+        made = under_way if isinstance(under_way, TidingsError) else outcome(under_way)
+        if isinstance(made, TidingsError):
+            return [made] * count
+        token = write_token(self._store)
+        return [Recorded(verdicts, token) for verdicts in made.verdicts]
+
+
+def _jobs(calls: Sequence[Call]) -> list[list[int]]:
+    """The places of the calls that share a job, for all calls that have an event to record."""
+    jobs: list[list[int]] = []
+    events = TOGETHER
+    for at, call in enumerate(calls):
+        if all(isinstance(given, Verdict) for given in call):
+            continue
+        events += len(call)
+        if events > TOGETHER:
+            jobs.append([])
+            events = len(call)
+        jobs[-1].append(at)
+    return jobs
 
 
 def _checked(given: Proposed | Verdict, now_ms: int) -> Proposed | Verdict:

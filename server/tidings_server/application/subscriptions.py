@@ -24,13 +24,15 @@ from bisect import bisect_right
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal, Protocol
 
 import structlog
 
 from tidings_core.errors import Overloaded, Stopping, TidingsError
 from tidings_core.stored import StoredPush
-from tidings_server.application.documents import UserDocument, read_document, write_document
+from tidings_server.application.documents import UserDocument, write_document
+from tidings_server.application.known_documents import KnownDocuments
 from tidings_server.application.places import Place, Resume, find_place, received
 from tidings_server.application.store import Store, Transaction
 
@@ -187,9 +189,17 @@ class Subscription:
 class Subscriptions:
     """All open subscriptions. Lives on the event loop it is made on; what may be called from elsewhere says so."""
 
-    def __init__(self, store: Store, limits: Limits, clocks: Clocks, call_later: CallLater | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        documents: KnownDocuments,
+        limits: Limits,
+        clocks: Clocks,
+        call_later: CallLater | None = None,
+    ) -> None:
         """Serve what `store` holds. `call_later` is the event loop's own when not given."""
         self._store = store
+        self._documents = documents
         self._limits = limits
         self._clocks = clocks
         self._loop = asyncio.get_running_loop()
@@ -302,21 +312,11 @@ class Subscriptions:
     async def _begin(self, subscription: Subscription, resume: Resume | None) -> Place:
         """Find the subscription's place, and write down what the device says it has."""
         user, device_id, epoch = subscription.user, subscription.device_id, self._store.epoch
-        stored = await self._loop.run_in_executor(self._readers, self._store.user, user.user_id)
-        document = read_document(stored)
+        _, document = await self._loop.run_in_executor(self._readers, self._documents.read, user.user_id)
         place = find_place(document, device_id, resume, epoch)
         subscription.told_lost = document.lost_through
         if place.received:
-            now = self._now()
-
-            def job(transaction: Transaction) -> UserDocument:
-                stored = transaction.users.get(user.user_id)
-                before = read_document(stored)
-                after = received(transaction, before, user.user_id, device_id, place.received, now)
-                if after is not before:
-                    transaction.users.put(user.user_id, write_document(after), stored.version)
-                return after
-
+            job = partial(self._receive, user.user_id, device_id, place.received, self._now())
             # Subscriptions that resume together share a commit. One whose caller goes away meanwhile is written too.
             document = await asyncio.shield(asyncio.wrap_future(self._store.write(job)))
             # Its older subscription may have acknowledged more meanwhile.
@@ -324,6 +324,15 @@ class Subscriptions:
         user.newest = max(user.newest, document.newest_offset)
         subscription.sent = subscription.through = place.offset
         return place
+
+    def _receive(self, user_id: str, device_id: str, offset: int, now: int, transaction: Transaction) -> UserDocument:
+        """The transaction that writes down what a device says it has."""
+        stored = transaction.users.get(user_id)
+        before = self._documents.decode(user_id, stored)
+        after = received(transaction, before, user_id, device_id, offset, now)
+        if after is not before:
+            transaction.users.put(user_id, write_document(after), stored.version)
+        return after
 
     async def _next(self, subscription: Subscription) -> Message:
         """What to tell next, once there is something."""
@@ -376,7 +385,7 @@ class Subscriptions:
         found = self._store.pushes(user_id, after, limit)
         if found and found[0].offset == after + 1:
             return found, 0
-        return found, read_document(self._store.user(user_id)).lost_through
+        return found, self._documents.read(user_id)[1].lost_through
 
     def _published(self, user_id: str, push: StoredPush, withdrawn: Sequence[str]) -> None:
         user = self._users.get(user_id)
