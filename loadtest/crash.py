@@ -44,6 +44,10 @@ title = "Goes with it: {{{{ item.title or item.item_id }}}}"
 Mode = Literal["kill", "drop"]
 
 
+class NotStarted(RuntimeError):
+    """The server does not start, and says why."""
+
+
 @dataclass
 class Server:
     """A server process, started again and again on one state directory."""
@@ -61,7 +65,7 @@ class Server:
             while not (found := re.search(r'"grpc":\s*"([^"]+)"', log.read_text())):
                 assert self.process is not None
                 if self.process.poll() is not None or time.monotonic() > end:
-                    raise SystemExit(f"the server did not start:\n{log.read_text()}")
+                    raise NotStarted(f"the server did not start:\n{log.read_text()}")
                 time.sleep(0.01)
             yield found[1]
         finally:
@@ -108,12 +112,17 @@ def run(rounds: int, mode: str, seed: int, seconds: float) -> dict[str, object]:
         server, dropped = Server(folder, disk), 0
         with server.answering() as address, Client(address) as client:
             client.promote_release(manifest.release_id)
+        turn = 0
         for turn in range(rounds):
-            dropped += _crash(server, promises, tally, chance, _mode(mode, turn), turn, seed, seconds)
+            try:
+                dropped += _crash(server, promises, tally, chance, _mode(mode, turn), turn, seed, seconds)
+            except NotStarted as dead:
+                tally.check(False, "corrupt", str(dead))
+                break
             told = f"{tally.checked} promises checked, {tally.lost} lost, {tally.doubled} doubled"
             print(f"round {turn + 1} of {rounds}: {told}", file=sys.stderr)
         return {
-            "rounds": rounds,
+            "rounds": turn + 1,
             "mode": mode,
             "seed": seed,
             "promises_checked": tally.checked,

@@ -129,7 +129,8 @@ class Shoppers:
         start = time.perf_counter()
         recorded = await self._events.record(tidings.Event(user, "purchase", items=[item], event_id=event_id))
         assert recorded.verdicts[0].status is tidings.EventStatus.ACCEPTED
-        arrived = await asyncio.wait_for(self._pushed.pop(event_id), PATIENCE)
+        arrived = await asyncio.wait_for(self._pushed[event_id], PATIENCE)
+        del self._pushed[event_id]
         return arrived - start
 
     async def _listen(self, user: str) -> None:

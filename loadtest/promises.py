@@ -222,14 +222,16 @@ class Stream:
         self._subscription_id = ""
         self._offset = 0
 
-    def pushes(self) -> Iterator[push_service_pb2.Push]:
-        """Its pushes as they come."""
+    def pushes(self, through: int | None = None) -> Iterator[push_service_pb2.Push]:
+        """Its pushes as they come, up to an offset."""
         for message in self._call:
             if message.HasField("subscribed"):
                 self._begin(message.subscribed)
             elif message.HasField("push"):
                 self._take(message.push)
                 yield message.push
+            if through is not None and self._offset >= through:
+                return
 
     def acknowledge(self, offset: int) -> None:
         """Acknowledge, and remember it once it is answered."""
@@ -275,8 +277,12 @@ def send(shop: Shop, promises: Promises, tally: Tally, request: push_service_pb2
 def judge(shop: Shop, promises: Promises, tally: Tally, database: Path, users: Sequence[str]) -> None:
     """Hold a server that was started again against all that was promised. Afterwards nothing is unknown any more."""
     for user_id, (event_id, token) in promises.tokens.items():
-        wanted = profile_service_pb2.GetProfileRequest(user_id=user_id, consistency_token=token)
-        tally.check(bool(shop.profiles.GetProfile(wanted, timeout=CALL_SECONDS)), "lost", f"token of {event_id}")
+        try:
+            wanted = profile_service_pb2.GetProfileRequest(user_id=user_id, consistency_token=token)
+            shop.profiles.GetProfile(wanted, timeout=CALL_SECONDS)
+            tally.check(True, "lost", "")
+        except grpc.RpcError as error:
+            tally.check(False, "lost", f"the token of {event_id}: {error.code()}: {error.details()}")
     _judge_bounds(shop, promises, tally, users)
     _send_events_again(shop, promises, tally)
     _judge_bounds(shop, promises, tally, users)
@@ -352,10 +358,9 @@ def _judge_stream(shop: Shop, promises: Promises, tally: Tally, database: Path, 
         guard = threading.Timer(PATIENCE, stream.close)
         guard.start()
         try:
-            # What the device acknowledged does not come again.
-            for push in stream.pushes() if promises.acknowledged[user_id] < last else ():
-                if push.offset >= last:
-                    break
+            # What the device acknowledged does not come again; then `subscribed` says so.
+            for _ in stream.pushes(last):
+                pass
         except grpc.RpcError:
             tally.check(False, "lost", f"{user_id}: pushes up to {last} did not come within {PATIENCE} s")
         finally:

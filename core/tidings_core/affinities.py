@@ -1,13 +1,12 @@
 """Affinities: to which categories and brands a user's interest goes, for people to read."""
 
-from collections.abc import Iterator, Mapping
-from itertools import chain
+from collections.abc import Mapping
 from typing import Literal
 
 from tidings_core import text
 from tidings_core.events import LIKING, liking
 from tidings_core.model import Attribute, Snapshot
-from tidings_core.profile import Profile
+from tidings_core.profile import Profile, RecentEvent
 
 HALF_LIFE = 30 * 86_400_000
 """Milliseconds. What was done counts half of the same done so much later."""
@@ -32,39 +31,45 @@ def affinities(
     told = _of_items(profile, rows, snapshot.attributes.get(name))
     if name == "category":
         # After the items, whose categories are written as the release writes them.
-        told = chain(told, _viewed(profile))
+        told += _viewed(profile)
     weights: dict[str, float] = {}
     written: dict[str, str] = {}
-    for value, liked, time in told:
+    for value, weight in told:
         key = text.fold(value)
         if key and key not in blocked:
-            # Against the newest event, so that what a user did long ago does not vanish.
-            weights[key] = weights.get(key, 0.0) + liked * 2.0 ** ((time - profile.last_time) / HALF_LIFE)
+            weights[key] = weights.get(key, 0.0) + weight
             written.setdefault(key, value)
     whole = sum(weights.values())
     best = sorted(weights, key=lambda key: (-weights[key], key))[:MOST]
     return [(written[key], weights[key] / whole) for key in best]
 
 
-def _of_items(
-    profile: Profile, rows: Mapping[int, int], attribute: Attribute | None
-) -> Iterator[tuple[str, float, int]]:
-    """The value of each liked item of each recent event, with how much it was liked and when."""
+def _of_items(profile: Profile, rows: Mapping[int, int], attribute: Attribute | None) -> list[tuple[str, float]]:
+    """The values of the liked items of the recent events, each with what all of them say for it."""
     if attribute is None:
-        return
+        return []
+    weights: dict[int, float] = {}
     for event in profile.recent:
-        liked = liking(event.type, event.value)
+        liked = liking(event.type, event.value) * _fresh(event, profile)
         if liked <= 0.0:
             continue
         for item in event.items:
             row = rows.get(item, -1)
-            code = -1 if row < 0 or item in profile.blocked_items else int(attribute.codes[row])
-            if code >= 0:
-                yield attribute.values[code].decode(), liked, event.time
+            if row >= 0 and item not in profile.blocked_items:
+                code = int(attribute.codes[row])
+                weights[code] = weights.get(code, 0.0) + liked
+    return [(attribute.values[code].decode(), said) for code, said in weights.items() if code >= 0]
 
 
-def _viewed(profile: Profile) -> Iterator[tuple[str, float, int]]:
-    """The categories viewed by themselves."""
-    for event in profile.recent:
-        if event.type == "view" and event.category:
-            yield event.category, LIKING["view"], event.time
+def _viewed(profile: Profile) -> list[tuple[str, float]]:
+    """The categories viewed by themselves, one by one."""
+    return [
+        (event.category, LIKING["view"] * _fresh(event, profile))
+        for event in profile.recent
+        if event.type == "view" and event.category
+    ]
+
+
+def _fresh(event: RecentEvent, profile: Profile) -> float:
+    """How much of an event's weight is left, against the newest event: what was done long ago must not vanish."""
+    return 2.0 ** ((event.time - profile.last_time) / HALF_LIFE)

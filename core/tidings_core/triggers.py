@@ -20,7 +20,7 @@ class Trigger:
     `of` narrows a view to items or to a category. With `same`, only events that share an item or the category with the
     newest one count. An event older than `max_age_seconds` calls for nothing. `serving_config` and `k` say what is
     recommended, `template` how it is said; `ttl_seconds` and `collapse_key` are those of the push. For one user it
-    leads to one decision in `cooldown_seconds`.
+    leads to one push in `cooldown_seconds`.
     """
 
     name: str

@@ -149,19 +149,19 @@ class Replay:
 
     def _show(self, push: tidings.Push, order: Order, hits: Sequence[str], latency: float) -> None:
         first = next((item for item in push.items if item.item.item_id in hits), push.items[0])
-        mark = "[green]bought later[/green]" if hits else "            "
+        mark = "[green]✓[/green]" if hits else " "
         self._console.print(
-            f"  {order.moment:%d %b} {order.user}  {latency * 1000:5.1f} ms  {mark}  {first.item.title[:34]:34}"
-            f"  [dim]{self._because(first)}[/dim]",
-            overflow="ellipsis", no_wrap=True,
-        )  # fmt: skip
+            f"  {order.moment:%d %b} {order.user} {latency * 1000:4.0f} ms {mark} {first.item.title[:27]:27}"
+            f" [dim]{self._because(first)[:29]}[/dim]",
+            soft_wrap=True,
+        )
 
     def _because(self, item: tidings.RecommendedItem) -> str:
         reason = item.reasons[0]
         if reason.item_id:
-            return f"goes with {self._titles.get(reason.item_id, reason.item_id)}"
+            return f"with {self._titles.get(reason.item_id, reason.item_id)}"
         return {"matches_taste": "near this customer's taste", "trending": "many buy it now"}.get(
-            str(reason.code), str(reason.code)
+            str(reason.code), str(reason.code).replace("_", " ")
         )
 
 
@@ -173,7 +173,8 @@ def show_live(address: str, work: Path, cut: datetime, known: Sequence[str], tit
     mine = [order for order in orders if order.user in set(users)]
     console.print(
         f"the next four weeks of {len(users)} customers, {len(mine)} orders, replayed in {SECONDS:.0f} s: each order is"
-        " recorded as an event,\nand the customer's open stream gets a push of three items (Ctrl-C ends it early)\n"
+        " recorded as an event,\nand the customer's open stream gets a push of three items, of which one is shown here"
+        " ([green]✓[/green]: bought later). Ctrl-C ends it early.\n"
     )
     score = Score()
     try:

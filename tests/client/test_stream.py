@@ -108,7 +108,7 @@ class Delivery(RuleBasedStateMachine):
         self.has_place = False
         self.received: set[str] = set()
         self.told: set[str] = set()  # withdrawn with a message
-        self.under_way: str | None = None  # the subscription that an acknowledgement is on its way to
+        self.under_way: pb.AcknowledgeRequest | None = None
 
     def number_of(self, push_id: str) -> int:
         """The number that the server gave a push."""
@@ -255,15 +255,16 @@ class Delivery(RuleBasedStateMachine):
             assert request.subscription_id == f"s{self.opens}"
             assert self.first < request.offset <= self.sent
             assert self.may_be_acknowledged(request.offset)
-            self.under_way = request.subscription_id
+            self.under_way = request
 
     @precondition(lambda self: self.under_way is not None)
     @rule(error=st.sampled_from([None, UNAVAILABLE, NOT_FOUND]))
     def end_the_acknowledgement(self, error: tidings.TidingsError | None) -> None:
         """It arrives or not, perhaps when another stream is open; that it was not found may end this one only."""
-        current = self.open and self.under_way == f"s{self.opens}"
+        assert self.under_way is not None
+        current = self.open and self.under_way.subscription_id == f"s{self.opens}"
+        useful = self.stream.acknowledged(self.under_way, error)
         self.under_way = None
-        useful = self.stream.acknowledged(error)
         assert useful or error is NOT_FOUND
         if self.open:
             assert useful == (error is not NOT_FOUND or not current)
@@ -288,7 +289,8 @@ class Delivery(RuleBasedStateMachine):
         wanted = self.received | {f"p{number}" for _, number in self.log}
         assert wanted <= self.withdrawn | set(self.yielded)
         self.acknowledge()
-        assert self.stream.acknowledged(None) if self.under_way else True
+        if self.under_way:
+            self.end_the_acknowledgement(None)
         assert self.stream.acknowledgement() is None
         assert self.stream.open(0.0).resume.offset == self.sent
 
@@ -313,14 +315,31 @@ def test_one_acknowledgement_is_under_way_at_a_time() -> None:
     stream = opened(push(1, 0), push(2, 1), push(3, 2))
     following(stream)
     following(stream)
-    assert stream.acknowledgement() is not None
+    first = stream.acknowledgement()
+    assert first is not None
     following(stream)
     stream.finish()
     assert (stream.sending, stream.acknowledgement()) == (True, None)
-    assert stream.acknowledged(None)
+    assert stream.acknowledged(first, None)
+    assert not stream.sending
     request = stream.acknowledgement()
     assert request is not None
     assert request.offset == 3
+
+
+def test_closing_waits_for_no_answer_that_may_not_come() -> None:
+    """The last acknowledgement goes out beside one that is still under way, whose answer then means nothing."""
+    stream = opened(push(1, 0), push(2, 1))
+    following(stream)
+    following(stream)
+    first = stream.acknowledgement()
+    assert first is not None
+    stream.finish()
+    last = stream.acknowledgement(closing=True)
+    assert last is not None
+    assert (first.offset, last.offset) == (1, 2)
+    assert stream.acknowledged(first, NOT_FOUND)
+    assert stream.sending
 
 
 def test_a_finished_push_is_acknowledged_only_on_a_stream_that_sent_it() -> None:
@@ -383,7 +402,7 @@ def test_outcomes_go_with_the_acknowledgement_of_their_push() -> None:
     assert first is not None
     assert (first.offset, len(first.outcomes)) == (1, 1000)
     assert first.outcomes[0] == pb.PushOutcome(push_id="p1", disposition=pb.DISPOSITION_DISPLAYED)
-    stream.acknowledged(None)
+    stream.acknowledged(first, None)
     second = stream.acknowledgement()
     assert second is not None
     assert [outcome.disposition for outcome in second.outcomes] == [pb.DISPOSITION_CLICKED]
@@ -398,8 +417,9 @@ def test_outcomes_survive_an_acknowledgement_that_failed() -> None:
     stream.report(got, tidings.Disposition.CLICKED)
     stream.finish()
     for error in (UNAVAILABLE, NOT_FOUND):
-        assert stream.acknowledgement() is not None
-        stream.acknowledged(error)
+        request = stream.acknowledgement()
+        assert request is not None
+        stream.acknowledged(request, error)
     stream.lost(None, 0.0)
     stream.open(0.0)
     stream.receive(subscribed(1, name="s2"), 0.0)
@@ -435,9 +455,10 @@ def test_a_refused_acknowledgement_ends_the_subscription() -> None:
     stream = opened(push(1, 0))
     following(stream)
     stream.finish()
-    stream.acknowledgement()
+    request = stream.acknowledgement()
+    assert request is not None
     refused = tidings.InvalidArgument("outcomes[0].push_id is not the user's")
-    assert not stream.acknowledged(refused)
+    assert not stream.acknowledged(request, refused)
     with pytest.raises(tidings.InvalidArgument, match="not the user's"):
         stream.lost(None, 0.0)
     with pytest.raises(tidings.InvalidArgument, match="not the user's"):

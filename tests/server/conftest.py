@@ -1,6 +1,7 @@
 """Releases on disk that the server's tests share, and the real parts a server is built from."""
 
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from tests.server.storing import ADAPTERS, Opened
 from tests.support.world import BY_VECTOR, NOW, linear_ranker, make_world
 from tidings_core.features import USER_FEATURES
 from tidings_server.adapters.release_directory import ReleaseDirectory
@@ -74,6 +76,14 @@ def state(tmp_path: Path) -> StateDirectory:
 def serving(state: StateDirectory) -> Serving:
     """What serves: nothing yet."""
     return Serving(state)
+
+
+@pytest.fixture(params=ADAPTERS)
+def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opened]:
+    """A new store of each adapter."""
+    opened = Opened(ADAPTERS[request.param], tmp_path)
+    yield opened
+    opened.adapter.close()
 
 
 def picky_ranker() -> bytes:

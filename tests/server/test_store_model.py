@@ -11,7 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from tests.server.test_store import WAIT, entry, push
+from tests.server.storing import WAIT, entry, push
 from tidings_core.errors import Conflict
 from tidings_core.stored import Document, Entry, State, StoredPush, Timer
 from tidings_server.adapters.sqlite_store import SqliteStore

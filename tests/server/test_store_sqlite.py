@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.server.test_store import WAIT, Stalled, entry, push
+from tests.server.storing import WAIT, Stalled, entry, push
 from tidings_core.errors import InvalidInput, StorageFailed, StorageFull
 from tidings_core.stored import Document
 from tidings_server.adapters import sqlite_schema, sqlite_store

@@ -101,9 +101,10 @@ class Streams(RuleBasedStateMachine):
 
     def push_one(self, key: str, mortal: bool) -> None:
         """A push is sent."""
-        best = max(device.acknowledged for device in self.devices.values())
+        # What a push takes the place of: pushes of its key that are still there and that no device acknowledged.
+        oldest = max(*(device.acknowledged for device in self.devices.values()), len(self.pushes) - HISTORY)
         if key:
-            self.replaced |= {one.push_id for one in self.pushes if one.collapse_key == key and one.offset > best}
+            self.replaced |= {one.push_id for one in self.pushes if one.collapse_key == key and one.offset > oldest}
         self.house.made = len(self.pushes)
         pushing = asyncio.to_thread(self.house.push, USER, key, TTL if mortal else 30 * 86_400.0)
         self.pushes.append(self.run(pushing))

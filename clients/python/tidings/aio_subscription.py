@@ -171,6 +171,6 @@ class Subscription:
             await self._stub.Acknowledge(request, timeout=self._timeout)
         except grpc.RpcError as error:
             failed = wire.error_from(error, self._address, self._timeout)
-        if not self._stream.acknowledged(failed):
+        if not self._stream.acknowledged(request, failed):
             self._call.cancel()
         return failed is None

@@ -184,9 +184,9 @@ class Stream:
     def acknowledgement(self, *, closing: bool = False) -> push_service_pb2.AcknowledgeRequest | None:
         """Return what to acknowledge now, None for nothing; there is one under way at most, see `acknowledged`.
 
-        Outcomes wait for the push in the caller's hand to be finished, unless the subscription is closing.
+        Outcomes wait for the push in the caller's hand to be finished. Neither holds when the subscription is closing.
         """
-        if self._sending is not None or not self._subscription_id:
+        if not self._subscription_id or (self._sending is not None and not closing):
             return None
         outcomes_due = self._outcomes and (closing or self._in_hand is None)
         if self._finished <= self._acknowledged and not outcomes_due:
@@ -199,10 +199,11 @@ class Stream:
         )
         return self._sending
 
-    def acknowledged(self, error: errors.TidingsError | None) -> bool:
-        """Take how the acknowledgement ended; False: end the connection, which `lost` then explains."""
-        request, self._sending = self._sending, None
-        assert request is not None
+    def acknowledged(self, request: push_service_pb2.AcknowledgeRequest, error: errors.TidingsError | None) -> bool:
+        """Take how an acknowledgement ended; False: end the connection, which `lost` then explains."""
+        if request is not self._sending:
+            return True
+        self._sending = None
         if error is None or not (_passes(error) or isinstance(error, errors.NotFound)):
             # Also what the server refused for good: to send it again would be refused again.
             for _ in request.outcomes:

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -97,8 +98,7 @@ class Subscription:
                 return
             self._closed = True
             self._changed.notify_all()
-            # Each has a deadline of its own.
-            self._changed.wait_for(lambda: not self._stream.sending)
+            self._changed.wait_for(lambda: not self._stream.sending, self._timeout)
             rest = self._stream.acknowledgement(closing=True)
         try:
             # Before the stream ends: afterwards the server knows the subscription no more.
@@ -166,16 +166,22 @@ class Subscription:
     def _acknowledge(self) -> None:
         """Send what is due without waiting for the answer."""
         request = None if self._closed else self._stream.acknowledgement()
-        if request is not None:
+        if request is None:
+            return
+        try:
             future = self._stub.Acknowledge.future(request, timeout=self._timeout)
-            future.add_done_callback(self._acknowledged)
+            future.add_done_callback(partial(self._acknowledged, request))
+        except BaseException as error:
+            # Ctrl-C, just here: nobody may wait for this one.
+            self._stream.acknowledged(request, errors.Unavailable(f"interrupted: {error!r}"))
+            raise
 
-    def _acknowledged(self, future: Any) -> None:
+    def _acknowledged(self, request: Any, future: Any) -> None:
         with self._changed:
             error = future.exception()
             if error is not None:
                 error = wire.error_from(error, self._address, self._timeout)
-            if not self._stream.acknowledged(error):
+            if not self._stream.acknowledged(request, error):
                 self._call.cancel()
             if error is None:
                 self._acknowledge()
@@ -189,5 +195,5 @@ class Subscription:
         except grpc.RpcError as error:
             failed = wire.error_from(error, self._address, self._timeout)
         with self._changed:
-            self._stream.acknowledged(failed)
+            self._stream.acknowledged(request, failed)
             return None if failed else self._stream.acknowledgement(closing=True)

@@ -23,7 +23,7 @@ class UserDocument:
     `applied_through` is the number of the newest event in `profile`. `newest_offset` is the offset taken last;
     `lost_through` the largest offset that was dropped because the stream was full; `acknowledged` the largest offset
     any device acknowledged; `devices` maps a device to its acknowledged offset and when. `push_times` are those of the
-    last 24 hours; `fired` maps a trigger to when it last led to a decision; `pushed_items` are the ids pushed last,
+    last 24 hours; `fired` maps a trigger to when it last led to a push; `pushed_items` are the ids pushed last,
     newest last.
     """
 

@@ -122,4 +122,4 @@ def _rows(items: Sequence[int], ids: Mapping[int, str], snapshot: Snapshot) -> d
 
 def _newest_first(times: Mapping[_Name, int]) -> list[_Name]:
     """Names by when it last happened."""
-    return sorted(times, key=lambda name: (-times[name], name))
+    return sorted(times, key=lambda name: (times[name], name), reverse=True)

@@ -194,7 +194,9 @@ class RecordEvents:
 
     def _finish(self, under_way: "TidingsError | Future[_Done]", count: int) -> list[Recorded | TidingsError]:
         """What became of each of `count` calls."""
-        made = under_way if isinstance(under_way, TidingsError) else outcome(under_way)
+        if isinstance(under_way, TidingsError):
+            return [under_way] * count
+        made = outcome(under_way)
         if isinstance(made, TidingsError):
             return [made] * count
         token = write_token(self._store)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
+from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from tidings.v1 import event_pb2, event_service_pb2
@@ -107,7 +108,7 @@ def decode_event(content: bytes) -> Event:
     try:
         message = event_pb2.Event.FromString(content)
         return read_event(message, message.event_time.seconds * 1000 + message.event_time.nanos // 1_000_000)
-    except (ValueError, KeyError) as error:
+    except (DecodeError, KeyError) as error:
         raise StorageFailed(f"an event of the log is damaged: {error}") from error
 
 

@@ -125,7 +125,11 @@ class RecommendationHandlers:
             if text and (problem := text_fault(text, most)):
                 faults.add(prefix + field, problem)
         if request.consistency_token:
-            self._check_token(request.consistency_token)
+            try:
+                self._check_token(request.consistency_token)
+            except InvalidInput as error:
+                for field, problem in error.violations:
+                    faults.add(prefix + field, problem)
         name = request.serving_config or model.DEFAULT_SERVING_CONFIG
         serving = self._serving_configs.get(name)
         if serving is None:

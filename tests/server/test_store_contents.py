@@ -1,0 +1,254 @@
+"""Every store keeps events, documents, streams, decisions, timers and counts as its Protocols promise."""
+
+import pytest
+
+from tests.server.storing import Opened, add_pushes, entry, push, set_timers
+from tidings_core.errors import Conflict
+from tidings_core.stored import Document, Timer
+
+# Events and items
+
+
+def test_events_are_numbered_upwards_and_known_by_their_ids(opened: Opened) -> None:
+    """A number is larger than all before it; an id that is there already gets none, in the same job or a later one."""
+    first = opened.do(lambda t: [t.events.append(event, "anna", 1, b"") for event in ("a", "b", "a")])
+    second = opened.do(lambda t: [t.events.append(event, "ben", 1, b"") for event in ("b", "c" * 256, "é")])
+    assert (first[2], second[0]) == (None, None)
+    numbers = [number for number in first + second if number is not None]
+    assert numbers == sorted(set(numbers))
+    assert opened.store.position == numbers[-1]
+
+
+def test_the_log_is_read_in_order_from_any_place(opened: Opened) -> None:
+    """`events` gives those after a number, in order, as many as asked for, each as it was recorded."""
+    opened.do(lambda t: [t.events.append(f"e{n}", f"user-{n}", 100 - n, b"\x00%d" % n) for n in range(5)])
+    log = opened.store.events(0, 9)
+    assert [(e.event_id, e.user_id, e.time, e.content) for e in log] == [
+        (f"e{n}", f"user-{n}", 100 - n, b"\x00%d" % n) for n in range(5)
+    ]
+    assert opened.store.events(log[1].number, 2) == log[2:4]
+    assert opened.store.events(log[-1].number, 9) == []
+
+
+def test_an_item_keeps_its_number(opened: Opened) -> None:
+    """Numbers are given at first sight, from 0, and never changed."""
+    assert opened.do(lambda t: [t.items.number(item) for item in ("hat", "cap", "hat", "scarf")]) == [0, 1, 0, 2]
+    assert opened.do(lambda t: [t.items.number(item) for item in ("scarf", "hat")]) == [2, 0]
+    assert list(opened.store.item_ids(0)) == [(0, "hat"), (1, "cap"), (2, "scarf")]
+    assert list(opened.store.item_ids(2)) == [(2, "scarf")]
+    assert list(opened.store.item_ids(3)) == []
+
+
+def test_more_items_than_one_read_fetches_come_all(opened: Opened) -> None:
+    """`item_ids` goes on over any number of items, each once, also while more come."""
+    opened.do(lambda t: [t.items.number(f"item-{n}") for n in range(20_000)])
+    found = opened.store.item_ids(0)
+    head = next(found)
+    opened.do(lambda t: t.items.number("late"))
+    numbers = [head, *found]
+    assert numbers == [*((n, f"item-{n}") for n in range(20_000)), (20_000, "late")]
+
+
+# Documents
+
+
+def test_a_document_has_a_version_that_grows(opened: Opened) -> None:
+    """No document is version 0; each change makes the next version."""
+    assert opened.store.user("anna") == Document(0, b"")
+    assert opened.do(lambda t: [t.users.put("anna", b"%d" % n, n) for n in range(3)]) == [1, 2, 3]
+    assert opened.store.user("anna") == Document(3, b"2")
+    assert opened.do(lambda t: t.users.get("anna")) == Document(3, b"2")
+
+
+@pytest.mark.parametrize("expected", [0, 1, 3])
+def test_a_document_of_another_version_is_not_replaced(opened: Opened, expected: int) -> None:
+    """`put` raises Conflict when the version is not the expected one, and changes nothing."""
+    opened.do(lambda t: [t.users.put("anna", b"%d" % n, n) for n in range(2)])
+    with pytest.raises(Conflict):
+        opened.do(lambda t: t.users.put("anna", b"new", expected))
+    assert opened.store.user("anna") == Document(2, b"1")
+
+
+def test_a_document_that_is_not_there_has_no_version_to_expect(opened: Opened) -> None:
+    """`put` raises Conflict for a version of a document that does not exist."""
+    with pytest.raises(Conflict):
+        opened.do(lambda t: t.users.put("anna", b"new", 1))
+    assert opened.store.user("anna") == Document()
+
+
+# Streams
+
+
+def test_a_stream_is_read_in_order_of_offsets(opened: Opened) -> None:
+    """Pushes come in offset order whatever order they were added in, after an offset, as many as asked for."""
+    opened.do(add_pushes(*(("anna", push(offset)) for offset in (5, 1, 9))))
+    opened.do(add_pushes(("ben", push(2))))
+    assert opened.store.pushes("anna", 0, 9) == [push(1), push(5), push(9)]
+    assert opened.store.pushes("anna", 1, 1) == [push(5)]
+    assert opened.do(lambda t: t.streams.read("anna", 5, 9)) == [push(9)]
+    assert opened.store.pushes("carl", 0, 9) == []
+
+
+def test_the_same_offset_added_again_changes_nothing(opened: Opened) -> None:
+    """The push that was there first stays."""
+    opened.do(add_pushes(("anna", push(1)), ("anna", push(1, 7, "other"))))
+    assert opened.store.pushes("anna", 0, 9) == [push(1)]
+
+
+def test_pushes_are_taken_out_by_offset(opened: Opened) -> None:
+    """Only those named go; one that is not there is passed over; other users keep theirs."""
+    opened.do(add_pushes(*((user, push(n)) for user in ("anna", "ben") for n in (1, 2, 3))))
+    opened.do(lambda t: t.streams.remove("anna", [1, 3, 8]))
+    assert (opened.store.pushes("anna", 0, 9), len(opened.store.pushes("ben", 0, 9))) == ([push(2)], 3)
+    opened.do(lambda t: t.streams.remove("anna", []))
+    assert opened.store.pushes("anna", 0, 9) == [push(2)]
+
+
+def test_expired_pushes_are_found_but_still_read(opened: Opened) -> None:
+    """`expired` gives those of any user that expired at or before now, oldest first; 0 never expires."""
+    added = [
+        ("anna", push(1, 30)),
+        ("ben", push(1, 10)),
+        ("anna", push(2)),
+        ("anna", push(3, 20)),
+        ("ben", push(2, 31)),
+    ]
+    opened.do(add_pushes(*added))
+    expected = [added[1], added[3], added[0]]
+    assert opened.do(lambda t: t.streams.expired(30, 9)) == expected
+    assert opened.do(lambda t: t.streams.expired(30, 2)) == expected[:2]
+    assert opened.do(lambda t: t.streams.expired(9, 9)) == []
+    assert opened.store.pushes("anna", 0, 9) == [push(1, 30), push(2), push(3, 20)]
+
+
+# Ledger
+
+
+def test_a_decision_is_added_once(opened: Opened) -> None:
+    """A second decision of the same id is refused with False and changes nothing."""
+    assert opened.do(lambda t: (t.ledger.add(entry(1)), t.ledger.add(entry(1, "ben", 4)))) == (True, False)
+    assert opened.do(lambda t: t.ledger.get("decision-1")) == entry(1)
+    assert opened.do(lambda t: (t.ledger.get("decision-2"), t.ledger.find_push("ben-4"))) == (None, None)
+
+
+def test_a_decision_is_found_by_its_push(opened: Opened) -> None:
+    """`find_push` gives the decision that sent it; decisions that sent nothing are not found by their empty name."""
+    opened.do(lambda t: [t.ledger.add(each) for each in (entry(1), entry(2), entry(3, offset=1))])
+    assert opened.do(lambda t: t.ledger.find_push("anna-1")) == entry(3, offset=1)
+    assert opened.do(lambda t: (t.ledger.find_push(""), t.ledger.find_push("no"))) == (None, None)
+
+
+def test_the_newest_decisions_come_first(opened: Opened) -> None:
+    """`decisions` gives as many as asked for, of one user or of all, the one added last in front."""
+    added = [entry(n, user, n) for n, user in enumerate(("anna", "ben", "anna", "ben", "anna"), 1)]
+    opened.do(lambda t: [t.ledger.add(each) for each in added])
+    assert opened.store.decisions("", 9) == added[::-1]
+    assert opened.store.decisions("anna", 2) == [added[4], added[2]]
+    assert opened.store.decisions("carl", 2) == []
+
+
+def test_only_sent_pushes_of_one_user_advance(opened: Opened) -> None:
+    """`advance` sets those after an offset and through another that are `sent`, and tells how many they were."""
+    opened.do(lambda t: [t.ledger.add(entry(n, offset=n)) for n in range(1, 6)])
+    opened.do(lambda t: (t.ledger.add(entry(7, "ben", 2)), t.ledger.add(entry(8))))
+    opened.do(lambda t: t.ledger.set_state("anna-3", "clicked", 50))
+    assert opened.do(lambda t: t.ledger.advance("anna", 1, 4, "delivered", 60)) == 2
+    assert {(e.decision_id, e.state, e.changed) for e in opened.store.decisions("", 9)} == {
+        ("decision-1", "sent", 1),
+        ("decision-2", "delivered", 60),
+        ("decision-3", "clicked", 50),
+        ("decision-4", "delivered", 60),
+        ("decision-5", "sent", 5),
+        ("decision-7", "sent", 7),
+        ("decision-8", "suppressed", 8),
+    }
+    assert opened.do(lambda t: t.ledger.advance("anna", 0, 4, "delivered", 70)) == 1
+
+
+def test_the_state_of_one_push_is_set(opened: Opened) -> None:
+    """`set_state` changes one decision alone; what sent nothing has no push to name."""
+    opened.do(lambda t: [t.ledger.add(each) for each in (entry(1), entry(2, offset=1), entry(3, offset=2))])
+    opened.do(lambda t: t.ledger.set_state("anna-1", "expired", 9))
+    opened.do(lambda t: t.ledger.set_state("", "lost", 9))
+    assert [(e.state, e.changed) for e in opened.store.decisions("", 9)] == [
+        ("sent", 3),
+        ("expired", 9),
+        ("suppressed", 1),
+    ]
+
+
+# Timers
+
+
+def test_timers_come_due_in_order(opened: Opened) -> None:
+    """`due` gives those at or before now, the first in front, as many as asked for; `next_due` names the first."""
+    timers = [Timer(f"t{n}", due, "anna", b"%d" % n) for n, due in enumerate((30, 10, 20))]
+    assert (opened.store.next_due(), opened.store.due(99, 9)) == (None, [])
+    opened.do(set_timers(*timers))
+    assert opened.store.due(20, 9) == [timers[1], timers[2]]
+    assert opened.store.due(99, 1) == [timers[1]]
+    assert (opened.store.due(9, 9), opened.store.next_due()) == ([], 10)
+
+
+def test_a_timer_that_is_set_stays_as_it_is(opened: Opened) -> None:
+    """Setting it again changes nothing; removing it tells whether it was there, and it can be set anew."""
+    first, second = Timer("t", 10, "anna", b"1"), Timer("t", 5, "ben", b"2")
+    opened.do(set_timers(first, second))
+    assert opened.store.due(99, 9) == [first]
+    assert opened.do(lambda t: (t.timers.remove("t"), t.timers.remove("t"))) == (True, False)
+    opened.do(set_timers(second))
+    assert opened.store.due(99, 9) == [second]
+
+
+# Counters
+
+
+def test_a_count_stays_within_its_limit(opened: Opened) -> None:
+    """What would pass the limit is refused and changes nothing; a name that holds may be repeated."""
+    asked = [("a", 6), ("b", 5), ("c", 4)]
+    assert opened.do(lambda t: [t.counters.reserve("budget", name, amount, 10, 2_000) for name, amount in asked]) == [
+        True,
+        False,
+        True,
+    ]
+    assert opened.do(lambda t: t.counters.reserve("budget", "a", 99, 10, 3_000))
+    assert opened.do(lambda t: (t.counters.used("budget", 1_000), t.counters.used("other", 1_000))) == (10, 0)
+    assert opened.do(lambda t: t.counters.reserve("other", "b", 5, 10, 2_000))
+
+
+def test_a_reservation_expires_and_a_commitment_does_not(opened: Opened) -> None:
+    """What is reserved counts until it expires; what is committed counts for ever."""
+    opened.do(lambda t: [t.counters.reserve("budget", name, 3, 10, 2_000) for name in "ab"])
+    assert opened.do(lambda t: (t.counters.commit("budget", "a"), t.counters.commit("budget", "no"))) == (True, False)
+    assert opened.do(lambda t: [t.counters.used("budget", now) for now in (1_999, 2_000)]) == [6, 3]
+    opened.now = 5_000
+    assert opened.do(lambda t: t.counters.reserve("budget", "a", 9, 1, 9_000))
+    assert opened.do(lambda t: t.counters.used("budget", 5_000)) == 3
+
+
+def test_an_expired_reservation_can_be_committed_until_others_need_its_room(opened: Opened) -> None:
+    """Room is taken from expired ones only when it is needed, the oldest first."""
+    opened.do(lambda t: [t.counters.reserve("budget", n, 3, 9, until) for n, until in (("a", 1_300), ("b", 1_200))])
+    opened.now = 2_000
+    assert opened.do(lambda t: t.counters.reserve("budget", "c", 3, 9, 3_000))
+    assert opened.do(lambda t: t.counters.reserve("budget", "d", 2, 9, 3_000))
+    assert opened.do(lambda t: (t.counters.commit("budget", "a"), t.counters.commit("budget", "b"))) == (True, False)
+    assert not opened.do(lambda t: t.counters.reserve("budget", "e", 2, 9, 3_000))
+    assert opened.do(lambda t: t.counters.used("budget", 2_000)) == 8
+
+
+def test_a_reservation_that_expired_is_made_anew(opened: Opened) -> None:
+    """The same name may reserve again after it expired, its old amount not counted twice."""
+    assert opened.do(lambda t: t.counters.reserve("budget", "a", 6, 10, 1_500))
+    opened.now = 1_500
+    assert opened.do(lambda t: t.counters.reserve("budget", "a", 7, 10, 2_500))
+    assert opened.do(lambda t: t.counters.used("budget", 2_000)) == 7
+    assert not opened.do(lambda t: t.counters.reserve("budget", "b", 4, 10, 2_500))
+
+
+def test_a_reservation_is_given_back_unless_it_is_final(opened: Opened) -> None:
+    """`release` frees what is reserved, and says False for what is final or not there."""
+    opened.do(lambda t: [t.counters.reserve("budget", name, 5, 10, 2_000) for name in "ab"])
+    opened.do(lambda t: t.counters.commit("budget", "b"))
+    assert opened.do(lambda t: [t.counters.release("budget", name) for name in "aab"]) == [True, False, False]
+    assert opened.do(lambda t: t.counters.used("budget", 1_000)) == 5
