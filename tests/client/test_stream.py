@@ -159,6 +159,9 @@ class Delivery(RuleBasedStateMachine):
             else:
                 lost, recovered = True, not says_so
         self.losses += lost
+        if not lost:
+            # The server has them all, so the client counts on their coming again, less what was withdrawn.
+            self.received.clear()
         self.sent = self.first = start
         self.opens += 1
         self.opening, self.open, self.has_place = False, True, True

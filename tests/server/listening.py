@@ -143,6 +143,8 @@ class Listener:
     opened: Subscribed
     made_at = 0
     """When the last message was made, in Unix milliseconds: it may have waited to be taken."""
+    made_after = 0
+    """How many pushes had been sent when it was made."""
 
     def __init__(self, house: House, user_id: str, device_id: str, resume: Resume | None, max_unacked: int) -> None:
         self.house = house
@@ -192,6 +194,11 @@ class Listener:
             raise answer
         return answer
 
+    async def settle(self) -> None:
+        """Let the message that was asked for be made, if there is one; nothing is taken."""
+        if self._coming is not None:
+            await self._told_or_idle()
+
     async def leave(self) -> None:
         """Go away, as the front closes a stream when its peer is gone."""
         if self._coming is not None:
@@ -206,7 +213,7 @@ class Listener:
 
     async def _take(self) -> Message:
         message = await anext(self.stream)
-        self.made_at = self.house.now
+        self.made_at, self.made_after = self.house.now, self.house.made
         return message
 
     async def _told_or_idle(self) -> "asyncio.Task[Message] | None":

@@ -88,30 +88,33 @@ def test_an_event_changes_the_very_next_answer_a_thousand_times_in_a_row_under_l
     def record_on() -> None:
         with door(server) as own:
             while not stop.is_set():
-                own.record(*(happened("VIEW", f"crowd-{n}", f"item-{n}") for n in range(20)))
+                own.record(happened("VIEW", f"crowd-{done[0] % 50}", f"item-{done[0] % 300}"))
                 done[0] += 1
 
     def ask_on() -> None:
         with door(server) as own:
             while not stop.is_set():
-                answer(own, f"crowd-{done[1] % 20}")
+                answer(own, f"crowd-{done[1] % 50}")
                 done[1] += 1
 
-    threads = [threading.Thread(target=work) for work in (record_on, record_on, ask_on, ask_on)]
+    threads = [threading.Thread(target=work) for work in (record_on, ask_on)]
     for thread in threads:
         thread.start()
+    users = [f"user-{n}" for n in range(40)]
+    best = {user: ids(answer(ask, user))[0] for user in users}
     wrong = []
     for n in range(1000):
-        user = f"user-{n % 40}"
-        best = ids(answer(ask, user))[0]
-        token = ask.record(happened("PURCHASE", user, best)).consistency_token
-        if best in ids(answer(ask, user, token)):
-            wrong.append((n, best))
+        user = users[n % 40]
+        token = ask.record(happened("PURCHASE", user, best[user])).consistency_token
+        after = ids(answer(ask, user, token))
+        if best[user] in after:
+            wrong.append((n, best[user]))
+        best[user] = after[0]
     stop.set()
     for thread in threads:
         thread.join(WAIT)
     assert wrong == []
-    assert min(done) > 50
+    assert min(done) > 100
 
 
 def test_a_stranger_becomes_known_by_what_he_does(ask: Door) -> None:
@@ -173,7 +176,7 @@ def test_a_search_and_a_category_of_the_request_are_answered(ask: Door) -> None:
         with pytest.raises(grpc.RpcError) as refused:
             answer(ask, "user-1", **{field: "x" * (limit + 1)})
         assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
-        assert f"{field}: has {limit + 1} bytes, may have {limit} at most" in refused.value.details()
+        assert f"{field}: has {limit + 1} bytes, may have {limit} at most" in (refused.value.details() or "")
 
 
 def test_an_old_event_that_comes_late_is_not_the_newest(ask: Door) -> None:
@@ -236,14 +239,15 @@ def test_a_damaged_profile_degrades_one_answer_and_a_lost_store_all_of_them(
     """They are answered without what is recorded, say so, and are what the release alone makes of them."""
     people = People(store, KnownDocuments(store))
     recommend = Recommend(serving, clock, lambda: 0.0, find_person=people.find)
-    alone = asked(Recommend(serving, clock, lambda: 0.0), "user-1", "user-2")
+    alone = asked(Recommend(serving, clock, lambda: 0.0), "user-1", "user-2", "user-3")
     store.write(lambda tx: tx.users.put("user-1", b"{}", 0)).result()
     first, second = asked(recommend, "user-1", "user-2")
     assert (degraded(first), degraded(second)) == ([("failed", "profile")], [])
     store.close()
-    lost = asked(recommend, "user-1", "user-2")
+    # What the store keeps in memory of "user-2" (nothing is recorded) it still knows.
+    lost = asked(recommend, "user-1", "user-3")
     assert [degraded(one) for one in lost] == [[("failed", "profile")]] * 2
-    assert [one.items for one in lost] == [one.items for one in alone] == [first.items, second.items]
+    assert [one.items for one in (first, second, lost[1])] == [one.items for one in alone]
 
 
 def test_what_is_kept_of_people_never_hides_an_acknowledged_event(

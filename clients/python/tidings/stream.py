@@ -234,7 +234,7 @@ class Stream:
             self.gaps += 1
             _log.warning("the server lost a part of the stream of user %s", self._request.user_id)
             # They may not come again, so the caller gets what is here; there is nothing to acknowledge them to.
-            self._stranded.extend(push for push in self._unfinished if push.push_id != self._in_hand)
+            self._stranded.extend(self._unfinished)
         # All that comes after this offset comes again, less what was withdrawn meanwhile.
         self._unfinished.clear()
         self._subscription_id = message.subscription_id

@@ -17,20 +17,35 @@ def read_ledger(directory: Path, user_id: str, limit: int) -> list[Entry]:
     Raises InvalidInput when the directory has no database of this version, StorageFailed when it cannot be read.
     """
     file = directory / FILE
-    if not file.is_file():
-        raise InvalidInput(
-            ("state", f"there is no {file}: name the state directory of a server that has run (--state)")
-        )
+    try:
+        # SQLite would say the same of all of these: it is unable to open the file.
+        file.open("rb").close()
+    except FileNotFoundError as error:
+        where = "name the state directory of a server that has run (--state)"
+        raise InvalidInput(("state", f"there is no {file}: {where}")) from error
+    except OSError as error:
+        raise InvalidInput(("state", f"{file} cannot be read: {error.strerror}")) from error
     try:
         with closing(open_reader(directory)) as connection:
             sql = Statements(connection)
-            application, version = sql.row("PRAGMA application_id"), sql.row("PRAGMA user_version")
-            if application != (APPLICATION_ID,) or version != (len(MIGRATIONS),):
-                raise InvalidInput(
-                    ("state", f"{file} is of another program, or of another version of this one: read it with that one")
-                )
+            _check(sql, file)
             return read_decisions(sql, user_id, limit)
     except sqlite3.Error as error:
-        raise failure(error) from error
+        raise StorageFailed(f"{file} cannot be read: {failure(error)}") from error
     except StorageFailed as error:
         raise StorageFailed(f"{file} cannot be read: {error}") from error
+
+
+def _check(sql: Statements, file: Path) -> None:
+    """See that the tables are those that this version knows."""
+    if sql.row("PRAGMA application_id") != (APPLICATION_ID,):
+        raise InvalidInput(("state", f"{file} is a database of another program: name another directory with --state"))
+    ((version,),) = sql.rows("PRAGMA user_version")
+    if version != len(MIGRATIONS):
+        raise InvalidInput(
+            (
+                "state",
+                f"{file} has tables of version {version}, and this command knows {len(MIGRATIONS)}: "
+                "use the tidings-server that its server is of",
+            )
+        )

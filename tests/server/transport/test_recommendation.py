@@ -72,6 +72,12 @@ class Desk:
         return self.metrics.registry.get_sample_value(name, labels) or 0.0
 
 
+def _refuse_token(token: str) -> None:
+    """Stands where the store's check stands: it takes "good" and knows no other token."""
+    if token != "good":
+        raise InvalidInput(("consistency_token", "is no token"))
+
+
 @pytest.fixture
 def desk(release: Release) -> Desk:
     """Handlers over the real application and a real release."""
@@ -83,7 +89,7 @@ def desk(release: Release) -> Desk:
         desk.asked.append(queries)
         return answer(queries, deadlines)
 
-    desk = Desk(RecommendationHandlers(ask, SERVING_CONFIGS, metrics, lambda: 0.0), metrics)
+    desk = Desk(RecommendationHandlers(ask, SERVING_CONFIGS, metrics, lambda: 0.0, _refuse_token), metrics)
     return desk
 
 
@@ -137,6 +143,9 @@ def test_context_and_excluded_items_are_not_in_the_answer(desk: Desk) -> None:
         ({"context_item_ids": ["a", ""]}, {"context_item_ids[1]": "has 0 bytes, must have 1 to 256"}),
         ({"exclude_item_ids": ["a"] * 10_001}, {"exclude_item_ids": "has 10001 entries, may have 10000 at most"}),
         ({"exclude_item_ids": ["x" * 300]}, {"exclude_item_ids[0]": "has 300 bytes, must have 1 to 256"}),
+        ({"query": "x" * 1025}, {"query": "has 1025 bytes, may have 1024 at most"}),
+        ({"category": "界" * 86}, {"category": "has 258 bytes, may have 256 at most"}),
+        ({"consistency_token": "bad", "k": 0}, {"consistency_token": "is no token", "k": "is 0, must be 1 to 500"}),
         ({"request_id": "x" * 257}, {"request_id": "has 257 bytes, may have 256 at most"}),
         (
             {"serving_config": "nope"},
@@ -164,6 +173,9 @@ def test_a_bad_request_names_field_and_limit(desk: Desk, fields: dict[str, Any],
         {"context_item_ids": ["a"] * 64},
         {"exclude_item_ids": [f"item-{n}" for n in range(10_000)]},
         {"request_id": "x" * 256},
+        {"query": "x" * 1024},
+        {"category": "x" * 256},
+        {"consistency_token": "good"},
         {"serving_config": "trending"},
     ],
 )
@@ -235,7 +247,7 @@ def test_a_fault_of_ours_is_logged_with_the_request_and_hurts_only_its_own_call(
             raise ZeroDivisionError("secret")
         return answer(queries, deadlines)
 
-    desk = Desk(RecommendationHandlers(ask, SERVING_CONFIGS, Metrics(), lambda: 0.0), Metrics())
+    desk = Desk(RecommendationHandlers(ask, SERVING_CONFIGS, Metrics(), lambda: 0.0, _refuse_token), Metrics())
     with structlog.testing.capture_logs() as lines:
         made = desk.recommend(
             pb.RecommendRequest(user_id="user-1"), pb.RecommendRequest(user_id="poison", request_id="r-666")
@@ -331,7 +343,7 @@ class _Lines:
 def test_no_bytes_whatsoever_break_the_handlers(release: Release, body: bytes) -> None:
     """Any bytes are answered or refused as invalid."""
     ask = Recommend(Holder(release), lambda: NOW, lambda: 0.0)  # type: ignore[arg-type]
-    handlers = RecommendationHandlers(ask, SERVING_CONFIGS, METRICS, lambda: 0.0)
+    handlers = RecommendationHandlers(ask, SERVING_CONFIGS, METRICS, lambda: 0.0, _refuse_token)
     for made in (handlers.recommend([Call(body, LATER)]), handlers.batch_recommend([Call(body, LATER)])):
         assert isinstance(made[0], bytes | InvalidInput)
 
