@@ -43,7 +43,10 @@ CALL_SECONDS = Spec(
     "tidings_call_seconds", "histogram", ("method",), "Seconds from a call's arrival to its answer, waiting included."
 )
 STAGE_SECONDS = Spec(
-    "tidings_stage_seconds", "histogram", ("stage",), "Seconds a batch spends in decode, recommend and encode."
+    "tidings_stage_seconds",
+    "histogram",
+    ("stage",),
+    "Seconds a batch spends in decode, recommend and encode; in record, until its events are on disk.",
 )
 BATCH_SIZE = Spec("tidings_batch_size", "histogram", ("lane",), "Calls answered together, by lane.")
 WAITING = Spec("tidings_waiting_calls", "gauge", ("lane",), "Calls that no thread has taken yet, by lane.")

@@ -255,12 +255,14 @@ def test_a_user_who_does_much_loses_nothing(ask: Door, server: RunningServer) ->
 
 
 def test_events_are_measured(ask: Door, server: RunningServer) -> None:
-    """By type and verdict."""
+    """By type and verdict; and how many calls came together, and how long the disk took."""
     accepted = 'tidings_events_total{status="accepted",type="view"}'
     duplicate = 'tidings_events_total{status="duplicate",type="view"}'
     before = server.metric(accepted), server.metric(duplicate)
     ask.record(view("measured", "measured"), view("measured", "measured"))
     assert (server.metric(accepted), server.metric(duplicate)) == (before[0] + 1, before[1] + 1)
+    assert server.metric('tidings_stage_seconds_count{stage="record"}') > 0
+    assert server.metric('tidings_batch_size_count{lane="record"}') > 0
 
 
 TOKENS = ["x", "1", "1..5", "2.abc.5", "1.abc.-5", "1.abc.5 ", "1.abc.٣", "x" * 100_000, "1.abc.99999999999999999999"]

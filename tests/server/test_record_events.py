@@ -16,7 +16,7 @@ from tidings_core.errors import InvalidInput, StorageFailed, StorageFull, Tiding
 from tidings_core.events import EVENT_TYPES, Event, EventItem, EventType
 from tidings_core.triggers import Trigger
 from tidings_server.adapters.sqlite_store import SqliteStore
-from tidings_server.application.documents import read_document
+from tidings_server.application.documents import UserDocument, read_document
 from tidings_server.application.known_documents import KnownDocuments
 from tidings_server.application.push_timer import PushTimer
 from tidings_server.application.record_events import TOGETHER, Proposed, Recorded, RecordEvents, Verdict
@@ -180,6 +180,16 @@ def test_an_acknowledged_event_is_in_the_next_read_of_every_thread(store: Sqlite
     for reader in readers:
         reader.join()
     assert seen == [list(range(1, 61))] * 6
+
+
+def test_an_older_document_never_takes_the_place_of_a_newer_one(store: SqliteStore) -> None:
+    """Whoever comes late with what was on disk before is passed over."""
+    documents = KnownDocuments(store)
+    newer, older = UserDocument(newest_offset=2), UserDocument(newest_offset=1)
+    documents.keep("ann", 2, newer)
+    documents.keep("ann", 1, older)
+    assert documents.find("ann", 2) is newer
+    assert documents.find("ann", 1) is None
 
 
 def test_a_trigger_sets_a_timer_in_the_transaction_of_its_event(store: SqliteStore, clock: Clock) -> None:

@@ -1,5 +1,6 @@
 """EventService: bytes to events that are checked, verdicts to bytes; and the bytes that the log keeps of an event."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 
 from google.protobuf.message import DecodeError
@@ -35,11 +36,14 @@ class EventHandlers:
         self._record = record
         self._now = now
         self._metrics = metrics
+        self._recorded = metrics.stage("record")
 
     def record_events(self, calls: Sequence[Call]) -> list[bytes | TidingsError]:
         """Answer RecordEvents calls together. Blocks until what they record is on disk."""
         read = [self._read(call.body) for call in calls]
+        start = time.monotonic()
         made = iter(self._record([one for one in read if not isinstance(one, TidingsError)]))
+        self._recorded(time.monotonic() - start)
         return [one if isinstance(one, TidingsError) else self._answer(one, next(made)) for one in read]
 
     def _read(self, body: bytes) -> "list[Proposed | Verdict] | TidingsError":
@@ -64,13 +68,13 @@ class EventHandlers:
         ).SerializeToString()
 
 
-def read_event(message: event_pb2.Event, time: int) -> Event:
-    """The event in a message whose type is known, at `time` (Unix milliseconds)."""
+def read_event(message: event_pb2.Event, moment: int) -> Event:
+    """The event in a message whose type is known, at `moment` (Unix milliseconds)."""
     return Event(
         event_id=message.event_id,
         type=_KINDS[message.type],
         user_id=message.user_id,
-        time=time,
+        time=moment,
         items=tuple(
             EventItem(
                 item.item_id,
@@ -122,8 +126,8 @@ def _propose(message: event_pb2.Event, now_ms: int) -> Proposed | Verdict:
         faults.append(("event_time", "is no time: seconds must be of the years 1 to 9999, nanos 0 to 999,999,999"))
     if faults:
         return Verdict("rejected", faults)
-    time = stamp.seconds * 1000 + stamp.nanos // 1_000_000 if message.HasField("event_time") else now_ms
-    event = read_event(message, time)
+    moment = stamp.seconds * 1000 + stamp.nanos // 1_000_000 if message.HasField("event_time") else now_ms
+    event = read_event(message, moment)
     return event, encode_event(event)
 
 
