@@ -18,7 +18,8 @@ from tidings_server.application.known_documents import KnownDocuments
 from tidings_server.application.places import Resume
 from tidings_server.application.send_push import PushRequest, SendPush
 from tidings_server.application.serving import Serving
-from tidings_server.application.subscriptions import Clocks, Limits, Message, Push, Subscribed, Subscriptions
+from tidings_server.application.subscription import Message, Push, Subscribed
+from tidings_server.application.subscriptions import Clocks, Limits, Subscriptions
 from tidings_server.application.write_push import Rules
 from tidings_server.transport.events import encode_event
 from tidings_server.transport.push_encoding import encode_push

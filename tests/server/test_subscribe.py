@@ -20,7 +20,7 @@ from tidings_server.adapters.sqlite_store import SqliteStore
 from tidings_server.application.documents import UserDocument, read_document, write_document
 from tidings_server.application.places import Place, Resume, find_place
 from tidings_server.application.store import Transaction
-from tidings_server.application.subscriptions import READ_AHEAD, GoAway, Heartbeat, Push, Withdraw
+from tidings_server.application.subscription import READ_AHEAD, GoAway, Heartbeat, Push, Withdraw
 
 
 @pytest.fixture
@@ -453,16 +453,24 @@ async def test_the_limits_of_subscriptions_are_kept(tmp_path: Path, clock: Clock
         phone, tv = await house.listen("ann", "phone"), await house.listen("ann", "tv")
         with pytest.raises(Overloaded, match="2 devices of this user"):
             await house.listen("ann", "watch")
-        again, bob = await house.listen("ann", "phone"), await house.listen("bob")
-        assert house.subscriptions.count == 4  # The one that was replaced has not ended yet.
+        bob, cid = await house.listen("bob"), await house.listen("cid")
         with pytest.raises(Overloaded, match="4 subscriptions are open"):
-            await house.listen("cid")
-        assert await phone.all() == [GoAway("replaced", 0.0, resumable=False)]
-        cid = await house.listen("cid")
+            await house.listen("eve")
         await tv.leave()
-        watch = await house.listen("ann", "watch")
-        for listener in (again, bob, cid, watch):
+        eve = await house.listen("eve")
+        for listener in (phone, bob, cid, eve):
             assert await listener.all() == []
+
+
+async def test_a_device_that_comes_back_finds_room_in_a_full_house(tmp_path: Path, clock: Clock) -> None:
+    """Its older stream, perhaps a dead one, does not count against it; but those that are ending may not pile up."""
+    async with opened(tmp_path / "state", clock, most=2) as house:
+        listeners = [await house.listen(user) for user in ("ann", "bob", "ann", "ann")]
+        assert house.subscriptions.count == 4
+        with pytest.raises(Overloaded):
+            await house.listen("ann")
+        assert await listeners[0].all() == [GoAway("replaced", 0.0, resumable=False)]
+        assert (await house.listen("ann")).opened.recovered
 
 
 async def test_stopping_sends_everybody_away_and_lets_nobody_in(house: House) -> None:

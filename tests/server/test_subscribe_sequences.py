@@ -17,7 +17,7 @@ from tests.server.conftest import Clock
 from tests.server.listening import House, Listener, opened
 from tidings_core.stored import StoredPush
 from tidings_server.application.places import Resume
-from tidings_server.application.subscriptions import GoAway, Heartbeat, Message, Push, Withdraw
+from tidings_server.application.subscription import GoAway, Heartbeat, Message, Push, Withdraw
 
 USER = "ann"
 DEVICES = ("phone", "tv")

@@ -16,7 +16,8 @@ from tidings_server.application.known_documents import KnownDocuments
 from tidings_server.application.places import received
 from tidings_server.application.record_events import take_in
 from tidings_server.application.store import Store, Transaction, outcome
-from tidings_server.application.subscriptions import Subscription, Subscriptions
+from tidings_server.application.subscription import Subscription
+from tidings_server.application.subscriptions import Subscriptions
 
 Outcome = Literal["delivered", "displayed", "clicked", "dismissed", "rejected"]
 """What became of a push on a device."""

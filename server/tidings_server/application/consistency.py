@@ -26,6 +26,4 @@ def check_token(store: Store, token: str, field: str = "consistency_token") -> N
     if epoch != store.epoch:
         raise Conflict(f"{field} is of another history than this server's: what was written then is not here")
     if int(number) > store.position:
-        raise Conflict(
-            f"{field} is of event {number}, and this server has {store.position}: its state was set back"
-        )
+        raise Conflict(f"{field} is of event {number}, and this server has {store.position}: its state was set back")

@@ -19,13 +19,11 @@ Nothing is lost and nothing comes twice, because:
 
 import asyncio
 import math
-import secrets
 from bisect import bisect_right
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal, Protocol
 
 import structlog
 
@@ -35,9 +33,19 @@ from tidings_server.application.documents import UserDocument, write_document
 from tidings_server.application.known_documents import KnownDocuments
 from tidings_server.application.places import Place, Resume, find_place, received
 from tidings_server.application.store import Store, Transaction
+from tidings_server.application.subscription import (
+    READ_AHEAD,
+    Cancellable,
+    GoAway,
+    Heartbeat,
+    Message,
+    Push,
+    Subscribed,
+    Subscription,
+    User,
+    Withdraw,
+)
 
-READ_AHEAD = 32
-"""So many pushes are read for a subscription at once."""
 READING_THREADS = 2
 RETRY_AFTER = 5.0
 """Seconds that one who finds no room is asked to wait."""
@@ -47,60 +55,6 @@ FAILED_DELAY = 2.0
 """Seconds, up to twice as many, to wait when pushes cannot be read."""
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Subscribed:
-    """The subscription is open: what comes is after `offset`. `heartbeat` is in seconds."""
-
-    subscription_id: str
-    epoch: str
-    offset: int
-    recovered: bool
-    heartbeat: float
-
-
-@dataclass(frozen=True, slots=True)
-class Push:
-    """A push, and the offset of the message before it on this subscription."""
-
-    stored: StoredPush
-    prev_offset: int
-
-
-@dataclass(frozen=True, slots=True)
-class Withdraw:
-    """A push that was sent, and that a newer one took the place of."""
-
-    push_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Heartbeat:
-    """The server's time in Unix milliseconds, and the offset of the user's newest push."""
-
-    time: int
-    newest_offset: int
-
-
-@dataclass(frozen=True, slots=True)
-class GoAway:
-    """The stream ends. `reconnect_delay` is in seconds."""
-
-    reason: Literal["stopping", "replaced", "failed"]
-    reconnect_delay: float
-    resumable: bool
-
-
-Message = Subscribed | Push | Withdraw | Heartbeat | GoAway
-
-
-class Cancellable(Protocol):
-    """A call that was asked for later."""
-
-    def cancel(self) -> None:
-        """Take it back."""
-        ...
 
 
 CallLater = Callable[[float, Callable[[], None]], Cancellable]
@@ -125,67 +79,6 @@ class Clocks:
     random: Callable[[], float]
 
 
-@dataclass(slots=True)
-class _User:
-    """One user's subscriptions by device, and the largest offset heard of."""
-
-    user_id: str
-    devices: "dict[str, Subscription]"
-    newest: int = 0
-    withdrawals: int = 0
-
-
-class Subscription:
-    """One open stream. Its attributes belong to the event loop; other threads may read the first three and `sent`."""
-
-    __slots__ = (
-        "ahead", "beat_due", "device_id", "end", "last", "max_unacked", "sent", "subscription_id", "through", "timer",
-        "told_lost", "unacked", "user", "waiter", "withdrawn",
-    )  # fmt: skip
-
-    def __init__(self, user: _User, device_id: str, max_unacked: int, now: float) -> None:
-        """Begin at nothing; `now` is monotonic seconds."""
-        self.subscription_id = secrets.token_hex(12)
-        self.user = user
-        self.device_id = device_id
-        self.max_unacked = max_unacked
-        self.sent = 0
-        """Offset of the push sent last, or of the beginning."""
-        self.through = 0
-        self.told_lost = 0
-        """What was dropped up to here the subscriber knows of."""
-        self.unacked: list[tuple[int, str]] = []
-        """Offsets and ids of what was sent and not acknowledged, at most `max_unacked`."""
-        self.ahead: list[StoredPush] = []
-        """What was read and is sent next, never more than there is credit for, nor than READ_AHEAD."""
-        self.withdrawn: list[str] = []
-        """Pushes to withdraw, all of which were in `unacked`."""
-        self.end: GoAway | None = None
-        self.beat_due = False
-        self.last = now
-        """When something was last sent, or a heartbeat was last due."""
-        self.timer: Cancellable | None = None
-        self.waiter: asyncio.Future[None] | None = None
-
-    @property
-    def credit(self) -> int:
-        """How many pushes may still be sent."""
-        return self.max_unacked - len(self.unacked) - len(self.ahead)
-
-    def wake(self) -> None:
-        """Let it look again whether there is something to do."""
-        if self.waiter is not None and not self.waiter.done():
-            self.waiter.set_result(None)
-
-    async def wait(self) -> None:
-        """Wait to be woken."""
-        self.waiter = asyncio.get_running_loop().create_future()
-        try:
-            await self.waiter
-        finally:
-            self.waiter = None
-
-
 class Subscriptions:
     """All open subscriptions. Lives on the event loop it is made on; what may be called from elsewhere says so."""
 
@@ -205,7 +98,7 @@ class Subscriptions:
         self._loop = asyncio.get_running_loop()
         self._call_later: CallLater = call_later or self._loop.call_later
         self._readers = ThreadPoolExecutor(READING_THREADS, "pushes")
-        self._users: dict[str, _User] = {}
+        self._users: dict[str, User] = {}
         self._open: dict[str, Subscription] = {}
         self._count = 0
         self._stopping = False
@@ -275,13 +168,15 @@ class Subscriptions:
         limits = self._limits
         if self._stopping:
             raise Stopping("the server is stopping: try again, or try another one", 1 + self._clocks.random())
-        if self._count >= limits.subscriptions:
+        user = self._users.get(user_id) or User(user_id, {})
+        older = user.devices.get(device_id)
+        # One that takes the place of its older one finds room also in a full house, unless too many are still ending.
+        full = older is None and len(self._open) >= limits.subscriptions
+        if full or self._count >= 2 * limits.subscriptions:
             raise Overloaded(
                 f"{limits.subscriptions} subscriptions are open, the most this server has: try again later",
                 RETRY_AFTER * (1 + self._clocks.random()),
             )
-        user = self._users.get(user_id) or _User(user_id, {})
-        older = user.devices.get(device_id)
         if older is None and len(user.devices) >= limits.subscriptions_per_user:
             raise Overloaded(
                 f"{limits.subscriptions_per_user} devices of this user have subscriptions, the most a user may have: "

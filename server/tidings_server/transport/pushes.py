@@ -12,15 +12,8 @@ from tidings_core.events import Fault, id_fault, text_fault
 from tidings_core.model import MAX_ID_BYTES
 from tidings_server.application.acknowledge import Acknowledge, Acknowledgement, Outcome
 from tidings_server.application.places import Resume
-from tidings_server.application.subscriptions import (
-    GoAway,
-    Heartbeat,
-    Message,
-    Push,
-    Subscribed,
-    Subscriptions,
-    Withdraw,
-)
+from tidings_server.application.subscription import GoAway, Heartbeat, Message, Push, Subscribed, Withdraw
+from tidings_server.application.subscriptions import Subscriptions
 from tidings_server.transport.calls import Call, parse
 from tidings_server.transport.encoding import varint
 
