@@ -96,7 +96,7 @@ class Person:
     `history` joins what the release and the profile say was bought. Newest first, and distinct: `interests` i32[n], the
     items of any good event, with `interest_times` f64[n] (Unix seconds); `unbought` i32[m], those looked at or put into
     the cart and not bought since, with `unbought_times` f64[m]; `searches` and `categories` as (text, Unix seconds).
-    `returned`, `seen` and `blocked` are i32 item rows; what was given back as often as bought stands in `returned`
+    `returned`, `seen` and `blocked` are i32 item rows; what was given back, all of it, stands in `returned`
     alone. `vector` f32[D] is folded in from all of it; None: the release's own stands, or there is nothing to fold in.
     """
 

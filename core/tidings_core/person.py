@@ -90,11 +90,13 @@ def _served(item_nos: Collection[int], rows: Int32) -> Int32:
 
 
 def _bought(profile: Profile, rows: Int32, past: History, trained_until: float) -> tuple[History, Int32]:
-    """What was bought by release or log, newest first; and the rows of what was given back as often as bought."""
+    """What was bought by release or log, newest first; and the rows of what was given back, all of it."""
     if not profile.bought:
         return past, np.empty(0, np.int32)
     items = _row_of(profile.bought, rows)
-    times, purchases, returns = np.array([(b.time, b.purchases, b.returns) for b in profile.bought.values()]).T
+    # Of what is still there the number of purchases counts; what was given back for good is counted down.
+    of_item = [(b.time, b.purchases, 0 if b.kept > 0 else b.returns) for b in profile.bought.values()]
+    times, purchases, returns = np.array(of_item).T
     items, times, purchases, returns = (column[items >= 0] for column in (items, times, purchases, returns))
     _, in_past, in_log = np.intersect1d(past.rows, items, return_indices=True)
     counts: Float64 = np.zeros(len(items))

@@ -49,11 +49,15 @@ class RecentEvent:
 
 @dataclass(frozen=True, slots=True)
 class Bought:
-    """What became of one item: when it was last bought (Unix milliseconds, 0: never), how often, and given back."""
+    """What became of one item: when it was last bought (Unix milliseconds, 0: never), how often, and given back.
+
+    `kept` is how many were bought less how many were given back.
+    """
 
     time: int
     purchases: int
     returns: int
+    kept: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +104,8 @@ def fold(profile: Profile, events: Iterable[tuple[Event, Sequence[int]]]) -> Pro
             recent.append(_recent(event, items))
         if event.type in ("purchase", "return"):
             spent += _money(event) if event.type == "purchase" else -_money(event)
-            for item in dict.fromkeys(items):
-                bought[item] = _buy(bought.get(item) or profile.bought.get(item), event)
+            for item, quantity in _quantities(event, items).items():
+                bought[item] = _buy(bought.get(item) or profile.bought.get(item), event, quantity)
         elif event.type in _SEEN_BY:
             seen.update((item, max(event.time, seen.get(item, 0))) for item in items)
         elif event.type == "see_less":
@@ -139,11 +143,19 @@ def _age(event: RecentEvent) -> tuple[int, int]:
     return event.time, event.key
 
 
-def _buy(before: Bought | None, event: Event) -> Bought:
-    old = before or Bought(0, 0, 0)
+def _quantities(event: Event, items: Sequence[int]) -> dict[int, int]:
+    """How many of each item an event is about."""
+    found: dict[int, int] = {}
+    for item, number in zip(event.items, items, strict=True):
+        found[number] = found.get(number, 0) + item.quantity
+    return found
+
+
+def _buy(before: Bought | None, event: Event, quantity: int) -> Bought:
+    old = before or Bought(0, 0, 0, 0)
     if event.type == "return":
-        return Bought(old.time, old.purchases, old.returns + 1)
-    return Bought(max(old.time, event.time), old.purchases + 1, old.returns)
+        return Bought(old.time, old.purchases, old.returns + 1, old.kept - quantity)
+    return Bought(max(old.time, event.time), old.purchases + 1, old.returns, old.kept + quantity)
 
 
 def _money(event: Event) -> int:
@@ -171,7 +183,8 @@ def _newest(old: Mapping[_Name, int], new: Mapping[_Name, int], most: int) -> Ma
 
 def to_json(profile: Profile) -> dict[str, Any]:
     """The profile as values that fit JSON, the same for equal profiles."""
-    flat = array("q", (n for item, b in sorted(profile.bought.items()) for n in (item, b.time, b.purchases, b.returns)))
+    bought = sorted(profile.bought.items())
+    flat = array("q", (n for item, b in bought for n in (item, b.time, b.purchases, b.returns, b.kept)))
     return {
         "format": FORMAT,
         "first": profile.first_time,
@@ -205,7 +218,7 @@ def from_json(fields: Mapping[str, Any]) -> Profile:
             RecentEvent(time, key, EVENT_TYPES[type], tuple(items), category, query, value)
             for time, key, type, items, category, query, value in fields["recent"]
         ),
-        bought={item: Bought(time, bought, back) for item, time, bought, back in zip(*[numbers] * 4, strict=True)},
+        bought={item: Bought(*of_item) for item, *of_item in zip(*[numbers] * 5, strict=True)},
         seen=dict(fields["seen"]),
         blocked_items=dict(fields["blocked_items"]),
         blocked_categories=dict(fields["blocked_categories"]),

@@ -49,9 +49,9 @@ from tidings_server.transport.send_push import SendPushHandler
 ADMIN_THREADS = 2
 """One may open a release while the other lists."""
 RECORD_THREADS = 2
-"""One reads requests while the other waits for the disk."""
+"""One reads events while the other waits for the disk."""
 RECORD_TOGETHER = 64
-"""Calls that one of them writes down together at most."""
+"""Calls that a thread writes down together at most."""
 FEW_WAITING = 32
 """Calls that may wait for the lanes of batches and of releases."""
 RECORD_SECONDS = 10.0
@@ -103,7 +103,7 @@ class Server:
         self._people = People(store, self._documents, count=self._metrics.profile)
         self._serving = Serving(state, self._changed, self._people.prepare)
         self._metrics.watch_release(lambda: self._serving.release)
-        self._metrics.watch_jobs(lambda: store.waiting)
+        self._metrics.watch_store(lambda: store.waiting, lambda: store.size)
         self._http = HttpListener(self._metrics.registry, self.not_ready)
 
     def not_ready(self) -> str:
@@ -151,6 +151,8 @@ class Server:
             "compute": (self._settings.compute_threads, self._settings.max_waiting),
             "bulk": (1, min(self._settings.max_waiting, FEW_WAITING)),
             "record": (RECORD_THREADS, self._settings.max_waiting),
+            "acknowledge": (1, self._settings.max_waiting),
+            "send": (1, self._settings.max_waiting),
             "admin": (ADMIN_THREADS, FEW_WAITING),
         }
         batchers = {
@@ -216,8 +218,8 @@ class Server:
         pushes, together = "tidings.v1.PushService", RECORD_TOGETHER
         return (
             Method("tidings.v1.EventService", "RecordEvents", event.record_events, "record", together, RECORD_SECONDS),
-            Method(pushes, "Acknowledge", push.acknowledge, "record", together, RECORD_SECONDS),
-            Method(pushes, "SendPush", send.send_push, "record", together, RECORD_SECONDS),
+            Method(pushes, "Acknowledge", push.acknowledge, "acknowledge", together, RECORD_SECONDS),
+            Method(pushes, "SendPush", send.send_push, "send", together, RECORD_SECONDS),
         )
 
     def _release_methods(self) -> tuple[Method, ...]:

@@ -64,6 +64,7 @@ PROMOTIONS = Spec(
 )
 EVENTS = Spec("tidings_events_total", "counter", ("type", "status"), "Events that came, by type and verdict.")
 JOBS = Spec("tidings_store_waiting_jobs", "gauge", (), "Jobs that wait for the store's writer.")
+STORE_BYTES = Spec("tidings_store_bytes", "gauge", (), "Bytes of the store's files.")
 PROFILES = Spec(
     "tidings_profiles_total", "counter", ("kept",), "Profiles that answers needed, by whether they were kept (yes, no)."
 )
@@ -94,6 +95,7 @@ METRICS = (
     PROMOTIONS,
     EVENTS,
     JOBS,
+    STORE_BYTES,
     PROFILES,
     SUBSCRIPTIONS,
     DECISIONS,
@@ -127,6 +129,7 @@ class Metrics:
         self._promotions = Counter(PROMOTIONS.name, PROMOTIONS.help, PROMOTIONS.labels, registry=self.registry)
         self._events = Counter(EVENTS.name, EVENTS.help, EVENTS.labels, registry=self.registry)
         self._jobs = Gauge(JOBS.name, JOBS.help, registry=self.registry)
+        self._store_bytes = Gauge(STORE_BYTES.name, STORE_BYTES.help, registry=self.registry)
         self._profiles = Counter(PROFILES.name, PROFILES.help, PROFILES.labels, registry=self.registry)
         self._profile_found = {kept: self._profiles.labels("yes" if kept else "no").inc for kept in (True, False)}
         self._subscriptions = Gauge(SUBSCRIPTIONS.name, SUBSCRIPTIONS.help, registry=self.registry)
@@ -176,9 +179,10 @@ class Metrics:
         """Note that an answer needed a profile, and whether what it says was kept from before."""
         self._profile_found[kept]()
 
-    def watch_jobs(self, count: Callable[[], int]) -> None:
-        """Ask `count` at each scrape how many jobs wait for the store."""
-        self._jobs.set_function(count)
+    def watch_store(self, jobs: Callable[[], int], size: Callable[[], int]) -> None:
+        """Ask at each scrape how many jobs wait for the store, and how many bytes its files have."""
+        self._jobs.set_function(jobs)
+        self._store_bytes.set_function(size)
 
     def watch_subscriptions(self, count: Callable[[], int]) -> None:
         """Ask `count` at each scrape how many subscriptions are open."""

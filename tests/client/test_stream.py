@@ -213,6 +213,16 @@ class Delivery(RuleBasedStateMachine):
         self.open = self.opening = False
         self.stream.lost(UNAVAILABLE, 0.0)
 
+    @rule(most=st.integers(1, 5), says_so=st.booleans())
+    def connect_and_deliver(self, most: int, says_so: bool) -> None:
+        """What mostly happens, so that longer stories are told too."""
+        if not self.open:
+            if not self.opening:
+                self.connect()
+            self.answer(says_so)
+        self.publish([1] * most)
+        self.deliver(most)
+
     @precondition(lambda self: not self.opening)
     @rule(kept=st.integers(0, 6))
     def restore_a_backup(self, kept: int) -> None:
@@ -377,14 +387,16 @@ def test_a_push_withdrawn_before_it_was_yielded_is_dropped() -> None:
 
 def test_pushes_that_a_lost_history_leaves_behind_are_still_yielded() -> None:
     """They are here, so the caller gets them, and their offsets of the old history are not acknowledged in the new."""
-    stream = opened(push(7, 0), push(8, 7))
-    stream.lost(UNAVAILABLE, 0.0)
-    stream.open(0.0)
-    stream.receive(subscribed(0, epoch="e2", name="s2", recovered=False), 0.0)
-    stream.receive(push(1, 0, "new"), 0.0)
+    stream = opened(push(6, 0), push(7, 6), push(8, 7))
+    assert following(stream) == "p6"
+    for times in (1, 2):
+        stream.lost(UNAVAILABLE, 0.0)
+        stream.open(0.0)
+        stream.receive(subscribed(0, epoch=f"e{times + 1}", name=f"s{times + 1}", recovered=False), 0.0)
+        stream.receive(push(1, 0, "new"), 0.0)
     assert [following(stream) for _ in range(3)] == ["p7", "p8", "new"]
     assert stream.acknowledgement() is None
-    assert (following(stream), stream.gaps) == (None, 1)
+    assert (following(stream), stream.gaps) == (None, 2)
     request = stream.acknowledgement()
     assert request is not None
     assert request.offset == 1

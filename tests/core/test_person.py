@@ -83,6 +83,19 @@ def test_what_the_log_and_the_release_say_was_bought_is_joined() -> None:
     assert person.history.counts.dtype == np.float32
 
 
+def test_who_bought_three_and_gave_one_back_still_has_it() -> None:
+    """It counts as bought as long as one is kept."""
+    three = Event("a", "purchase", "u", round((NOW - 50) * 1000), (EventItem("x", 3),))
+    one, rest = (
+        Event(name, "return", "u", round((NOW - ago) * 1000), (EventItem("x", quantity),))
+        for name, ago, quantity in (("b", 40, 1), ("c", 30, 2))
+    )
+    kept = seen((three, [NEVER]), (one, [NEVER]))
+    assert (kept.history.rows.tolist(), kept.returned.tolist()) == ([NEVER], [])
+    gone = seen((three, [NEVER]), (one, [NEVER]), (rest, [NEVER]))
+    assert (gone.history.rows.tolist(), gone.returned.tolist()) == ([], [NEVER])
+
+
 def history(person: Person) -> tuple[Int32, Int64, Float32]:
     """Rows, times and counts of a person's history."""
     return person.history.rows, person.history.times, person.history.counts

@@ -87,7 +87,8 @@ def test_only_the_newest_are_kept_and_everything_is_counted() -> None:
     assert (made.totals, len(made.recent)) == ({"view": 2000, "see_less": 2000}, RECENT)
     assert set(made.seen) == set(range(2000 - SEEN, 2000))
     assert set(made.blocked_items) == set(range(2000 - BLOCKED, 2000))
-    large = fold(made, [(event(9000, "purchase", START + DAYS * DAY_MS), list(range(50)))])
+    basket = tuple(EventItem(str(number)) for number in range(50))
+    large = fold(made, [(event(9000, "purchase", START + DAYS * DAY_MS, items=basket), list(range(50)))])
     assert large.recent[0].items == tuple(range(RECENT_ITEMS))
     assert set(large.bought) == set(range(50))
     assert {type for type, _ in large.days} == {"purchase"}
@@ -104,6 +105,8 @@ def test_money_is_what_was_bought_less_what_was_given_back() -> None:
     made = fold(EMPTY, events)
     assert made.spent == 50 + 10_000 - 10
     assert (made.bought[1].purchases, made.bought[1].returns, made.bought[3].purchases) == (2, 1, 2)
+    # Twice three less one.
+    assert (made.bought[1].kept, made.bought[3].kept) == (5, 2)
 
 
 def test_days_are_counted_back_from_the_day_that_is_asked_about() -> None:

@@ -1,5 +1,7 @@
 """Which event of which person calls for a push."""
 
+from itertools import permutations
+
 import pytest
 
 from tidings_core.events import EVENT_TYPES, Event, EventItem, EventType
@@ -48,13 +50,25 @@ def test_a_trigger_can_ask_for_items_or_for_a_category() -> None:
 
 
 def test_the_third_event_within_the_time_calls_whatever_the_order_of_arrival() -> None:
-    """Counted are events up to the one that calls, within the time before it; not later ones."""
+    """The one that makes the count full calls, also when it comes late and lies before the others."""
     thrice = trigger(count=3, within_seconds=600)
     events = [event(1, ago=599, items="a"), event(2, ago=300, items="b"), event(3, items="c")]
-    whole = after(*reversed(events))
-    assert [thrice.matches(one, whole, NOW) for one in events] == [False, False, True]
+    for order in permutations(events):
+        called = [thrice.matches(one, after(*order[: at + 1]), NOW) for at, one in enumerate(order)]
+        assert called == [False, False, True]
     early = [event(1, ago=600, items="a"), *events[1:]]
     assert not thrice.matches(early[2], after(*early), NOW)
+
+
+def test_a_count_begins_anew_after_it_led_to_a_push() -> None:
+    """Six looks are two times three, not four times three."""
+    thrice, seen, fired = trigger(count=3, within_seconds=600), [], 0
+    called = []
+    for number in range(6):
+        seen.append(event(number, ago=60.0 - number, items="a"))
+        called.append(thrice.matches(seen[-1], after(*seen), NOW, fired))
+        fired = seen[-1].time if called[-1] else fired
+    assert called == [False, False, True] * 2
 
 
 def test_the_same_means_sharing_an_item_or_the_category() -> None:

@@ -162,6 +162,12 @@ class Listener:
         self._coming = None
         return coming.result()
 
+    async def push(self) -> Push:
+        """The next message, which must be a push."""
+        message = await self.next()
+        assert isinstance(message, Push)
+        return message
+
     async def all(self) -> list[Message]:
         """Every message there is until there is nothing more to tell for now, or the end."""
         told: list[Message] = []
@@ -227,6 +233,11 @@ class Listener:
                     return None
                 await asyncio.sleep(0)
         return coming
+
+
+def offsets(pushes: Sequence[Push]) -> list[int]:
+    """Where the pushes stand in their stream."""
+    return [push.stored.offset for push in pushes]
 
 
 @asynccontextmanager

@@ -218,14 +218,22 @@ def test_a_count_of_events_calls_for_a_push_however_they_come(store: SqliteStore
     assert sorted(timers) == ["a-2", "b-2", "c-2"]
 
 
-def test_a_trigger_that_rests_calls_for_one_push_of_a_batch(store: SqliteStore, clock: Clock) -> None:
-    """With a cooldown the newest of many events that match sets the only timer."""
+def test_a_trigger_that_rests_is_called_all_the_same(store: SqliteStore, clock: Clock) -> None:
+    """Every event that matches sets a timer: what a cooldown suppresses has its decision in the ledger too."""
     rested = replace(BOUGHT, cooldown_seconds=60)
     record = RecordEvents(store, KnownDocuments(store), (rested,), clock)
     now = int(clock() * 1000)
-    record([proposed(*(event(f"p-{n}", type="purchase", time=now - abs(n - 7)) for n in range(20)))])
+    record([proposed(*(event(f"p-{n}", type="purchase", time=now - n) for n in range(20)))])
+    assert len(store.due(now, 100)) == 20
+
+
+def test_events_that_together_make_one_count_full_call_once(store: SqliteStore, clock: Clock) -> None:
+    """Of seven views in one batch the newest sets the only timer of "three views"."""
+    record = RecordEvents(store, KnownDocuments(store), (LOOKED_THRICE,), clock)
+    now = int(clock() * 1000)
+    record([proposed(*(event(f"p-{n}", time=now - abs(n - 4)) for n in range(7)))])
     (timer,) = store.due(now, 100)
-    assert PushTimer.read(timer).event.event_id == "p-7"
+    assert PushTimer.read(timer).event.event_id == "p-4"
 
 
 @pytest.mark.parametrize("kind", EVENT_TYPES)

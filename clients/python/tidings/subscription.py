@@ -40,8 +40,10 @@ class Subscription:
         self._address = address
         self._timeout = timeout
         self._clock = clock
-        # Reentrant: gRPC calls back at once for a call that has already ended.
-        self._changed = threading.Condition()  # guards all below
+        # Guards all below. Reentrant: gRPC calls back at once for a call that has already ended. Entered itself, not by
+        # its condition, whose __enter__ is Python: Ctrl-C at its end would leave the lock held.
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
         self._stream = stream
         self._reader: threading.Thread | None = None
         self._call: Any = None
@@ -51,7 +53,7 @@ class Subscription:
     @property
     def gaps(self) -> int:
         """How often the server said that it lost a part of this user's stream, so that pushes may have been missed."""
-        with self._changed:
+        with self._lock:
             return self._stream.gaps
 
     def __iter__(self) -> Self:
@@ -59,7 +61,7 @@ class Subscription:
 
     def __next__(self) -> model.Push:
         """Acknowledge the push before, then wait for the next one."""
-        with self._changed:
+        with self._lock:
             self._stream.finish()
             self._start()
             self._acknowledge()
@@ -78,7 +80,7 @@ class Subscription:
 
     def acknowledge(self) -> None:
         """Acknowledge the push that was yielded last without asking for the next, as before a `break`."""
-        with self._changed:
+        with self._lock:
             self._stream.finish()
             self._acknowledge()
 
@@ -87,13 +89,13 @@ class Subscription:
 
         May be called from any thread and at any later time, for pushes of earlier subscriptions of this user too.
         """
-        with self._changed:
+        with self._lock:
             self._stream.report(push, disposition)
             self._acknowledge()
 
     def close(self) -> None:
         """End the subscription: the last acknowledgement is sent, and whoever iterates comes to an end."""
-        with self._changed:
+        with self._lock:
             if self._closed:
                 return
             self._closed = True
@@ -108,10 +110,10 @@ class Subscription:
             if self._call is not None:
                 self._call.cancel()
         if self._reader is not None:
-            self._reader.join()
+            self._reader.join(self._timeout)
 
     def __enter__(self) -> Self:
-        with self._changed:
+        with self._lock:
             self._start()
         return self
 
@@ -129,20 +131,20 @@ class Subscription:
         """Keep a stream open, one after another, until the subscription is closed or cannot go on."""
         try:
             while True:
-                with self._changed:
+                with self._lock:
                     if self._closed:
                         return
                     # No deadline: a stream that went silent is cancelled.
                     self._call = call = self._stub.Subscribe(self._stream.open(self._clock()))
                     self._changed.notify_all()
                 error = self._drain(call)
-                with self._changed:
+                with self._lock:
                     if self._closed:
                         return
                     pause = self._stream.lost(error, self._clock())
                     self._changed.wait_for(lambda: self._closed, pause)
         except Exception as error:
-            with self._changed:
+            with self._lock:
                 self._error = error
                 self._changed.notify_all()
 
@@ -150,7 +152,7 @@ class Subscription:
         """Feed the messages of a stream to its state until either has enough."""
         try:
             for message in call:
-                with self._changed:
+                with self._lock:
                     useful = self._stream.receive(message, self._clock())
                     self._acknowledge()
                     self._changed.notify_all()
@@ -177,7 +179,7 @@ class Subscription:
             raise
 
     def _acknowledged(self, request: Any, future: Any) -> None:
-        with self._changed:
+        with self._lock:
             error = future.exception()
             if error is not None:
                 error = wire.error_from(error, self._address, self._timeout)
@@ -194,6 +196,6 @@ class Subscription:
             self._stub.Acknowledge(request, timeout=self._timeout)
         except grpc.RpcError as error:
             failed = wire.error_from(error, self._address, self._timeout)
-        with self._changed:
+        with self._lock:
             self._stream.acknowledged(request, failed)
             return None if failed else self._stream.acknowledgement(closing=True)

@@ -123,6 +123,12 @@ class SqliteStore:
         self._connection.close()
 
     @property
+    def size(self) -> int:
+        """Bytes of the database and its write-ahead log."""
+        paths = (self._directory / (FILE + suffix) for suffix in ("", "-wal"))
+        return sum(path.stat().st_size for path in paths if path.exists())
+
+    @property
     def waiting(self) -> int:
         """Jobs that wait."""
         return len(self._waiting)

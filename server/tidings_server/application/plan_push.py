@@ -167,7 +167,7 @@ class PlanPushes:
             bought = profile.bought.get(number)
             if item_id in pushed or number in profile.blocked_items:
                 continue
-            if bought is not None and bought.purchases > bought.returns:
+            if bought is not None and bought.kept > 0:
                 continue
             if profile.blocked_categories:
                 shown = self._wording.show(plan.snapshot, item.row)

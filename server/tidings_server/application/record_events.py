@@ -84,12 +84,10 @@ def _take_in(
 
 def _timers(trigger: Trigger, fresh: Iterable[Event], document: UserDocument, now_ms: int) -> list[PushTimer]:
     """The timers that a trigger sets for events that the document has taken in."""
-    cooldown_ms = trigger.cooldown_seconds * 1000
-    if now_ms - document.fired.get(trigger.name, 0) < cooldown_ms:
-        return []
-    matching = [event for event in fresh if trigger.matches(event, document.profile, now_ms)]
-    if cooldown_ms > 0 and matching:
-        # All but one would be suppressed; the newest is the one to speak of.
+    fired = document.fired.get(trigger.name, 0)
+    matching = [event for event in fresh if trigger.matches(event, document.profile, now_ms, fired)]
+    if trigger.count > 1 and matching:
+        # Events that came together make one count full.
         matching = [max(matching, key=lambda event: event.time)]
     return [PushTimer(trigger.name, event) for event in matching]
 

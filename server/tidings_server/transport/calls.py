@@ -14,9 +14,9 @@ from tidings_core.errors import InvalidInput, TidingsError
 
 _Message = TypeVar("_Message", bound=Message)
 
-Lane = Literal["compute", "bulk", "record", "admin"]
-"""Threads of their own for single answers, for batches asked for by one caller, for what waits for the disk, and for
-releases: none waits for another kind.
+Lane = Literal["compute", "bulk", "record", "acknowledge", "send", "admin"]
+"""Threads of their own for single answers, for batches asked for by one caller, for each kind of call that waits for
+the disk, and for releases: none waits for another kind, and a batch is not cut short by a call of another method.
 """
 
 
