@@ -204,7 +204,7 @@ class Server:
         """What only reads."""
         settings, check = self._settings, partial(check_token, self._store)
         handlers = RecommendationHandlers(recommend, settings.serving_configs, self._metrics, time.monotonic, check)
-        profile = ProfileHandlers(GetProfile(self._store, self._serving, self._people.item_ids, time.time), check)
+        profile = ProfileHandlers(GetProfile(self._documents, self._serving, self._people.item_ids, time.time), check)
         service = "tidings.v1.RecommendationService"
         seconds = settings.default_deadline_ms / 1000
         return (

@@ -12,6 +12,8 @@ from rich.console import Console
 from tidings_core.errors import InvalidInput, TidingsError
 from tidings_server import app, show_decisions
 from tidings_server.adapters.sqlite_ledger import read_ledger
+from tidings_server.adapters.sqlite_schema import find_database, renew_epoch
+from tidings_server.adapters.state_directory import StateDirectory
 from tidings_server.default_config import default_config
 from tidings_server.settings import Settings, load
 
@@ -77,11 +79,12 @@ def serve(
         app.run(settings)
 
 
+_State = Annotated[Path, typer.Option(help="State directory of the server.", metavar="DIR", envvar="TIDINGS_STATE")]
+
+
 @command.command()
 def decisions(
-    state: Annotated[
-        Path, typer.Option(help="State directory of the server.", metavar="DIR", envvar="TIDINGS_STATE")
-    ] = Settings.model_fields["state"].default,
+    state: _State = Settings.model_fields["state"].default,
     user: Annotated[str, typer.Option(help="Of this user only.", metavar="USER", show_default=False)] = "",
     limit: Annotated[int, typer.Option(help="So many at most.", metavar="N", min=1, max=MOST_DECISIONS)] = 20,
     as_json: Annotated[
@@ -103,6 +106,23 @@ def decisions(
         print(f"tidings-server: {decision['decision_id']}: {decision['record_problem']}", file=sys.stderr)
     if damaged:
         raise typer.Exit(1)
+
+
+@command.command("renew-epoch")
+def renew(state: _State = Settings.model_fields["state"].default) -> None:
+    """Declare that history was lost. Run it after putting back an older copy, before the server starts.
+
+    Offsets and tokens that were given out since the copy was made mean something else in it. With a new epoch those
+    who bring them are told so, instead of being taken at their word. The server must not be running.
+    """
+    with _faults_as_lines():
+        find_database(state)
+        held = StateDirectory.open(state)
+        try:
+            old, new = renew_epoch(state)
+        finally:
+            held.close()
+    print(f"the epoch was {old} and is {new} now")
 
 
 @contextmanager

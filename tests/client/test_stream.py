@@ -355,6 +355,24 @@ def test_closing_waits_for_no_answer_that_may_not_come() -> None:
     assert stream.sending
 
 
+def test_an_answer_of_an_older_stream_says_nothing_of_this_one() -> None:
+    """Its offset is of another history perhaps: what is finished here is acknowledged all the same."""
+    stream = opened(push(70, 0))
+    following(stream)
+    stream.finish()
+    old = stream.acknowledgement()
+    assert old is not None
+    stream.lost(UNAVAILABLE, 0.0)
+    stream.open(0.0)
+    stream.receive(subscribed(0, epoch="e2", name="s2", recovered=False), 0.0)
+    stream.receive(push(1, 0), 0.0)
+    assert stream.acknowledged(old, None)
+    assert (following(stream), following(stream)) == ("p1", None)
+    request = stream.acknowledgement()
+    assert request is not None
+    assert (request.subscription_id, request.offset) == ("s2", 1)
+
+
 def test_a_finished_push_is_acknowledged_only_on_a_stream_that_sent_it() -> None:
     """Finished while the connection was down, it is acknowledged when its repeat came, and not yielded again."""
     stream = opened(push(1, 0), push(2, 1))
@@ -472,12 +490,62 @@ def test_a_refused_acknowledgement_ends_the_subscription() -> None:
     stream.finish()
     request = stream.acknowledgement()
     assert request is not None
-    refused = tidings.InvalidArgument("outcomes[0].push_id is not the user's")
+    refused = tidings.InvalidArgument("offset was not sent")
     assert not stream.acknowledged(request, refused)
-    with pytest.raises(tidings.InvalidArgument, match="not the user's"):
+    with pytest.raises(tidings.InvalidArgument, match="was not sent"):
         stream.lost(None, 0.0)
-    with pytest.raises(tidings.InvalidArgument, match="not the user's"):
+    with pytest.raises(tidings.InvalidArgument, match="was not sent"):
         stream.open(0.0)
+
+
+def reporting(*dispositions: tidings.Disposition) -> tuple[Stream, pb.AcknowledgeRequest]:
+    """A stream whose acknowledgement of its first push, with these outcomes of it, is under way."""
+    stream = opened(push(1, 0))
+    got = stream.take()
+    assert got is not None
+    for disposition in dispositions:
+        stream.report(got, disposition)
+    stream.finish()
+    request = stream.acknowledgement()
+    assert request is not None
+    return stream, request
+
+
+@pytest.mark.parametrize(
+    ("fields", "left"),
+    [([0], [1, 2]), ([2, 0], [1]), ([0, 1, 2], []), ([], [])],
+    ids=["first", "two", "all", "unnamed"],
+)
+def test_outcomes_that_are_refused_are_dropped_and_the_rest_goes_out_again(fields: list[int], left: list[int]) -> None:
+    """One push that the server does not know, after its history was lost, costs neither the others nor the stream."""
+    told = [tidings.Disposition.DELIVERED, tidings.Disposition.DISPLAYED, tidings.Disposition.CLICKED]
+    stream, request = reporting(*told)
+    refused = [(f"outcomes[{at}].push_id", "is no push of this user") for at in fields]
+    assert stream.acknowledged(request, tidings.InvalidArgument("refused", fields=refused))
+    again = stream.acknowledgement()
+    assert again is not None
+    assert again.offset == 1
+    assert list(again.outcomes) == [request.outcomes[at] for at in left]
+    assert stream.acknowledged(again, None)
+    assert stream.acknowledgement() is None
+
+
+@pytest.mark.parametrize("field", ["offset", "user_id", "outcomes", "outcomes[1].push_id", "outcomes[9].push_id"])
+def test_what_is_wrong_besides_outcomes_ends_the_subscription(field: str) -> None:
+    """Without the outcomes it would be refused again; so are outcomes that were not sent."""
+    stream, request = reporting(tidings.Disposition.CLICKED)
+    refused = tidings.InvalidArgument("refused", fields=[("outcomes[0].push_id", "is unknown"), (field, "is wrong")])
+    assert not stream.acknowledged(request, refused)
+
+
+def test_a_server_that_refuses_everything_is_not_asked_for_ever() -> None:
+    """With no outcome left to drop, the refusal is final."""
+    stream, request = reporting(tidings.Disposition.CLICKED)
+    refused = tidings.InvalidArgument("refused")
+    assert stream.acknowledged(request, refused)
+    again = stream.acknowledgement()
+    assert again is not None
+    assert not stream.acknowledged(again, refused)
 
 
 def test_pauses_grow_with_full_jitter_up_to_a_limit() -> None:

@@ -274,17 +274,41 @@ async def test_what_would_not_pass_is_raised_at_once(
     assert len(server.requests("Subscribe")) == 1
 
 
-async def test_a_refused_outcome_is_raised(connect: Connect, server: SmallServer) -> None:
-    """An acknowledgement that the server refuses for good reaches the caller."""
+async def test_a_refused_acknowledgement_is_raised(connect: Connect, server: SmallServer) -> None:
+    """What the server refuses for good reaches the caller, and is not sent again."""
     server.scripts.append((subscribed(), push(1), server.stay))
-    server.steps.append(bad_request(violation("outcomes[0].push_id", "was not sent to u1")))
+    server.steps.append(bad_request(violation("offset", "was not sent")))
+    pushes = connect(server.address).subscribe("u1")
+    assert await pushes.names(1) == ["p1"]
+    with pytest.raises(tidings.InvalidArgument) as caught:
+        await pushes.next()
+    assert caught.value.fields == [("offset", "was not sent")]
+    await pushes.close()
+    assert len(server.requests("Acknowledge")) == 1
+
+
+@pytest.mark.parametrize("closing", [False, True])
+async def test_a_refused_outcome_is_dropped_and_the_rest_arrives(
+    connect: Connect, server: SmallServer, closing: bool
+) -> None:
+    """The acknowledgement goes out again at once without it, on closing too, and the subscription goes on."""
+    server.scripts.append((subscribed(), push(1), push(2), server.stay))
+    server.steps.append(bad_request(violation("outcomes[0].push_id", "is no push of this user")))
     pushes = connect(server.address).subscribe("u1")
     first = await pushes.next()
     assert first is not None
+    pushes.subscription.report(first, tidings.Disposition.DISPLAYED)
     pushes.subscription.report(first, tidings.Disposition.CLICKED)
-    with pytest.raises(tidings.InvalidArgument) as caught:
-        await pushes.next()
-    assert caught.value.fields == [("outcomes[0].push_id", "was not sent to u1")]
+    if not closing:
+        assert await pushes.names(1) == ["p2"]
+        await acknowledged(server, 2)
+    await pushes.close()
+    requests = server.requests("Acknowledge")
+    assert [request.offset for request in requests] == ([0, 0] if closing else [1, 1])
+    assert [[outcome.disposition for outcome in request.outcomes] for request in requests] == [
+        [push_service_pb2.DISPOSITION_DISPLAYED, push_service_pb2.DISPOSITION_CLICKED],
+        [push_service_pb2.DISPOSITION_CLICKED],
+    ]
 
 
 async def test_an_acknowledgement_is_repeated_by_itself(connect: Connect, server: SmallServer) -> None:

@@ -67,6 +67,12 @@ class Uncounted:
     def decision(self, cause: str, outcome: str) -> None:
         """Count nothing."""
 
+    def decided(self, seconds: float) -> None:
+        """Time nothing."""
+
+    def pushed(self, seconds: float) -> None:
+        """Time nothing."""
+
 
 @dataclass
 class House:

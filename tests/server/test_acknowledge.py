@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -11,7 +12,10 @@ from tidings_core.errors import InvalidInput, NotFound, Overloaded, StorageFaile
 from tidings_core.profile import EMPTY
 from tidings_core.stored import StoredEvent
 from tidings_server.adapters.sqlite_store import SqliteStore
+from tidings_server.adapters.sqlite_tables import DecisionTable
+from tidings_server.application import acknowledge
 from tidings_server.application.acknowledge import Acknowledgement, Outcome
+from tidings_server.application.decision_record import read_record
 from tidings_server.application.places import Resume
 from tidings_server.transport.events import decode_event
 
@@ -91,8 +95,9 @@ async def test_the_place_a_subscription_began_at_can_be_acknowledged(house: Hous
     again = await house.listen("ann", "phone")
     assert again.acknowledge(again.opened.offset) == 2
     stranger = await house.listen("nobody")
+    before = house.store.user("nobody")
     assert stranger.acknowledge(0) == 0
-    assert house.store.user("nobody").version == 0
+    assert house.store.user("nobody") == before
 
 
 @pytest.mark.parametrize("stranger", ["unknown", "another user's", "closed", "replaced"])
@@ -164,6 +169,24 @@ async def test_a_later_word_that_says_less_does_not_win(house: House) -> None:
     listener.acknowledge(1, (push.push_id, "dismissed"))
     assert states(house) == ["clicked"]
     assert {event.event_id.rpartition("/")[2] for event in events(house)} == {"clicked", "displayed", "dismissed"}
+
+
+async def test_an_outcome_that_is_told_many_times_costs_no_more_than_one(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its decision is looked up once and its record read once, and each outcome is one event."""
+    push = house.push("ann", items=("phone-3",))
+    listener = await house.listen("ann")
+    await listener.pushes()
+    reading = Mock(wraps=read_record)
+    finding = Mock(wraps=DecisionTable.find_push)
+    monkeypatch.setattr(acknowledge, "read_record", reading)
+    monkeypatch.setattr(DecisionTable, "find_push", lambda table, push_id: finding(table, push_id))
+    told: list[tuple[str, Outcome]] = [(push.push_id, "displayed"), (push.push_id, "clicked")]
+    listener.acknowledge(1, *told * 500)
+    assert (reading.call_count, finding.call_count) == (1, 1)
+    assert [event.event_id.rpartition("/")[2] for event in events(house)] == ["displayed", "clicked"]
+    assert states(house) == ["clicked"]
 
 
 async def test_pushes_of_others_are_refused_by_name_and_nothing_is_written(house: House) -> None:

@@ -16,11 +16,13 @@ from tidings_core.errors import Conflict, InvalidInput, NotFound, TidingsError
 from tidings_core.events import EVENT_TYPES, Event, EventItem, EventType
 from tidings_core.model import Attribute
 from tidings_core.profile import BLOCKED, RECENT, RECENT_ITEMS
+from tidings_core.stored import Document
 from tidings_core.tables import BytesTable
 from tidings_server.adapters.release_directory import ReleaseDirectory
 from tidings_server.adapters.sqlite_store import SqliteStore
+from tidings_server.application import known_documents
 from tidings_server.application.consistency import check_token, write_token
-from tidings_server.application.documents import read_document, write_document
+from tidings_server.application.documents import UserDocument, read_document, write_document
 from tidings_server.application.get_profile import MOST_BOUGHT, GetProfile
 from tidings_server.application.known_documents import KnownDocuments
 from tidings_server.application.people import People
@@ -45,6 +47,7 @@ class Place:
     clock: Clock
     handlers: ProfileHandlers
     releases: Path
+    people: People
     made: int = 0
 
     @property
@@ -108,9 +111,11 @@ def place(tmp_path: Path, serving: Serving, clock: Clock) -> Iterator[Place]:
     """Nothing is recorded and no release serves yet."""
     (tmp_path / "store").mkdir()
     store = SqliteStore.open(tmp_path / "store", lambda: int(clock.now * 1000))
-    get_profile = GetProfile(store, serving, People(store, KnownDocuments(store)).item_ids, clock)
+    documents = KnownDocuments(store)
+    people = People(store, documents)
+    get_profile = GetProfile(documents, serving, people.item_ids, clock)
     handlers = ProfileHandlers(get_profile, partial(check_token, store))
-    yield Place(store, serving, clock, handlers, tmp_path / "own-releases")
+    yield Place(store, serving, clock, handlers, tmp_path / "own-releases", people)
     store.close()
 
 
@@ -193,6 +198,60 @@ def test_without_a_release_there_are_no_affinities(place: Place) -> None:
     found = place.profile()
     assert [share.value for share in found.categories] == ["group-0"]
     assert not found.known_to_release
+
+
+def test_a_document_is_decoded_once_for_all_who_ask(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By GetProfile and by a recommendation, until the next event; then what is new is seen."""
+    place.serve()
+    assert place.serving.release is not None
+    decoded: list[int] = []
+
+    def counted(stored: Document) -> UserDocument:
+        decoded.append(stored.version)
+        return read_document(stored)
+
+    monkeypatch.setattr(known_documents, "read_document", counted)
+    place.record(place.event("view", "item-1"))
+    assert place.people.find("ann", place.serving.release) is not None
+    place.profile()
+    place.profile()
+    assert decoded == [1]
+    place.record(place.event("view", "item-2"))
+    assert place.profile().version == 2
+    assert decoded == [1, 2]
+
+
+def test_documents_are_kept_by_number_and_by_size(place: Place) -> None:
+    """The ones used longest ago go first; one too large by itself is not kept, and is read all the same."""
+    for user in ("ann", "bob", "cat"):
+        place.record(place.event("view", "item-1", user=user))
+    size = len(place.store.user("ann").content)
+    documents = KnownDocuments(place.store, most_bytes=5 * size // 2)
+
+    def kept() -> str:
+        return " ".join(user for user in ("ann", "bob", "cat") if documents.find(user, 1) is not None)
+
+    for user, expected in (("ann", "ann"), ("bob", "ann bob"), ("ann", "ann bob"), ("cat", "bob cat")):
+        documents.read(user)
+        assert kept() == expected
+    place.record(place.event("see_less", *(f"item-{at}" for at in range(100)), user="dan"))
+    assert documents.read("dan")[1].profile.blocked_items
+    assert documents.find("dan", 1) is None
+    documents = KnownDocuments(place.store, most=1)
+    documents.read("ann")
+    documents.read("bob")
+    assert kept() == "bob"
+
+
+def test_a_newer_document_takes_the_room_of_the_older_one(place: Place) -> None:
+    """However often one changes, it counts once."""
+    place.record(place.event("view", "item-1", user="bob"))
+    documents = KnownDocuments(place.store, most_bytes=100_000)
+    documents.read("bob")
+    for _ in range(200):
+        place.record(place.event("view", "item-1"))
+        documents.read("ann")
+    assert documents.find("bob", 1) is not None
 
 
 def test_nobody_is_not_found(place: Place) -> None:

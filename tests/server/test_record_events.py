@@ -186,8 +186,8 @@ def test_an_older_document_never_takes_the_place_of_a_newer_one(store: SqliteSto
     """Whoever comes late with what was on disk before is passed over."""
     documents = KnownDocuments(store)
     newer, older = UserDocument(newest_offset=2), UserDocument(newest_offset=1)
-    documents.keep("ann", 2, newer)
-    documents.keep("ann", 1, older)
+    documents.keep("ann", 2, newer, 10)
+    documents.keep("ann", 1, older, 10)
     assert documents.find("ann", 2) is newer
     assert documents.find("ann", 1) is None
 

@@ -1,16 +1,18 @@
 """Subscriptions on a real store: what is committed comes, in order, once, however things cross."""
 
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from tests.server.conftest import Clock
 from tests.server.listening import PATIENCE, House, offsets, opened
-from tidings_core.errors import Overloaded, Stopping, StorageFailed
-from tidings_core.stored import Document, StoredPush
+from tidings_core.errors import Overloaded, Stopping, StorageFailed, StorageFull
+from tidings_core.stored import StoredPush
 from tidings_server.adapters.sqlite_schema import FILE
 from tidings_server.adapters.sqlite_store import SqliteStore
 from tidings_server.application.documents import UserDocument
@@ -88,15 +90,16 @@ def test_a_device_goes_on_where_it_was_or_is_told_that_it_cannot(case: str) -> N
 def test_a_new_device_begins_after_what_any_device_acknowledged() -> None:
     """A second device is not sent what the first one dealt with long ago."""
     document = UserDocument(newest_offset=10, lost_through=3, acknowledged=9, devices={"tv": (9, 0)})
-    assert find_place(document, "phone", None, "now") == Place(9, True)
+    assert find_place(document, "phone", None, "now") == Place(9, True, received=9)
     assert find_place(document, "phone", Resume("now", 7), "now") == Place(7, True, received=7)
+    assert find_place(document, "phone", Resume("then", 7), "now") == Place(9, False, received=9)
 
 
 def test_a_device_that_missed_what_was_dropped_is_told_so_without_asking() -> None:
     """Without a place of its own, recovered is false when what it had not acknowledged was dropped."""
     document = UserDocument(newest_offset=10, lost_through=6, acknowledged=5, devices={"tv": (5, 0)})
     assert find_place(document, "tv", None, "now") == Place(5, False)
-    assert find_place(document, "phone", None, "now") == Place(5, False)
+    assert find_place(document, "phone", None, "now") == Place(5, False, received=5)
 
 
 async def test_resuming_counts_as_an_acknowledgement(house: House) -> None:
@@ -109,11 +112,70 @@ async def test_resuming_counts_as_an_acknowledgement(house: House) -> None:
     assert offsets(await (await house.listen("ann", "phone")).pushes()) == [3]
 
 
-async def test_subscribing_to_a_stranger_writes_nothing(house: House) -> None:
-    """An empty stream can be listened to and resumed, and no document is made of it."""
-    listener = await house.listen("nobody", "phone", Resume(house.store.epoch, 0))
+@pytest.mark.parametrize("resuming", [False, True])
+async def test_the_first_subscription_of_a_device_writes_its_place_once(house: House, resuming: bool) -> None:
+    """Also in an empty stream; subscribing again to the same writes nothing."""
+    place = Resume(house.store.epoch, 0) if resuming else None
+    listener = await house.listen("nobody", "phone", place)
     assert (listener.opened.offset, listener.opened.recovered) == (0, True)
-    assert house.store.user("nobody") == Document()
+    assert house.document("nobody") == UserDocument(devices={"phone": (0, house.now)})
+    before = house.store.user("nobody")
+    house.clock.now += 60
+    await house.listen("nobody", "phone", place)
+    assert house.store.user("nobody") == before
+
+
+async def test_what_another_device_acknowledged_still_comes_to_one_that_only_subscribed(house: House) -> None:
+    """A device goes on from where it first subscribed, though it never acknowledged anything."""
+    phone, laptop = await house.listen("ann", "phone"), await house.listen("ann", "laptop")
+    house.push("ann")
+    assert offsets(await phone.pushes()) == offsets(await laptop.pushes()) == [1]
+    laptop.acknowledge(1)
+    await phone.leave()
+    house.push("ann")
+    assert offsets(await (await house.listen("ann", "phone")).pushes()) == [1, 2]
+    assert offsets(await (await house.listen("ann", "tv")).pushes()) == [2]
+
+
+@pytest.mark.parametrize("resuming", [False, True])
+async def test_on_a_full_disk_a_stream_opens_though_its_place_cannot_be_written(
+    tmp_path: Path, clock: Clock, resuming: bool
+) -> None:
+    """What is there can be read; the place it named counts for this stream, and is written when there is room."""
+
+    class Full(SqliteStore):
+        full = False
+
+        def write(self, job: Callable[[Any], Any]) -> "Future[Any]":
+            if not self.full:
+                return super().write(job)
+            refused: Future[Any] = Future()
+            refused.set_exception(StorageFull("the disk is full", 1.0))
+            return refused
+
+    async with opened(tmp_path / "state", clock, opening=Full.open) as house:
+        house.push("ann")
+        house.push("ann")
+        before = house.store.user("ann")
+        Full.full = True
+        listener = await house.listen("ann", "phone", Resume(house.store.epoch, 1) if resuming else None)
+        assert offsets(await listener.pushes()) == ([2] if resuming else [1, 2])
+        assert house.store.user("ann") == before
+        Full.full = False
+        listener.acknowledge(1)
+        assert house.document("ann").devices == {"phone": (1, house.now)}
+
+
+async def test_a_device_that_is_further_than_its_stream_is_logged(house: House) -> None:
+    """It shows that the state was set back, and the log says what to do; once, however many come."""
+    house.push("ann")
+    with structlog.testing.capture_logs() as logs:
+        for device in ("phone", "tv"):
+            listener = await house.listen("ann", device, Resume(house.store.epoch, 7))
+            assert not listener.opened.recovered
+    (said,) = (line for line in logs if line["log_level"] == "error")
+    assert "tidings-server renew-epoch" in said["event"]
+    assert said["problem"] == "it has offset 7, and the newest is 1"
 
 
 async def test_every_device_gets_every_push_from_its_own_place(house: House) -> None:
@@ -231,6 +293,54 @@ async def test_expired_pushes_are_not_sent(house: House) -> None:
     assert listener.acknowledge(4) == 4
     house.push("ann")
     assert [(push.prev_offset, push.stored.offset) for push in await listener.pushes()] == [(4, 5)]
+
+
+async def test_a_push_that_expired_before_it_was_sent_is_not_delivered(house: House) -> None:
+    """The ledger has it as expired, whatever is acknowledged after it, and the stream has it no more."""
+    early = house.push("ann", ttl=1.0)
+    sent = house.push("ann", ttl=60.0)
+    late = [house.push("ann", ttl=1.0) for _ in range(2)]
+    house.clock.now += 1
+    listener = await house.listen("ann")
+    assert offsets([await listener.push()]) == [2]
+    listener.acknowledge(2)
+    assert await listener.pushes() == []
+    last = house.push("ann")
+    assert offsets(await listener.pushes()) == [5]
+    listener.acknowledge(5)
+    assert [house.state_of(push.push_id) for push in (early, *late)] == ["expired"] * 3
+    assert [house.state_of(push.push_id) for push in (sent, last)] == ["delivered"] * 2
+    assert [push.offset for push in house.store.pushes("ann", 0, 9)] == [2, 5]
+
+
+async def test_a_push_that_one_device_had_in_time_stays_delivered(house: House) -> None:
+    """That it came too late for another device does not take it back."""
+    push = house.push("ann", ttl=60.0)
+    phone = await house.listen("ann", "phone")
+    assert offsets(await phone.pushes()) == [1]
+    tv = await house.listen("ann", "tv")
+    phone.acknowledge(1)
+    house.clock.now += 60
+    assert await tv.pushes() == []
+    assert house.state_of(push.push_id) == "delivered"
+
+
+async def test_a_store_that_takes_no_more_does_not_stop_a_stream_at_an_expired_push(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is skipped all the same, and left to be taken out later."""
+    house.push("ann", ttl=1.0)
+    house.push("ann")
+    house.clock.now += 1
+    listener = await house.listen("ann")
+
+    def refuse(job: object) -> None:
+        raise Overloaded("too much waits", 1.0)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(house.store, "write", refuse)
+        assert offsets(await listener.pushes()) == [2]
+    assert [push.offset for push in house.store.pushes("ann", 0, 9)] == [1, 2]
 
 
 async def test_a_push_that_expires_while_it_waits_for_credit_is_not_sent(house: House) -> None:

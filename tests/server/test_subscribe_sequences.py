@@ -34,7 +34,7 @@ class Device:
     acknowledged: int = 0
     """What the server answered that it has of this device."""
     known: bool = False
-    """Whether the server has heard an offset of it."""
+    """Whether it ever subscribed, which gives it a place of its own."""
     received: int = 0
     """Offset of the last push received, or of `subscribed`."""
     epoch: str = ""
@@ -166,10 +166,9 @@ class Streams(RuleBasedStateMachine):
         elif good:
             assert opened.recovered == (place.offset >= self.dropped)
             start = max(place.offset, device.acknowledged)
-            device.known = device.known or place.offset > 0
-            device.acknowledged = start
         else:
             assert not opened.recovered
+        device.known, device.acknowledged = True, start
         assert (opened.offset, opened.epoch) == (start, epoch)
         device.start = device.received = start
         device.told_lost = self.dropped
@@ -249,7 +248,6 @@ class Streams(RuleBasedStateMachine):
             return
         offset = device.start + round((device.received - device.start) * share)
         answer = self.run(asyncio.to_thread(device.listener.acknowledge, offset))
-        device.known = device.known or offset > 0
         device.acknowledged = max(device.acknowledged, offset)
         assert answer == device.acknowledged
 

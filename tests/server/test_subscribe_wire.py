@@ -115,7 +115,9 @@ def test_nothing_is_lost_or_repeated_when_the_server_is_killed(tmp_path: Path) -
         resumed = Device(push, "ann", device_id="phone", resume=pb.Resume(epoch=phone.subscribed.epoch, offset=4))
         assert (resumed.subscribed.recovered, resumed.subscribed.epoch) == (True, phone.subscribed.epoch)
         assert [resumed.next().offset for _ in range(2)] == [5, 6]
-        unknown = Device(push, "ann", device_id="tv")
+        silent = Device(push, "ann", device_id="tv")
+        assert [silent.next().offset for _ in range(6)] == [1, 2, 3, 4, 5, 6]  # It never acknowledged.
+        unknown = Device(push, "ann", device_id="watch")
         assert [unknown.next().offset for _ in range(2)] == [5, 6]  # After what any device acknowledged.
         lost = Device(push, "ann", device_id="phone", resume=pb.Resume(epoch="another", offset=6))
         assert (lost.subscribed.recovered, lost.subscribed.offset) == (False, 4)

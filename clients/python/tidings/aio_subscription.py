@@ -75,7 +75,8 @@ class Subscription:
     def report(self, push: model.Push, disposition: model.Disposition) -> None:
         """Say what became of a push: it goes out with the next acknowledgement, at the latest on closing.
 
-        May be called at any later time, for pushes of earlier subscriptions of this user too.
+        May be called at any later time, for pushes of earlier subscriptions of this user too. An outcome that the
+        server refuses, as of a push that it lost with its history, is dropped and logged.
         """
         self._stream.report(push, disposition)
         self._acknowledge()
@@ -165,7 +166,7 @@ class Subscription:
             request = None if self._closed else self._stream.acknowledgement()
 
     async def _send(self, request: Any) -> bool:
-        """Send an acknowledgement, wait for it, and tell whether it arrived."""
+        """Send an acknowledgement, wait for it, and tell whether the next may go out."""
         failed: errors.TidingsError | None = None
         try:
             await self._stub.Acknowledge(request, timeout=self._timeout)
@@ -173,4 +174,6 @@ class Subscription:
             failed = wire.error_from(error, self._address, self._timeout)
         if not self._stream.acknowledged(request, failed):
             self._call.cancel()
-        return failed is None
+            return False
+        # What was refused is not sent again.
+        return failed is None or isinstance(failed, errors.InvalidArgument)

@@ -9,7 +9,9 @@ resuming counts as an acknowledgement; so what was not finished comes again and 
 """
 
 import logging
+import re
 from collections import deque
+from collections.abc import Collection
 from random import Random
 
 import grpc
@@ -28,6 +30,7 @@ _HEARTBEAT_SECONDS = 15.0  # where the server names none
 _REMEMBERED = 4096
 _MOST_OUTCOMES = 1000  # in one acknowledgement
 _MOST_WAITING_OUTCOMES = 10_000
+_NAMED_OUTCOME = re.compile(r"outcomes\[(\d+)\]")
 _PASSING = frozenset(
     {
         grpc.StatusCode.UNAVAILABLE,
@@ -204,11 +207,8 @@ class Stream:
         if request is not self._sending:
             return True
         self._sending = None
-        if error is None or not (_passes(error) or isinstance(error, errors.NotFound)):
-            # Also what the server refused for good: to send it again would be refused again.
-            for _ in request.outcomes:
-                self._outcomes.popleft()
         if error is None:
+            self._drop_outcomes(range(len(request.outcomes)))
             if request.subscription_id == self._subscription_id:
                 self._acknowledged = max(self._acknowledged, request.offset)
             return True
@@ -221,8 +221,17 @@ class Stream:
         if _passes(error):
             # The next message, a heartbeat at the latest, is the occasion to try again.
             return True
+        refused = _refused_outcomes(error, len(request.outcomes))
+        if refused:
+            # The server may have lost those pushes; the rest goes out again without them.
+            _log.warning("outcomes of pushes are refused and dropped: %s", error.message)
+            self._drop_outcomes(refused)
+            return True
         self._end = error
         return False
+
+    def _drop_outcomes(self, places: Collection[int]) -> None:
+        self._outcomes = deque(outcome for at, outcome in enumerate(self._outcomes) if at not in places)
 
     # What the messages mean.
 
@@ -292,3 +301,15 @@ class Stream:
 def _passes(error: errors.TidingsError) -> bool:
     # A message above gRPC's limit has the code of an overload.
     return error.code in _PASSING and not isinstance(error, errors.InvalidArgument)
+
+
+def _refused_outcomes(error: errors.TidingsError, count: int) -> Collection[int]:
+    """The places of the outcomes, of so many, for which a request was refused; all of them when no field is named."""
+    if not isinstance(error, errors.InvalidArgument):
+        return ()
+    if not error.fields:
+        return range(count)
+    found = [_NAMED_OUTCOME.match(field) for field, _ in error.fields]
+    places = {int(match[1]) for match in found if match}
+    # Something else is wrong as well: without these it would be refused again.
+    return places if all(found) and max(places) < count else ()

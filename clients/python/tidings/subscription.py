@@ -87,7 +87,8 @@ class Subscription:
     def report(self, push: model.Push, disposition: model.Disposition) -> None:
         """Say what became of a push: it goes out with the next acknowledgement, at the latest on closing.
 
-        May be called from any thread and at any later time, for pushes of earlier subscriptions of this user too.
+        May be called from any thread and at any later time, for pushes of earlier subscriptions of this user too. An
+        outcome that the server refuses, as of a push that it lost with its history, is dropped and logged.
         """
         with self._lock:
             self._stream.report(push, disposition)
@@ -185,7 +186,7 @@ class Subscription:
                 error = wire.error_from(error, self._address, self._timeout)
             if not self._stream.acknowledged(request, error):
                 self._call.cancel()
-            if error is None:
+            elif _settled(error):
                 self._acknowledge()
             self._changed.notify_all()
 
@@ -197,5 +198,10 @@ class Subscription:
         except grpc.RpcError as error:
             failed = wire.error_from(error, self._address, self._timeout)
         with self._lock:
-            self._stream.acknowledged(request, failed)
-            return None if failed else self._stream.acknowledgement(closing=True)
+            useful = self._stream.acknowledged(request, failed)
+            return self._stream.acknowledgement(closing=True) if useful and _settled(failed) else None
+
+
+def _settled(error: errors.TidingsError | None) -> bool:
+    """Whether an acknowledgement arrived, or was refused for what is not sent again: the next may go out."""
+    return error is None or isinstance(error, errors.InvalidArgument)

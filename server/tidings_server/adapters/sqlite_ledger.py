@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tidings_core.errors import InvalidInput, StorageFailed
 from tidings_core.stored import Entry
-from tidings_server.adapters.sqlite_schema import APPLICATION_ID, FILE, MIGRATIONS, open_reader
+from tidings_server.adapters.sqlite_schema import APPLICATION_ID, MIGRATIONS, find_database, open_reader
 from tidings_server.adapters.sqlite_statements import Statements, failure
 from tidings_server.adapters.sqlite_tables import read_decisions
 
@@ -16,15 +16,7 @@ def read_ledger(directory: Path, user_id: str, limit: int) -> list[Entry]:
 
     Raises InvalidInput when the directory has no database of this version, StorageFailed when it cannot be read.
     """
-    file = directory / FILE
-    try:
-        # SQLite would say the same of all of these: it is unable to open the file.
-        file.open("rb").close()
-    except FileNotFoundError as error:
-        where = "name the state directory of a server that has run (--state)"
-        raise InvalidInput(("state", f"there is no {file}: {where}")) from error
-    except OSError as error:
-        raise InvalidInput(("state", f"{file} cannot be read: {error.strerror}")) from error
+    file = find_database(directory)
     try:
         with closing(open_reader(directory)) as connection:
             sql = Statements(connection)

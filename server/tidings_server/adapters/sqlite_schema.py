@@ -3,11 +3,11 @@
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from tidings_core.errors import InvalidInput, StorageFull
-from tidings_server.adapters.sqlite_statements import failure
+from tidings_server.adapters.sqlite_statements import Statements, failure
 
 FILE = "tidings.db"
 APPLICATION_ID = 0x54494447
@@ -96,6 +96,34 @@ def open_reader(directory: Path) -> sqlite3.Connection:
     return sqlite3.connect(uri, BUSY_MS / 1000, isolation_level=None, check_same_thread=False, uri=True)
 
 
+def find_database(directory: Path) -> Path:
+    """The database file of a state directory. Raises InvalidInput when there is none, or it cannot be read."""
+    file = directory / FILE
+    try:
+        # SQLite would say the same of all of these: it is unable to open the file.
+        file.open("rb").close()
+    except FileNotFoundError as error:
+        where = "name the state directory of a server that has run (--state)"
+        raise InvalidInput(("state", f"there is no {file}: {where}")) from error
+    except OSError as error:
+        raise InvalidInput(("state", f"{file} cannot be read: {error.strerror}")) from error
+    return file
+
+
+def renew_epoch(directory: Path) -> tuple[str, str]:
+    """Give the history another name, on disk on return: the name before, and the new one. The caller holds the lock.
+
+    Raises InvalidInput when there is no database, or one that cannot be used; StorageFull or StorageFailed.
+    """
+    find_database(directory)
+    with closing(open_database(directory)) as connection:
+        sql = Statements(connection)
+        ((old,),) = sql.rows("SELECT value FROM about WHERE name = 'epoch'")
+        query = "UPDATE about SET value = lower(hex(randomblob(8))) WHERE name = 'epoch' RETURNING value"
+        ((new,),) = sql.rows(query)
+    return old, new
+
+
 @contextmanager
 def _refusing(file: Path) -> Iterator[None]:
     try:
@@ -111,8 +139,9 @@ def _damaged(file: Path, problem: str) -> InvalidInput:
     return InvalidInput(
         (
             "state",
-            f"{file} cannot be used: {problem}; put back a copy of it that was made earlier, or move it, "
-            f"{file.name}-wal and {file.name}-shm away to begin with an empty history",
+            f"{file} cannot be used: {problem}; put back a copy of it that was made earlier and run "
+            f"`tidings-server renew-epoch`, or move it, {file.name}-wal and {file.name}-shm away to begin with an "
+            "empty history",
         )
     )
 

@@ -46,11 +46,15 @@ class Acknowledgement:
 
 @dataclass(frozen=True, slots=True)
 class _Done:
-    """What a device has acknowledged by now, and the document, whose version is 0 when it was not changed."""
+    """What a device has acknowledged by now, and the document, whose version is 0 when it was not changed.
+
+    `size` is the length of its stored form.
+    """
 
     offset: int
     version: int
     document: UserDocument
+    size: int
 
 
 class Acknowledge:
@@ -93,8 +97,9 @@ class Acknowledge:
         """Let the stream go on once it is on disk. In the store's writer thread."""
         if done.exception() is not None:
             return
-        if done.result().version:
-            self._documents.keep(given.user_id, done.result().version, done.result().document)
+        made = done.result()
+        if made.version:
+            self._documents.keep(given.user_id, made.version, made.document, made.size)
         self._subscriptions.acknowledged(subscription, given.offset)
 
     def _find(self, given: Acknowledgement) -> Subscription:
@@ -119,21 +124,13 @@ class Acknowledge:
         document = received(transaction, before, given.user_id, device_id, given.offset, now_ms)
         for push_id, state in _told(entries, given.outcomes).items():
             transaction.ledger.set_state(push_id, state, now_ms)
-        events = [event for push_id, what in given.outcomes for event in self._events(entries[push_id], what, now_ms)]
+        events = _events(entries, given.outcomes, now_ms)
         document, _ = take_in(transaction, document, [(event, self._encode(event)) for event in events], (), now_ms)
-        version = 0
+        version = size = 0
         if document is not before:
-            version = transaction.users.put(given.user_id, write_document(document), stored.version)
-        return _Done(document.devices.get(device_id, (given.offset, 0))[0], version, document)
-
-    def _events(self, entry: Entry, what: Outcome, now_ms: int) -> Iterator[Event]:
-        """What an outcome says the user did. Its id is the outcome's own, so that a repeat is a duplicate."""
-        if what not in _EVENTS:
-            return
-        items = tuple(EventItem(chosen["item_id"]) for chosen in read_record(entry.record)["chosen"])
-        if items:
-            event_id = f"push/{entry.push_id}/{what}"
-            yield Event(event_id, _EVENTS[what], entry.user_id, now_ms, items, push_id=entry.push_id)
+            content = write_document(document)
+            version, size = transaction.users.put(given.user_id, content, stored.version), len(content)
+        return _Done(document.devices.get(device_id, (given.offset, 0))[0], version, document, size)
 
 
 def _answer(under_way: "Future[_Done]") -> int | TidingsError:
@@ -143,7 +140,8 @@ def _answer(under_way: "Future[_Done]") -> int | TidingsError:
 
 def _pushes(transaction: Transaction, given: Acknowledgement) -> dict[str, Entry]:
     """The decisions whose pushes have an outcome, by push_id. Raises InvalidInput for what is no push of the user."""
-    found = {push_id: transaction.ledger.find_push(push_id) for push_id, _ in given.outcomes}
+    named = dict.fromkeys(push_id for push_id, _ in given.outcomes)
+    found = {push_id: transaction.ledger.find_push(push_id) for push_id in named}
     entries = {push_id: entry for push_id, entry in found.items() if entry and entry.user_id == given.user_id}
     foreign = [
         (f"outcomes[{at}].push_id", f"is {push_id[:64]!r}, which is no push of this user")
@@ -153,6 +151,20 @@ def _pushes(transaction: Transaction, given: Acknowledgement) -> dict[str, Entry
     if foreign:
         raise InvalidInput(*foreign[:MAX_NAMED])
     return entries
+
+
+def _events(entries: Mapping[str, Entry], outcomes: Sequence[tuple[str, Outcome]], now_ms: int) -> Iterator[Event]:
+    """What outcomes say the user did. The id of each is the outcome's own, so that a repeat is a duplicate."""
+    items: dict[str, tuple[EventItem, ...]] = {}
+    for push_id, what in dict.fromkeys(outcomes):
+        if what not in _EVENTS:
+            continue
+        if push_id not in items:
+            chosen = read_record(entries[push_id].record)["chosen"]
+            items[push_id] = tuple(EventItem(one["item_id"]) for one in chosen)
+        if items[push_id]:
+            event_id = f"push/{push_id}/{what}"
+            yield Event(event_id, _EVENTS[what], entries[push_id].user_id, now_ms, items[push_id], push_id=push_id)
 
 
 def _told(entries: Mapping[str, Entry], outcomes: Sequence[tuple[str, Outcome]]) -> dict[str, State]:

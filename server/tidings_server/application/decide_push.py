@@ -11,7 +11,6 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
-from typing import Protocol
 
 import structlog
 
@@ -19,14 +18,24 @@ from tidings_core.errors import InvalidInput, Overloaded, Stopping, StorageFaile
 from tidings_server.application.decision_record import Outcome, pack_record
 from tidings_server.application.documents import UserDocument
 from tidings_server.application.known_documents import KnownDocuments
-from tidings_server.application.plan_push import MAX_DETAIL, Plan, PlanPushes, Worded, pack
+from tidings_server.application.plan_push import AGAIN_SECONDS, MAX_DETAIL, Plan, PlanPushes, Worded, pack
 from tidings_server.application.store import Store, Transaction
-from tidings_server.application.write_push import Publish, Rules, Written, entry_of, remove_expired, write_push
+from tidings_server.application.write_push import (
+    Meter,
+    Publish,
+    Rules,
+    Written,
+    entry_of,
+    remove_expired,
+    write_push,
+)
 
 TOGETHER = 16
 """Timers taken up at once: as many as are recommended for at once."""
 MAX_IN_FLIGHT = 64
 """Decisions that wait for the disk at most."""
+MAX_PUT_OFF = 1024
+"""Timers at most that are passed over since they cannot be decided yet; with so many nothing more is taken up."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 10.0
 """Seconds to wait after the store failed; it doubles while it keeps failing."""
 SWEEP_SECONDS = 30.0
@@ -37,22 +46,6 @@ LOOK_SECONDS = 1.0
 STORE_FAILS = (StorageFull, StorageFailed, Overloaded, Stopping)
 
 log = structlog.get_logger(__name__)
-
-
-class Meter(Protocol):
-    """Counts decisions."""
-
-    def decision(self, cause: str, outcome: str) -> None:
-        """A decision is on disk: `outcome` is "sent", or the reason why not."""
-        ...
-
-    def decided(self, seconds: float) -> None:
-        """How long a decision took, from being taken up to being on disk."""
-        ...
-
-    def pushed(self, seconds: float) -> None:
-        """How long after its event was recorded a push was on disk."""
-        ...
 
 
 class _Unreadable(Exception):
@@ -87,6 +80,7 @@ class DecidePushes:
         self._in_flight: set[str] = set()
         self._failed: list[tuple[Plan, BaseException]] = []
         self._given_up: set[str] = set()
+        self._put_off: dict[str, float] = {}  # By key, until when (monotonic seconds).
         self.pause = 0.0
         """Seconds that the store is left alone after it failed last; 0 when it works."""
         self._rest_until = self._sweep_at = -math.inf
@@ -133,16 +127,24 @@ class DecidePushes:
                 plan.fail(f"{type(error).__name__}: {error}")
                 pack(plan)
                 self._write(plan)
+        moment = self._monotonic()
+        self._put_off = {key: until for key, until in self._put_off.items() if until > moment}
         with self._changed:
             # Taken before what is due is read: of these, some may be on disk by then and some not.
-            busy = self._in_flight | self._given_up
-            room = min(TOGETHER, MAX_IN_FLIGHT - len(self._in_flight))
+            busy = self._in_flight | self._given_up | self._put_off.keys()
+            room = min(TOGETHER, MAX_IN_FLIGHT - len(self._in_flight), MAX_PUT_OFF - len(self._put_off))
         if room <= 0:
             return False
         now = int(self._now() * 1000)
         due = [timer for timer in self._store.due(now, len(busy) + room) if timer.key not in busy][:room]
-        for plan in self._plans(due, now):
-            self._write(plan)
+        plans = self._plans(due, now)
+        put_off = [plan for plan in plans if plan.put_off]
+        if put_off and not self._put_off:  # Said once, not of each one again and again.
+            log.warning("pushes wait", first=put_off[0].decision_id, problem=put_off[0].put_off)
+        self._put_off.update((plan.decision_id, moment + AGAIN_SECONDS) for plan in put_off)
+        for plan in plans:
+            if not plan.put_off:
+                self._write(plan)
         return len(due) == room
 
     def _work(self) -> None:
@@ -224,11 +226,11 @@ class DecidePushes:
                 worded = self._reworded(plan, tx, document)
             except InvalidInput as error:
                 log.error("a push cannot be decided", decision_id=plan.decision_id, problem=str(error))
-                reason, outcome = "FAILED", replace(outcome, detail=str(error)[:MAX_DETAIL])
+                reason, worded, outcome = "FAILED", None, replace(outcome, detail=str(error)[:MAX_DETAIL])
             else:
                 reason = "" if worded is not None else "NO_CANDIDATE"
         if reason or worded is None:
-            return Written(reason), replace(outcome, reason=reason)
+            return Written(reason), replace(outcome, reason=reason, draft=None if worded is None else worded.draft)
         fired = {**document.fired, worded.draft.trigger: plan.now}
         document = replace(document, fired={name: time for name, time in fired.items() if self._plans.knows(name)})
         user_id, draft = plan.timer.user_id, worded.draft
@@ -273,7 +275,7 @@ class DecidePushes:
             return
         if written.push is not None:
             if written.document is not None:
-                self._documents.keep(plan.timer.user_id, written.version, written.document)
+                self._documents.keep(plan.timer.user_id, written.version, written.document, written.size)
             self._publish(plan.timer.user_id, written.push, written.withdrawn)
             self._meter.pushed(self._now() - plan.timer.due / 1000)
         self._meter.decision(plan.cause, written.reason or "sent")

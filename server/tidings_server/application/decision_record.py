@@ -43,9 +43,10 @@ class Basis:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a decision: `draft` and `offset` of the push that was sent, or the `reason` why not.
+    """What came of a decision: `offset` of the push that was sent, or the `reason` why none was.
 
-    `limit` and `used` are the cap of a day and what was used of it before; `latency` maps a stage to milliseconds.
+    `draft` is that push or, when it was in words already, the one that was held back. `limit` and `used` are the cap of
+    a day and what was used of it before; `latency` maps a stage to milliseconds.
     """
 
     reason: str
@@ -82,12 +83,12 @@ def pack_record(basis: bytes, outcome: Outcome, snapshot: Snapshot | None) -> by
     """The whole record, from its packed first part."""
     draft = outcome.draft
     fields = {
-        "outcome": "suppressed" if draft is None else "sent",
+        "outcome": "suppressed" if outcome.reason else "sent",
         "reason": outcome.reason,
         "detail": outcome.detail,
         "cap": {"limit": outcome.limit, "used": outcome.used},
         "chosen": [] if draft is None else _chosen(draft, snapshot),
-        "push_id": "" if draft is None else draft.push_id,
+        "push_id": "" if draft is None or outcome.reason else draft.push_id,
         "offset": outcome.offset,
         "title": "" if draft is None else draft.title,
         "body": "" if draft is None else draft.body,
@@ -104,7 +105,8 @@ def read_record(content: bytes) -> dict[str, Any]:
     for each source what it said of each candidate, None where it did not propose it. `chosen` holds for each item its
     `item_id`, `score`, `sources` (name to score) and `reasons` (`code`, `item_id`, `text`). `latency_ms` tells how long
     it `waited` since it was called for, and how long it took to `recommend` and to `compose`; `outcome` is "sent" or
-    "suppressed".
+    "suppressed". Of a push that was held back when it was in words already, `chosen`, `title`, `body` and `url` are
+    what it would have said.
     """
     try:
         first = zlib.decompressobj()

@@ -9,9 +9,8 @@ from tidings_core.errors import NotFound
 from tidings_core.events import EVENT_TYPES, EventType
 from tidings_core.model import Snapshot
 from tidings_core.profile import Bought, Profile, RecentEvent, count_since
-from tidings_server.application.documents import read_document
+from tidings_server.application.known_documents import KnownDocuments
 from tidings_server.application.serving import Serving
-from tidings_server.application.store import Store
 
 MOST_BOUGHT = 1000
 """So many of the items bought last are listed."""
@@ -61,17 +60,19 @@ class ShownProfile:
 class GetProfile:
     """Shows profiles."""
 
-    def __init__(self, store: Store, serving: Serving, item_ids: ItemIds, now: Callable[[], float]) -> None:
+    def __init__(
+        self, documents: KnownDocuments, serving: Serving, item_ids: ItemIds, now: Callable[[], float]
+    ) -> None:
         """`now` gives Unix seconds."""
-        self._store = store
+        self._documents = documents
         self._serving = serving
         self._item_ids = item_ids
         self._now = now
 
     def __call__(self, user_id: str) -> ShownProfile:
         """What is known of a user now. Raises NotFound when nothing was recorded, StorageFailed."""
-        stored = self._store.user(user_id)
-        profile = read_document(stored).profile
+        version, document = self._documents.read(user_id)
+        profile = document.profile
         # A push makes a document too.
         if not profile.totals:
             raise NotFound("nothing is recorded of this user: is the user_id that of the events?")
@@ -88,7 +89,7 @@ class GetProfile:
         rows = {} if snapshot is None else _rows([*recent_items], ids, snapshot)
         return ShownProfile(
             user_id=user_id,
-            version=stored.version,
+            version=version,
             first_time=profile.first_time,
             last_time=profile.last_time,
             counts=_counts(profile, int(self._now() * 1000)),

@@ -9,30 +9,45 @@ from tidings_server.application.store import Store
 
 MOST = 2048
 """So many are kept; the profile of somebody who does much takes some 50 KB."""
+MOST_BYTES = 64 << 20
+"""Of all that is kept, in its stored form: a wholesaler's document is a hundred times as long as a shopper's."""
 
 
 class KnownDocuments:
     """Documents by user and version. Only what is committed may be put in. For any thread."""
 
-    def __init__(self, store: Store, most: int = MOST) -> None:
-        """Keep `most` documents of a store."""
+    def __init__(self, store: Store, most: int = MOST, most_bytes: int = MOST_BYTES) -> None:
+        """Keep `most` documents of a store, of `most_bytes` in their stored form together."""
         self._store = store
         self._most = most
+        self._most_bytes = most_bytes
         self._lock = threading.Lock()
-        self._kept: OrderedDict[str, tuple[int, UserDocument]] = OrderedDict()
+        self._kept: OrderedDict[str, tuple[int, UserDocument, int]] = OrderedDict()
+        self._bytes = 0
 
     def read(self, user_id: str) -> tuple[int, UserDocument]:
         """Version and document of a user, as they are on disk now; version 0 when there is none.
 
         Raises StorageFailed when it cannot be read, or is damaged.
         """
-        stored = self._store.user(user_id)
+        stored = self.stored(user_id)
+        return stored.version, self.committed(user_id, stored)
+
+    def stored(self, user_id: str) -> Document:
+        """The stored form of a user's document, as it is on disk now. Raises StorageFailed when it cannot be read."""
+        return self._store.user(user_id)
+
+    def committed(self, user_id: str, stored: Document) -> UserDocument:
+        """The document in a stored form that was read from disk, kept from now on.
+
+        Raises StorageFailed when it is damaged.
+        """
         found = self.find(user_id, stored.version)
         if found is None:
             found = read_document(stored)
             if stored.version:
-                self.keep(user_id, stored.version, found)
-        return stored.version, found
+                self.keep(user_id, stored.version, found, len(stored.content))
+        return found
 
     def decode(self, user_id: str, stored: Document) -> UserDocument:
         """The document that a transaction sees, decoded now if need be; it may not be committed yet, so it is not kept.
@@ -50,13 +65,15 @@ class KnownDocuments:
             self._kept.move_to_end(user_id)
             return kept[1]
 
-    def keep(self, user_id: str, version: int, document: UserDocument) -> None:
-        """Keep a document that is on disk, unless a newer one is kept."""
+    def keep(self, user_id: str, version: int, document: UserDocument, size: int) -> None:
+        """Keep a document that is on disk, unless a newer one is kept. Its stored form has `size` bytes."""
         with self._lock:
             kept = self._kept.get(user_id)
             if kept is not None and kept[0] >= version:
                 return
-            self._kept[user_id] = version, document
+            self._bytes += size - (0 if kept is None else kept[2])
+            self._kept[user_id] = version, document, size
             self._kept.move_to_end(user_id)
-            while len(self._kept) > self._most:
-                self._kept.popitem(last=False)
+            while len(self._kept) > self._most or self._bytes > self._most_bytes:
+                _, (_, _, gone) = self._kept.popitem(last=False)
+                self._bytes -= gone

@@ -59,7 +59,7 @@ class People:
             self._count(True)
             return kept[2]
         self._count(False)
-        profile = self._documents.decode(user_id, stored).profile
+        profile = self._documents.committed(user_id, stored).profile
         snapshot = release.snapshot
         person = view(profile, self._rows_of(release, profile), snapshot, snapshot.users.find(user_id))
         with self._changing:

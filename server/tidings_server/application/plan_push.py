@@ -7,6 +7,7 @@ from typing import Protocol
 
 import structlog
 
+from tidings_core.errors import StorageFailed
 from tidings_core.events import Event
 from tidings_core.model import MAX_CONTEXT_ITEMS, Answer, Query, RankedItem, ServingConfig, Snapshot
 from tidings_core.stored import Timer
@@ -23,6 +24,8 @@ from tidings_server.application.write_push import Draft, Encode, Rules, push_id_
 ROOM = 16
 """So many more items are asked for than are pushed: some may be bought, or pushed, before the decision is written."""
 MAX_DETAIL = 500
+AGAIN_SECONDS = 5.0
+"""What cannot be decided yet is tried again after so long."""
 
 log = structlog.get_logger(__name__)
 
@@ -61,7 +64,8 @@ class Worded:
 class Plan:
     """A decision in the making. `now` is Unix milliseconds, `start` monotonic seconds.
 
-    `reason` is why nothing is to be sent, "" when `worded` is. `document` has version `version`.
+    `reason` is why nothing is to be sent, "" when `worded` is. `put_off` says why it cannot be decided yet, "" when it
+    can: then the timer stays. `document` has version `version`.
     """
 
     timer: Timer
@@ -77,6 +81,7 @@ class Plan:
     worded: Worded | None = None
     reason: str = ""
     detail: str = ""
+    put_off: str = ""
     basis: bytes = b""
     latency: dict[str, float] = field(default_factory=dict)
 
@@ -84,6 +89,11 @@ class Plan:
     def decision_id(self) -> str:
         """The timer's key."""
         return self.timer.key
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more is to be done for it now."""
+        return bool(self.reason or self.put_off)
 
     @property
     def cause(self) -> str:
@@ -122,20 +132,25 @@ class PlanPushes:
         }
 
     def __call__(self, timers: Sequence[Timer], now: int) -> list[Plan]:
-        """A plan for each timer, at `now` (Unix milliseconds). What goes wrong with one is said in its plan."""
+        """A plan for each timer, at `now` (Unix milliseconds). What goes wrong with one is said in its plan.
+
+        One is put off while its user's document cannot be read (a damaged one never will be: that has failed), and
+        while no release answers, as long as the event will not be too old at the next try.
+        """
         start = self._monotonic()
         plans = [Plan(timer, now, start, latency={"waited": float(now - timer.due)}) for timer in timers]
         for plan in plans:
             _guarded(plan, self._prepare)
-        asked = [plan for plan in plans if not plan.reason]
+        asked = [plan for plan in plans if not plan.ended]
         self._recommend(asked)
         took = (self._monotonic() - start) * 1000
         for plan in asked:
             plan.latency["recommend"] = took
-            if not plan.reason:
+            if not plan.ended:
                 _guarded(plan, self._word)
         for plan in plans:
-            pack(plan)
+            if not plan.put_off:
+                pack(plan)
         return plans
 
     def knows(self, trigger: str) -> bool:
@@ -209,7 +224,13 @@ class PlanPushes:
             plan.fail(f"the trigger {call.trigger!r} is no longer configured")
             log.warning("a push is not decided: its trigger is no longer configured", trigger=call.trigger)
             return
-        plan.version, plan.document = self._documents.read(plan.timer.user_id)
+        user_id = plan.timer.user_id
+        try:
+            stored = self._documents.stored(user_id)
+        except StorageFailed as error:
+            plan.put_off = str(error)
+            return
+        plan.version, plan.document = stored.version, self._documents.committed(user_id, stored)
         plan.reason = self.refusal(plan, plan.document)
 
     def _recommend(self, plans: Sequence[Plan]) -> None:
@@ -228,16 +249,23 @@ class PlanPushes:
             return
         for plan, answer in zip(plans, made.answers, strict=True):
             if made.release is None:
-                plan.reason = "NO_RELEASE"
+                self._without_release(plan)
             elif not isinstance(answer, Answer):
                 plan.fail(str(answer))
             else:
                 plan.answer, plan.snapshot = answer, made.release.snapshot
                 plan.release_id = made.release.manifest.release_id
                 plan.reason = "" if answer.items else "NO_CANDIDATE"
-                blind = next((one for one in answer.degraded if one.stage == "profile"), None)
-                if blind is not None:  # What was bought is not known, so it might be pushed.
-                    plan.fail(blind.detail)
+                # What was bought is not known, so it might be pushed. The document was fine just now: the store failed.
+                plan.put_off = next((one.detail for one in answer.degraded if one.stage == "profile"), "")
+
+    def _without_release(self, plan: Plan) -> None:
+        """Wait for a release, unless the event will be too old at the next try."""
+        event, trigger = _called(plan)
+        if plan.now - event.time + AGAIN_SECONDS * 1000 > trigger.max_age_seconds * 1000:
+            plan.reason = "NO_RELEASE"
+        else:
+            plan.put_off = "no release answers: promote one"
 
     def _query(self, plan: Plan) -> Query:
         event, trigger = _called(plan)

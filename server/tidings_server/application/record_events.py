@@ -98,10 +98,13 @@ Call = Sequence[Proposed | Verdict]
 
 @dataclass(frozen=True, slots=True)
 class _Done:
-    """What a job did: the verdicts of each call, the documents it put with their versions, how many timers it set."""
+    """What a job did: the verdicts of each call, how many timers it set, and the documents it put.
+
+    Each with its version, and the length of its stored form.
+    """
 
     verdicts: list[list[Verdict]]
-    documents: dict[str, tuple[int, UserDocument]]
+    documents: dict[str, tuple[int, UserDocument, int]]
     timers: int
 
 
@@ -166,7 +169,7 @@ class RecordEvents:
             for at, given in enumerate(call):
                 if not isinstance(given, Verdict):
                     of_user.setdefault(given[0].user_id, {})[number, at] = given
-        documents: dict[str, tuple[int, UserDocument]] = {}
+        documents: dict[str, tuple[int, UserDocument, int]] = {}
         timers = 0
         for user_id, events in of_user.items():
             stored = tx.users.get(user_id)
@@ -177,16 +180,17 @@ class RecordEvents:
                 if new:
                     verdicts[number][at] = ACCEPTED
             if any(taken.new):
-                version = tx.users.put(user_id, write_document(taken.document), stored.version)
-                documents[user_id] = version, taken.document
+                content = write_document(taken.document)
+                version = tx.users.put(user_id, content, stored.version)
+                documents[user_id] = version, taken.document, len(content)
         return _Done(verdicts, documents, timers)
 
     def _told(self, done: "Future[_Done]") -> None:
         """Keep what is on disk now, and wake the triggers. In the store's writer thread."""
         if done.exception() is not None:
             return
-        for user_id, (version, document) in done.result().documents.items():
-            self._documents.keep(user_id, version, document)
+        for user_id, (version, document, size) in done.result().documents.items():
+            self._documents.keep(user_id, version, document, size)
         if done.result().timers:
             self._wake()
 

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol
 
 import structlog
 
@@ -17,6 +16,7 @@ from tidings_server.application.store import Store, Transaction
 from tidings_server.application.write_push import (
     Draft,
     Encode,
+    Meter,
     Publish,
     Rules,
     Written,
@@ -49,14 +49,6 @@ class PushRequest:
     def decision_id(self) -> str:
         """The id of the decision, the same for every repetition."""
         return PREFIX + self.request_id
-
-
-class Meter(Protocol):
-    """Counts decisions."""
-
-    def decision(self, cause: str, outcome: str) -> None:
-        """A decision is on disk: `outcome` is "sent", or the reason why not."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +123,7 @@ class SendPush:
         stored = tx.users.get(request.user_id)
         document = self._documents.decode(request.user_id, stored)
         used = document.pushes_in_a_day(draft.created)
-        outcome = Outcome("CAP_DAY", self._rules.max_per_day, used)
+        outcome = Outcome("CAP_DAY", self._rules.max_per_day, used, draft)
         written = Written("CAP_DAY")
         if used < self._rules.max_per_day:
             written = write_push(tx, request.user_id, document, stored.version, draft, content, self._rules.history)
@@ -153,7 +145,7 @@ class SendPush:
                 self._meter.decision(CAUSE, written.reason or "sent")
                 if written.push is not None:
                     if written.document is not None:
-                        self._documents.keep(user_id, written.version, written.document)
+                        self._documents.keep(user_id, written.version, written.document, written.size)
                     self._publish(user_id, written.push, written.withdrawn)
         except Exception:
             log.exception("telling of a push failed", decision_id=entry.decision_id)

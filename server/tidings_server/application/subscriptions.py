@@ -27,7 +27,7 @@ from functools import partial
 
 import structlog
 
-from tidings_core.errors import Overloaded, Stopping, TidingsError
+from tidings_core.errors import Overloaded, Stopping, StorageFull, TidingsError
 from tidings_core.stored import StoredPush
 from tidings_server.application.documents import UserDocument, write_document
 from tidings_server.application.known_documents import KnownDocuments
@@ -45,6 +45,7 @@ from tidings_server.application.subscription import (
     User,
     Withdraw,
 )
+from tidings_server.application.write_push import expire
 
 READING_THREADS = 2
 RETRY_AFTER = 5.0
@@ -114,8 +115,8 @@ class Subscriptions:
     ) -> AsyncGenerator[Message, None]:
         """Open a subscription: `Subscribed`, then what there is to tell, each when the one before was taken.
 
-        Ends after a GoAway. Close it when nobody listens any more. Raises Overloaded, Stopping, StorageFull or
-        StorageFailed before anything else.
+        Ends after a GoAway. Close it when nobody listens any more. Raises Overloaded, Stopping or StorageFailed before
+        anything else.
         """
         subscription = self._admit(user_id, device_id, max_unacked)
         try:
@@ -205,17 +206,27 @@ class Subscriptions:
             del self._users[user.user_id]
 
     async def _begin(self, subscription: Subscription, resume: Resume | None) -> Place:
-        """Find the subscription's place, and write down what the device says it has."""
+        """Find the subscription's place, and write down where a device is that is new, or says it has more."""
         user, device_id, epoch = subscription.user, subscription.device_id, self._store.epoch
         _, document = await self._loop.run_in_executor(self._readers, self._documents.read, user.user_id)
         place = find_place(document, device_id, resume, epoch)
         subscription.told_lost = document.lost_through
-        if place.received:
+        if resume is not None and resume.epoch == epoch and resume.offset > document.newest_offset:
+            self._complain(
+                "a device was further than its stream: if an older copy of the state was put back, stop the server and "
+                "run `tidings-server renew-epoch`",
+                f"it has offset {resume.offset}, and the newest is {document.newest_offset}",
+            )
+        if place.received is not None:
             job = partial(self._receive, user.user_id, device_id, place.received, self._now())
-            # Subscriptions that resume together share a commit. One whose caller goes away meanwhile is written too.
-            document = await asyncio.shield(asyncio.wrap_future(self._store.write(job)))
-            # Its older subscription may have acknowledged more meanwhile.
-            place = replace(place, offset=max(place.offset, document.devices.get(device_id, (0, 0))[0]))
+            try:
+                # Subscriptions that begin together share a commit. One whose caller goes away meanwhile is written too.
+                document = await asyncio.shield(asyncio.wrap_future(self._store.write(job)))
+                # Its older subscription may have acknowledged more meanwhile.
+                place = replace(place, offset=max(place.offset, document.devices.get(device_id, (0, 0))[0]))
+            except StorageFull:
+                # Pushes that are there can be read; its next acknowledgement says the same.
+                log.debug("the place of a device is not written: the disk is full")
         user.newest = max(user.newest, document.newest_offset)
         subscription.sent = subscription.through = place.offset
         return place
@@ -237,8 +248,9 @@ class Subscriptions:
             if subscription.withdrawn:
                 return self._telling(subscription, Withdraw(subscription.withdrawn.pop(0)))
             if subscription.ahead:
-                push = subscription.ahead.pop(0)
-                if not 0 < push.expires <= self._now():
+                self._skip_expired(subscription)
+                if subscription.ahead:
+                    push = subscription.ahead.pop(0)
                     prev_offset, subscription.sent = subscription.sent, push.offset
                     subscription.unacked.append((push.offset, push.push_id))
                     return self._telling(subscription, Push(push, prev_offset))
@@ -248,6 +260,23 @@ class Subscriptions:
                 await self._read(subscription)
             else:
                 await subscription.wait()
+
+    def _skip_expired(self, subscription: Subscription) -> None:
+        """Drop what is past its time, and have the ledger say so.
+
+        The store is told before a later push is sent, so before one can be acknowledged: what was never sent does not
+        come to be delivered.
+        """
+        ahead, now = subscription.ahead, self._now()
+        expired: list[StoredPush] = []
+        while ahead and 0 < ahead[0].expires <= now:
+            expired.append(ahead.pop(0))
+        if not expired:
+            return
+        try:
+            self._store.write(partial(expire, user_id=subscription.user.user_id, pushes=expired, now=now))
+        except TidingsError as error:
+            log.debug("expired pushes stay in their stream for now", problem=str(error))
 
     def _telling(self, subscription: Subscription, message: Message) -> Message:
         subscription.beat_due = False
@@ -263,7 +292,7 @@ class Subscriptions:
                 self._readers, self._stream_after, user.user_id, after, limit
             )
         except TidingsError as error:
-            self._complain(error)
+            self._complain("pushes cannot be read; subscribers are sent away", str(error))
             delay = FAILED_DELAY * (1 + self._clocks.random())
             self._end(subscription, GoAway("failed", delay, resumable=True))
             return
@@ -321,12 +350,12 @@ class Subscriptions:
         left = subscription.last + self._limits.heartbeat - self._clocks.monotonic()
         subscription.timer = self._call_later(max(left, 0.0), due)
 
-    def _complain(self, error: TidingsError) -> None:
+    def _complain(self, what: str, problem: str) -> None:
         """Log at most once a second: thousands of subscriptions fail together."""
         now = self._clocks.monotonic()
         if now - self._complained >= 1:
             self._complained = now
-            log.error("pushes cannot be read; subscribers are sent away", problem=str(error))
+            log.error(what, problem=problem)
 
     def _now(self) -> int:
         """The time in Unix milliseconds."""

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
+from typing import Protocol
 
 from tidings_core.model import RankedItem, Snapshot
 from tidings_core.stored import Entry, State, StoredPush
@@ -15,6 +16,22 @@ FEW = 4
 
 Publish = Callable[[str, StoredPush, Sequence[str]], None]
 """Tells the subscribers of a user about a push that is on disk, and the ids of those it took the place of."""
+
+
+class Meter(Protocol):
+    """Counts decisions."""
+
+    def decision(self, cause: str, outcome: str) -> None:
+        """A decision is on disk: `outcome` is "sent", or the reason why not."""
+        ...
+
+    def decided(self, seconds: float) -> None:
+        """How long a decision took, from being taken up to being on disk."""
+        ...
+
+    def pushed(self, seconds: float) -> None:
+        """How long after its event was recorded a push was on disk."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +74,7 @@ Encode = Callable[[Draft, Snapshot | None], bytes]
 class Written:
     """What became of a decision: the push and those it took the place of, or why there is none.
 
-    `document` of that `version` is what was put with a push.
+    `document` of that `version` is what was put with a push, its stored form `size` bytes long.
     """
 
     reason: str = ""
@@ -65,6 +82,7 @@ class Written:
     withdrawn: tuple[str, ...] = ()
     document: UserDocument | None = None
     version: int = 0
+    size: int = 0
 
 
 def push_id_of(decision_id: str) -> str:
@@ -88,8 +106,9 @@ def write_push(
     lost_through = _make_room(tx, user_id, document, offset - history, draft.created)
     tx.streams.append(user_id, push)
     document = replace(document.with_push(offset, draft.created, draft.item_ids), lost_through=lost_through)
-    new_version = tx.users.put(user_id, write_document(document), version)
-    return Written("", push, withdrawn, document, new_version)
+    stored = write_document(document)
+    new_version = tx.users.put(user_id, stored, version)
+    return Written("", push, withdrawn, document, new_version, len(stored))
 
 
 def entry_of(written: Written, decision_id: str, user_id: str, now: int, cause: str, record: bytes) -> Entry:
@@ -104,9 +123,15 @@ def remove_expired(tx: Transaction, now: int, limit: int) -> int:
     """Take pushes that expired out of their streams, `limit` at most, and tell the ledger; returns their number."""
     found = tx.streams.expired(now, limit)
     for user_id, push in found:
-        tx.streams.remove(user_id, [push.offset])
-        _leave(tx, push.push_id, "expired", now)
+        expire(tx, user_id, [push], now)
     return len(found)
+
+
+def expire(tx: Transaction, user_id: str, pushes: Sequence[StoredPush], now: int) -> None:
+    """Take pushes of a user that expired out of the stream, and tell the ledger."""
+    tx.streams.remove(user_id, [push.offset for push in pushes])
+    for push in pushes:
+        _leave(tx, push.push_id, "expired", now)
 
 
 def _collapse(tx: Transaction, user_id: str, document: UserDocument, draft: Draft) -> tuple[str, ...]:

@@ -10,11 +10,11 @@ from typing import Any, TypeVar
 
 from tests.server.conftest import Clock
 from tidings.v1 import push_service_pb2 as pb
-from tidings_core.errors import Overloaded
+from tidings_core.errors import Overloaded, StorageFailed
 from tidings_core.events import Event, EventItem, EventType
 from tidings_core.model import SERVING_CONFIGS
 from tidings_core.profile import fold
-from tidings_core.stored import Entry, StoredPush
+from tidings_core.stored import Document, Entry, StoredPush
 from tidings_core.triggers import Trigger
 from tidings_server.adapters.sqlite_store import SqliteStore
 from tidings_server.application.compose import Composer, Words
@@ -200,16 +200,23 @@ def open_house(state: Path, serving: Serving, clock: Clock, setting: Setting) ->
 
 
 class Around:
-    """The real store, whose `write` a test can make fail or hold back."""
+    """The real store, whose `write` a test can make fail or hold back; documents of `unreadable` users fail to read."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self.fails: Exception | None = None
         self.before: Callable[[Transaction], None] | None = None
         self.tried = 0
+        self.unreadable: set[str] = set()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
+
+    def user(self, user_id: str) -> Document:
+        """Read, unless told otherwise."""
+        if user_id in self.unreadable:
+            raise StorageFailed("the database failed")
+        return self._store.user(user_id)
 
     def write(self, job: Callable[[Transaction], _T]) -> "Future[_T]":
         """Write, unless told otherwise; `before` runs once inside the transaction, in front of the job."""

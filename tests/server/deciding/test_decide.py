@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from tests.server.conftest import Clock
+from tests.server.conftest import Clock, Shop
 from tests.server.deciding.house import (
     PATIENCE,
     TRIGGERS,
@@ -21,10 +21,14 @@ from tests.server.deciding.house import (
     items_of,
     open_house,
 )
+from tidings_core.model import Query
 from tidings_core.stored import StoredPush
 from tidings_core.triggers import Trigger
-from tidings_server.application.decide_push import MAX_IN_FLIGHT, SWEEP_SECONDS, TOGETHER
+from tidings_server.adapters.release_directory import ReleaseDirectory
+from tidings_server.application.decide_push import MAX_IN_FLIGHT, MAX_PUT_OFF, SWEEP_SECONDS, TOGETHER
+from tidings_server.application.plan_push import AGAIN_SECONDS, Ask
 from tidings_server.application.push_timer import PushTimer
+from tidings_server.application.recommend import Answers
 from tidings_server.application.serving import Serving
 from tidings_server.application.store import Transaction
 from tidings_server.application.write_push import push_id_of
@@ -111,13 +115,77 @@ def test_what_is_not_sent_says_why(house: House, clock: Clock) -> None:
     assert house.counted.decisions == {("trigger:searched", "NO_CANDIDATE"): 1, ("trigger:searched", "EXPIRED"): 1}
 
 
-def test_without_a_release_the_ledger_says_so(tmp_path: Path, serving: Serving, clock: Clock) -> None:
-    """The timer is gone: an event is not answered hours later, when there is one."""
-    with open_house(tmp_path, serving, clock, Setting()) as house:
+def test_a_push_waits_for_a_release(
+    tmp_path: Path, serving: Serving, directory: ReleaseDirectory, shop: Shop, clock: Clock
+) -> None:
+    """Looked at again every few seconds, not more often; once a release answers it is sent."""
+    asked: list[int] = []
+
+    def counting(ask: Ask) -> Ask:
+        def counted(queries: Sequence[Query], deadlines: Sequence[float], *, keep: bool) -> Answers:
+            asked.append(len(queries))
+            return ask(queries, deadlines, keep=keep)
+
+        return counted
+
+    with open_house(tmp_path, serving, clock, Setting(ask_around=counting)) as house:
         house.act("ann", "purchase", "item-8")
+        for _ in range(3):
+            house.decide()
+        assert asked == [1]
+        assert house.outcomes() == []
+        assert house.store.next_due() is not None
+        clock.now += AGAIN_SECONDS
+        house.decide()
+        assert asked == [1, 1]
+        serving.swap(directory.open(shop.a), serving.record.promoted(shop.a, 1.0))
+        clock.now += AGAIN_SECONDS
+        house.decide()
+        assert house.outcomes() == ["sent"]
+        assert house.store.next_due() is None
+        assert house.counted.push_seconds == [pytest.approx(2 * AGAIN_SECONDS)]
+
+
+def test_without_a_release_the_ledger_says_so_in_the_end(tmp_path: Path, serving: Serving, clock: Clock) -> None:
+    """When the event will be too old at the next look; the timer is gone, so it is not answered hours later."""
+    with open_house(tmp_path, serving, clock, Setting()) as house:
+        max_age = TRIGGERS["bought"].max_age_seconds
+        house.act("ann", "purchase", "item-8")
+        clock.now += max_age - AGAIN_SECONDS
+        house.decide()
+        assert house.outcomes() == []
+        clock.now += AGAIN_SECONDS
         house.decide()
         assert house.outcomes() == ["NO_RELEASE"]
+        house.act("bob", "purchase", "item-8")
+        clock.now += max_age + 1
+        house.decide()
+        assert house.outcomes() == ["NO_RELEASE", "EXPIRED"]
         assert house.store.next_due() is None
+
+
+def test_what_waits_for_a_release_is_in_nobodys_way(opened: Open, serving: Serving) -> None:
+    """More than are taken up at once wait, and behind them what needs no release is decided; the wait is bounded."""
+    serving.release = None
+    with opened(max_per_day=1) as house:
+        house.change("zoe", lambda document: document.with_push(1, house.now, ("item-1",)))
+        for at in range(3 * TOGETHER):
+            house.act(f"user-{at}", "purchase", "item-8")
+        house.act("zoe", "purchase", "item-8")
+        house.decide()
+        assert house.outcomes() == ["CAP_DAY"]
+        assert not house.decider.decide_due()
+        event = house.act("ann", "rating", "item-8")
+        more = [PushTimer("bought", replace(event, event_id=f"more-{at}")) for at in range(MAX_PUT_OFF)]
+
+        def set_all(tx: Transaction) -> None:
+            for timer in more:
+                tx.timers.set(timer.timer(house.now))
+
+        house.write(set_all)
+        house.decide()
+        assert len(house.decider._put_off) == MAX_PUT_OFF
+        assert house.outcomes() == ["CAP_DAY"]
 
 
 def test_nothing_is_pushed_that_was_bought_or_pushed_or_is_not_wanted(house: House) -> None:
@@ -193,7 +261,7 @@ def test_a_trigger_rests_for_its_cooldown_after_a_push(opened: Open, clock: Cloc
         house.decide()
         by_cause = [(entry.cause, entry.reason or entry.state) for entry in house.entries("ann")]
     searched = [outcome for cause, outcome in by_cause if cause == "trigger:searched"]
-    assert searched == ["NO_CANDIDATE", "sent", "COOLDOWN", "sent"]
+    assert searched == ["NO_CANDIDATE", "sent", "COOLDOWN", "COOLDOWN", "sent"]
     assert ("trigger:bought", "sent") in by_cause
 
 

@@ -12,7 +12,7 @@ from tidings_core.errors import Overloaded, StorageFailed, StorageFull
 from tidings_core.model import Degradation, Query
 from tidings_core.stored import Timer
 from tidings_server.application.decide_push import LONGEST_PAUSE
-from tidings_server.application.plan_push import Ask
+from tidings_server.application.plan_push import AGAIN_SECONDS, Ask
 from tidings_server.application.push_timer import PushTimer
 from tidings_server.application.recommend import Answers
 from tidings_server.application.store import Transaction
@@ -158,12 +158,15 @@ def test_a_template_that_fails_is_written_down_and_stops_nobody(opened: Open) ->
         assert house.pushes("bob")[0].title == "For your Group 2 thing 8"
 
 
-def test_nothing_is_pushed_to_somebody_whose_profile_cannot_be_read(opened: Open) -> None:
-    """The answer would be made without it, and might be what was bought."""
+def test_nothing_is_pushed_to_somebody_while_their_profile_cannot_be_read(opened: Open, clock: Clock) -> None:
+    """The answer would be made without it, and might be what was bought. Once it can be read, the push is sent."""
+    sees = False
 
     def blind(ask: Ask) -> Ask:
         def asked(queries: Sequence[Query], deadlines: Sequence[float], *, keep: bool) -> Answers:
             made = ask(queries, deadlines, keep=keep)
+            if sees:
+                return made
             missing = Degradation("failed", "profile", "answered without what is recorded of the user")
             answers = [one if isinstance(one, Exception) else replace(one, degraded=(missing,)) for one in made.answers]
             return replace(made, answers=answers)
@@ -173,8 +176,31 @@ def test_nothing_is_pushed_to_somebody_whose_profile_cannot_be_read(opened: Open
     with opened(ask_around=blind) as house:
         house.act("ann", "purchase", "item-8")
         house.decide()
-        assert house.outcomes() == ["FAILED"]
-        assert "without what is recorded" in house.record(house.entries()[0])["detail"]
+        assert house.outcomes() == []
+        sees = True
+        clock.now += AGAIN_SECONDS
+        house.decide()
+        assert house.outcomes() == ["sent"]
+
+
+def test_a_read_that_fails_once_costs_nobody_a_push(
+    opened: Open, wrap: Any, around: list[Around], clock: Clock, logged: Logged
+) -> None:
+    """The timer stays, and is tried again after a pause; meanwhile others are decided."""
+    with opened(around=wrap) as house:
+        house.act("ann", "search", query="Group 1")
+        house.act("bob", "search", query="Group 1")
+        around[0].unreadable = {"ann"}
+        house.decide()
+        assert (house.outcomes("ann"), house.outcomes("bob")) == ([], ["sent"])
+        house.decide()
+        (line,) = logged
+        assert (line["event"], line["problem"]) == ("pushes wait", "the database failed")
+        around[0].unreadable = set()
+        clock.now += AGAIN_SECONDS
+        house.decide()
+        assert house.outcomes("ann") == ["sent"]
+        assert house.store.next_due() is None
 
 
 def test_telling_subscribers_may_fail_without_harm(house: House, logged: Logged) -> None:

@@ -90,6 +90,18 @@ def test_a_record_of_what_was_not_sent_says_what_there_was(house: House) -> None
     assert record["chosen"] == []
 
 
+def test_a_push_that_was_in_words_when_it_was_held_back_is_in_its_record(opened: Open) -> None:
+    """Two decided together have place for one: the record of the other says what it would have been."""
+    with opened(max_per_day=1) as house:
+        house.act("ann", "purchase", "item-8")
+        house.act("ann", "search", query="Group 4")
+        house.decide()
+        (late,) = (house.record(entry) for entry in house.entries("ann") if entry.reason)
+    assert (late["outcome"], late["reason"], late["push_id"]) == ("suppressed", "CAP_DAY", "")
+    assert late["title"] in ("For your Group 2 thing 8", "You searched for Group 4")
+    assert len(late["chosen"]) == 3
+
+
 def test_a_damaged_record_is_refused() -> None:
     """Cut short, or not a record at all."""
     whole = pack_record(pack_basis(Basis("d", 1, "u", "api")), Outcome("CAP_DAY", 1, 1), None)

@@ -105,6 +105,19 @@ def test_a_suppressed_request_stays_suppressed(house: House, clock: Clock) -> No
     assert sent(house, request("new")).decision == pb.PUSH_DECISION_SENT
 
 
+def test_the_record_of_a_suppressed_request_holds_its_message(house: House) -> None:
+    """What would have been said, of which items; but no push id, as there is no such push."""
+    for number in range(3):
+        sent(house, request(f"r{number}"))
+    sent(house, request("late", body="World", url="https://shop.example/", item_ids=["item-8", "unheard-of"]))
+    record = house.record(house.entries("ann")[-1])
+    assert (record["outcome"], record["reason"], record["push_id"], record["offset"]) == (
+        "suppressed", "CAP_DAY", "", 0,
+    )  # fmt: skip
+    assert (record["title"], record["body"], record["url"]) == ("Title", "World", "https://shop.example/")
+    assert record["chosen"] == [{"item_id": "item-8"}, {"item_id": "unheard-of"}]
+
+
 def test_the_cap_counts_pushes_of_triggers_and_of_senders_together(house: House) -> None:
     """One user, one cap; another user has an own one."""
     house.act("ann", "purchase", "item-8")
