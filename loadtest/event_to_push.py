@@ -94,10 +94,11 @@ class Shoppers:
     """Subscribed users on one connection, and their events on another."""
 
     def __init__(self, address: str, users: Sequence[str], items: int, seed: int) -> None:
-        """`items` is the number of items of the shop, `item-0` and so on."""
+        """`items` is the number of items of the shop, `item-0` and so on; `seed` is another one each round."""
         self._address = address
         self._users = users
         self._items = items
+        self._round = seed
         self._random = np.random.default_rng(seed)
         self._pushed: dict[str, asyncio.Future[float]] = {}
         self._number = 0
@@ -122,7 +123,7 @@ class Shoppers:
     async def act(self, user: str | None = None) -> float:
         """Record a purchase of a random user, wait for the push, and return the seconds between."""
         self._number += 1
-        event_id = f"event-{self._number}"
+        event_id = f"{self._round}-{self._number}"
         user = user or self._users[int(self._random.integers(len(self._users)))]
         item = f"item-{int(self._random.integers(self._items))}"
         self._pushed[event_id] = asyncio.get_running_loop().create_future()

@@ -31,7 +31,7 @@ COMMANDS = {
         "releases promote",
         "releases rollback",
     ],
-    "tidings-server": ["decisions", ""],
+    "tidings-server": ["decisions", "renew-epoch", ""],
     "tidings-build-index": ["build", "inspect", "evaluate", "rebuild"],
     "tidings-train": ["fit"],
 }
