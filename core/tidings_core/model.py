@@ -226,7 +226,8 @@ class ServingConfig:
     """A named recipe: which sources propose, whether the ranker scores, what is left out.
 
     With `complements` the first place is for the best item that goes with the context and is of another category, when
-    there is one: what is added to a thing, before what would take its place.
+    there is one: what is added to a thing, before what would take its place. With `within_category` an answer to a
+    query that names a category holds only items of it.
     """
 
     name: str
@@ -236,6 +237,7 @@ class ServingConfig:
     diversity: Diversity | None = None
     exclude_seen: bool = False
     complements: bool = False
+    within_category: bool = False
 
 
 DEFAULT_SERVING_CONFIG = "for-you"
@@ -269,7 +271,12 @@ SERVING_CONFIGS: Mapping[str, ServingConfig] = MappingProxyType(
                 complements=True,
             ),
             ServingConfig("search", (SourceUse("search", 100),), rerank=False),
-            ServingConfig("browse", (SourceUse("tagged", 100), SourceUse("ann", 60, weight=0.5)), rerank=False),
+            ServingConfig(
+                "browse",
+                (SourceUse("tagged", 100), SourceUse("ann", 60, weight=0.5)),
+                rerank=False,
+                within_category=True,
+            ),
         )
     }
 )

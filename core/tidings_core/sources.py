@@ -168,13 +168,16 @@ def silent(name: str, subjects: Subjects) -> bool:
 def propose(name: str, subjects: Subjects, snapshot: Snapshot, k: int) -> Proposals:
     """Ask one source for k items for each user, or for as many as that user's query wants when that is more.
 
-    Each user's proposals are cut to their own number, so that they do not depend on who else is in the batch. Raises
-    IndexFailed.
+    Each user's proposals are cut to their own number, so that they do not depend on who else is in the batch. Items
+    that may not be in a user's answer leave gaps: the others keep their places. Raises IndexFailed.
     """
     numbers = np.minimum(np.maximum(k, subjects.wanted), len(snapshot.items))
     found = SOURCES[name](subjects, snapshot, int(numbers.max()))
-    within = np.arange(found.rows.shape[1]) < numbers[:, None]
-    return Proposals(np.where(within, found.rows, -1), np.where(within, found.scores, np.float32(0.0)), found.texts)
+    kept = np.arange(found.rows.shape[1]) < numbers[:, None]
+    for user, only in enumerate(subjects.within):
+        if only is not None:
+            kept[user] &= np.isin(found.rows[user], only)
+    return Proposals(np.where(kept, found.rows, -1), np.where(kept, found.scores, np.float32(0.0)), found.texts)
 
 
 def seeds(subjects: Subjects) -> Int32:

@@ -9,6 +9,7 @@ from tidings_core.exclusions import Exclusions
 from tidings_core.features import DAY, HistoryBlock, history_block
 from tidings_core.model import EMPTY_HISTORY, Degradation, History, Person, Query, ServingConfig, Snapshot
 from tidings_core.tables import Bool, Float32, Int32, Int64
+from tidings_core.text import category_items
 
 SEEDS = 10
 """`similar` starts from the context, or from the 10 items liked or bought last."""
@@ -23,7 +24,8 @@ class Subjects:
     vectors f32[B, D] and has_vector bool[B]; interests i32[B, S] the item rows liked or bought last, newest first (-1:
     padding); context i32[B, L] item rows the answer is about (-1: padding); wanted i64[B] the number of items asked
     for. One entry per user: `viewed` are those interests that were not bought, `unbought` i32 rows newest first,
-    `searches` and `categories` texts, what matters most first.
+    `searches` and `categories` texts, what matters most first; `within` i32 rows, the only ones that may be in the
+    answer, None: all may.
     """
 
     vectors: Float32
@@ -37,6 +39,7 @@ class Subjects:
     unbought: Sequence[Int32]
     searches: Sequence[Sequence[str]]
     categories: Sequence[Sequence[str]]
+    within: Sequence[Int32 | None]
 
     @property
     def personal(self) -> Bool:
@@ -80,6 +83,7 @@ def resolve(
         [_unbought(person, now) for person in people],
         [_searches(query, now) for query in batch],
         [_categories(query, now) for query in batch],
+        [_within(query, serving, snapshot) for query in batch],
     )
     missing = [
         _missing(query, serving, user >= 0, has_context)
@@ -134,6 +138,14 @@ def _excluded(query: Query, history: History, serving: ServingConfig, snapshot: 
     if serving.exclude_bought:
         found += [history.rows, person.returned]
     return [*found, person.seen] if serving.exclude_seen else found
+
+
+def _within(query: Query, serving: ServingConfig, snapshot: Snapshot) -> Int32 | None:
+    if not (serving.within_category and query.category):
+        return None
+    if snapshot.categories is None:
+        return np.empty(0, np.int32)
+    return category_items(query.category, snapshot.categories, len(snapshot.items))
 
 
 def _needs_user(query: Query, serving: ServingConfig, has_context: bool) -> bool:

@@ -72,6 +72,7 @@ def _serving(config: ServingConfig) -> list[str]:
         else f"diversity = {{ attribute = {_value(spread.attribute)}, max_per_value = {spread.max_per_value} }}",
         f"exclude_seen = {_value(config.exclude_seen)}",
         f"complements = {_value(config.complements)}",
+        f"within_category = {_value(config.within_category)}",
     ]
 
 

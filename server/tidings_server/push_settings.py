@@ -1,6 +1,6 @@
 """The tables [trigger.NAME] and [template.NAME] of the settings: which events call for a push, and how it is said."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -11,7 +11,7 @@ from tidings_core.events import EVENT_TYPES, EventType, text_fault
 from tidings_core.model import MAX_ID_BYTES
 from tidings_core.profile import RECENT
 from tidings_core.triggers import NEVER, Trigger
-from tidings_server.application.compose import VARIABLES, Composer, Words
+from tidings_server.application.compose import MAX_SOURCE, VARIABLES, Composer, Words
 
 MAX_PUSHED = 20
 """Items of one push."""
@@ -70,9 +70,9 @@ class TemplateTable(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    title: str = Field(min_length=1, description="One line, as a Jinja2 template.")
-    body: str = Field("", description="A sentence or two, as a Jinja2 template.")
-    url: str = Field("", description="Address to open, as a Jinja2 template.")
+    title: str = Field(min_length=1, max_length=MAX_SOURCE, description="One line, as a Jinja2 template.")
+    body: str = Field("", max_length=MAX_SOURCE, description="A sentence or two, as a Jinja2 template.")
+    url: str = Field("", max_length=MAX_SOURCE, description="Address to open, as a Jinja2 template.")
 
     @property
     def words(self) -> Words:
@@ -82,7 +82,7 @@ class TemplateTable(BaseModel):
 
 def templates_checked(tables: dict[str, TemplateTable]) -> dict[str, TemplateTable]:
     """The tables as they are, each of them compiled and rendered with a sample. Raises ValidationError."""
-    _refuse(fault for name, table in tables.items() for fault in _template_faults(name, table))
+    refuse(fault for name, table in tables.items() for fault in _template_faults(name, table))
     return tables
 
 
@@ -93,7 +93,7 @@ def triggers_checked(
 
     `templates` and `servings` are None when it is not known what is there, since they have faults of their own.
     """
-    _refuse(fault for name, table in triggers.items() for fault in _trigger_faults(name, table, templates, servings))
+    refuse(fault for name, table in triggers.items() for fault in _trigger_faults(name, table, templates, servings))
     return triggers
 
 
@@ -104,7 +104,8 @@ def _template_faults(name: str, table: TemplateTable) -> Iterator[tuple[tuple[st
             Composer({name: part}).check(name)
         except InvalidInput as error:
             for field, problem in error.violations:
-                yield (name, field.rpartition(".")[2]), f"{problem}; a template knows {', '.join(VARIABLES)}"
+                known = f"; a template knows {', '.join(VARIABLES)}" if "is undefined" in problem else ""
+                yield (name, field.rpartition(".")[2]), problem + known
 
 
 def _trigger_faults(
@@ -112,6 +113,11 @@ def _trigger_faults(
 ) -> Iterator[tuple[tuple[str, ...], str]]:
     if table.of == "category" and table.event != "view":
         yield (name, "of"), f"is 'category', which a {table.event} never has: only a view may name one"
+    if table.event == "search":
+        if table.of == "item":
+            yield (name, "of"), "is 'item', which a search never has: leave it out"
+        if table.same:
+            yield (name, "same"), "is true, but a search has neither items nor a category to share: leave it out"
     if servings is not None and table.serving_config not in servings:
         yield (name, "serving_config"), f"is {table.serving_config!r}: not known; known are {_names(servings)}"
     if templates is None:
@@ -132,7 +138,8 @@ def _names(names: Mapping[str, Any] | set[str]) -> str:
     return ", ".join(sorted(names))[:300]
 
 
-def _refuse(faults: Iterator[tuple[tuple[str, ...], str]]) -> None:
+def refuse(faults: Iterable[tuple[tuple[str, ...], str]]) -> None:
+    """Raise a ValidationError of all faults, each a place and what is wrong there, if there are any."""
     found = [
         InitErrorDetails(type=PydanticCustomError(TOLD, "{said}", {"said": said}), loc=loc, input=None)
         for loc, said in faults

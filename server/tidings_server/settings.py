@@ -19,7 +19,6 @@ from pydantic import (
     ValidationError,
     ValidationInfo,
     field_validator,
-    model_validator,
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 from pydantic_settings.exceptions import SettingsError
@@ -29,7 +28,14 @@ from tidings_core.model import SERVING_CONFIGS, Diversity, ServingConfig, Source
 from tidings_core.sources import SOURCES
 from tidings_core.triggers import Trigger
 from tidings_server.application.compose import Words
-from tidings_server.push_settings import TOLD, TemplateTable, TriggerTable, templates_checked, triggers_checked
+from tidings_server.push_settings import (
+    TOLD,
+    TemplateTable,
+    TriggerTable,
+    refuse,
+    templates_checked,
+    triggers_checked,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +118,9 @@ class ServingTable(BaseModel):
     diversity: OptionalDiversity | None = Field(None, description="A spread of values; false for none.")
     exclude_seen: bool | None = Field(None, description="Whether items the user has seen lately are left out.")
     complements: bool | None = Field(None, description="Whether the first is of another category than the context.")
+    within_category: bool | None = Field(
+        None, description="Whether a query that names a category gets only items of it."
+    )
 
     def over(self, name: str, built_in: ServingConfig | None) -> ServingConfig:
         """The serving config that this table makes of the built-in one of its name, if there is one."""
@@ -130,6 +139,7 @@ class ServingTable(BaseModel):
             diversity,
             start.exclude_seen if self.exclude_seen is None else self.exclude_seen,
             start.complements if self.complements is None else self.complements,
+            start.within_category if self.within_category is None else self.within_category,
         )
 
 
@@ -189,6 +199,14 @@ class Settings(BaseSettings):
     template: dict[Name, TemplateTable] = Field({}, description="Tables [template.NAME] say how a push is worded.")
     trigger: dict[Name, TriggerTable] = Field({}, description="Tables [trigger.NAME] say which events call for a push.")
 
+    @field_validator("serving")
+    @classmethod
+    def _new_configs_have_sources(cls, given: dict[str, ServingTable]) -> dict[str, ServingTable]:
+        bare = [name for name, table in given.items() if not table.sources and name not in SERVING_CONFIGS]
+        said = f"is missing; only the built-in {', '.join(SERVING_CONFIGS)} have their own"
+        refuse(((name, "sources"), said) for name in bare)
+        return given
+
     @field_validator("template")
     @classmethod
     def _templates_render(cls, given: dict[str, TemplateTable]) -> dict[str, TemplateTable]:
@@ -201,15 +219,6 @@ class Settings(BaseSettings):
         return triggers_checked(
             given, info.data.get("template"), None if serving is None else {*serving, *SERVING_CONFIGS}
         )
-
-    @model_validator(mode="after")
-    def _new_configs_have_sources(self) -> "Settings":
-        bare = [name for name, table in self.serving.items() if not table.sources and name not in SERVING_CONFIGS]
-        if bare:
-            raise ValueError(
-                f"serving.{bare[0]}.sources: is missing; only the built-in {', '.join(SERVING_CONFIGS)} have their own"
-            )
-        return self
 
     @property
     def serving_configs(self) -> Mapping[str, ServingConfig]:

@@ -13,6 +13,7 @@ import tidings
 from tests.client.conftest import Connect
 from tests.client.service import BUILT, SmallServer, bad_request, refuse, small_server, violation
 from tidings.v1 import event_pb2
+from tidings_core.errors import StorageFull as ServersStorageFull
 
 # gRPC sends a deadline rounded up, to three digits at most.
 ROUNDING = 0.02
@@ -125,6 +126,51 @@ async def test_events_are_recorded_whole(connect: Connect, server: SmallServer) 
     fault = tidings.EventFault("user_id", "has 0 bytes, must have 1 to 256")
     assert recorded.rejected == ((3, tidings.EventVerdict(tidings.EventStatus.REJECTED, (fault,))),)
     assert recorded.consistency_token == "token-1"
+
+
+async def test_events_that_cannot_be_sent_are_rejected_and_the_others_recorded(
+    connect: Connect, server: SmallServer
+) -> None:
+    """One faulty event costs no other its verdict: those of this client and the server's stand in the events' order."""
+    events = [
+        tidings.Event("u1", "look", ["a"]),
+        tidings.Event("u1", "view", ["a"]),
+        tidings.Event("", "view", ["a"]),
+        tidings.Event("u1", "view", ["a"], event_time=datetime(2024, 5, 1)),
+        tidings.Event("u2", "view", ["b"]),
+        tidings.Event("u1", "purchase", ["a"], value="9.5"),  # type: ignore[arg-type]
+    ]
+    recorded = await connect(server.address).call("record", events)
+    assert [event.user_id for event in server.calls[0].request.events] == ["u1", "", "u2"]
+    assert [(verdict.status, [fault.field for fault in verdict.faults]) for verdict in recorded.verdicts] == [
+        ("rejected", ["type"]),
+        ("accepted", []),
+        ("rejected", ["user_id"]),
+        ("rejected", ["event_time"]),
+        ("accepted", []),
+        ("rejected", ["value"]),
+    ]
+    assert [place for place, _ in recorded.rejected] == [0, 2, 3, 5]
+    assert recorded.consistency_token == "token-1"
+
+
+async def test_without_an_event_that_can_be_sent_no_call_is_made(connect: Connect, server: SmallServer) -> None:
+    """One faulty event, or several, are rejected without a server, and there is no consistency token."""
+    client = connect("127.0.0.1:1")
+    event = tidings.Event("u1", "view", ["a"], event_time=datetime(2024, 5, 1))
+    for events in (event, [event], [event] * 3):
+        recorded = await client.call("record", events)
+        assert {verdict.status for verdict in recorded.verdicts} == {tidings.EventStatus.REJECTED}
+        assert len(recorded.verdicts) == (len(events) if isinstance(events, list) else 1)
+        assert recorded.consistency_token == ""
+
+
+async def test_the_server_judges_an_empty_list(connect: Connect, server: SmallServer) -> None:
+    """No events at all are the server's to refuse."""
+    server.steps.append(bad_request(violation("events", "has 0 entries, must have 1 to 1000")))
+    with pytest.raises(tidings.InvalidArgument) as caught:
+        await connect(server.address).call("record", [])
+    assert caught.value.fields == [("events", "has 0 entries, must have 1 to 1000")]
 
 
 async def test_recording_the_same_event_again_is_a_duplicate(connect: Connect, server: SmallServer) -> None:
@@ -300,6 +346,27 @@ async def test_the_servers_advice_when_to_come_back_is_kept(connect: Connect, se
             with pytest.raises((tidings.Overloaded, tidings.Unavailable)) as caught:
                 await client.call("recommend", "u1")
             assert caught.value.retry_after == expected
+
+
+async def test_a_full_disk_is_an_error_of_its_own_and_not_tried_again(connect: Connect, server: SmallServer) -> None:
+    """Waiting mends an overload, not a full disk: the caller can tell them apart, and each costs one attempt."""
+    advice = error_details_pb2.RetryInfo(retry_delay=Duration(seconds=5))
+    full = refuse(
+        grpc.StatusCode.RESOURCE_EXHAUSTED, "the disk is full: make room", advice, reason=ServersStorageFull.reason
+    )
+    client = connect(server.address)
+    calls = [("record", (tidings.Event("u1", "view", ["a"]),)), ("send_push", ("u1", "Title"))]
+    for made, (name, arguments) in enumerate(calls, start=1):
+        server.steps.append(full)
+        with pytest.raises(tidings.StorageFull, match=r"^the disk is full: make room$") as caught:
+            await client.call(name, *arguments)
+        assert not isinstance(caught.value, tidings.Overloaded)
+        assert (caught.value.code, caught.value.reason, caught.value.retry_after) == (
+            grpc.StatusCode.RESOURCE_EXHAUSTED,
+            "STORAGE_FULL",
+            5.0,
+        )
+        assert len(server.calls) == made
 
 
 async def test_a_server_that_hangs_ends_at_the_deadline(connect: Connect, server: SmallServer) -> None:

@@ -151,6 +151,39 @@ def test_a_rejected_event_exits_with_1_and_its_faults(capsys: pytest.CaptureFixt
     )
 
 
+def test_an_event_that_cannot_be_sent_is_rejected_like_any_other(
+    server: SmallServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What this client finds wrong is said as what the server does, and no call is made."""
+    assert command.main(["record", "\udc80", "view", "a", "--json"]) == 1
+    printed = capsys.readouterr()
+    (verdict,) = json.loads(printed.out)["verdicts"]
+    assert (verdict["status"], [fault["field"] for fault in verdict["faults"]]) == ("rejected", ["user_id"])
+    assert printed.err.startswith("tidings: the event is rejected: user_id '\\udc80' cannot be sent: ")
+    assert server.calls == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["search", "foo"], "a search takes no items: use --query 'foo'"),
+        (["search", "men's", "watch"], "a search takes no items: use --query 'men'\\''s watch'"),
+        (["search"], "a search needs --query TEXT: what was searched for"),
+        (["view"], "a view needs an ITEM, or --category NAME"),
+        (["see_less"], "a see_less needs an ITEM, or --category NAME"),
+    ],
+)
+def test_an_event_that_lacks_what_it_is_about_is_told_the_option(
+    server: SmallServer, arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The command says what to type instead, and makes no call."""
+    with pytest.raises(SystemExit) as left:
+        command.main(["record", "ann", *arguments])
+    assert left.value.code == 2
+    assert capsys.readouterr().err.endswith(f"error: {said}\n")
+    assert server.calls == []
+
+
 LINES = [
     b'{"user_id": "ann", "type": "view", "items": ["a"], "event_id": "1"}',
     b"",
@@ -164,6 +197,8 @@ LINES = [
     b'{"user_id": "ann", "type": "view", "items": ["a"], "event_time": "2024-05-01T12:30:00"}',
     b'{"user_id": "ann", "type": "view", "items": ["a"], "event_time": 1714567}',
     b'{"user_id": "\xff", "type": "view", "items": ["a"]}',
+    b'{"user_id": "ann", "type": "view", "items": 5}',
+    b'{"user_id": "ann", "type": "purchase", "items": ["a"], "value": 1' + b"0" * 400 + b"}",
     b'{"type": "view"}',
     b"[1]",
     b'{"user_id": "ann", "type": "search", "query": "\xe7\x81\xaf", "event_time": "2024-05-01T12:30:00Z"}',
@@ -179,10 +214,10 @@ def test_a_file_is_recorded_and_rejected_lines_are_named(
     path.write_bytes(b"\xef\xbb\xbf" + b"\r\n".join(LINES))
     assert command.main(["record", "--file", str(path)]) == 1
     printed = capsys.readouterr()
-    assert printed.out == "15 events: 3 accepted, 1 duplicate, 11 rejected\n"
-    # Those the server rejects come after those that this command could not send.
+    assert printed.out == "17 events: 3 accepted, 1 duplicate, 13 rejected\n"
+    # Those that are rejected as events come after those that hold none.
     assert [line.split(":")[1] for line in printed.err.splitlines()] == [
-        f" line {number}" for number in (5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 4)
+        f" line {number}" for number in (5, 7, 8, 10, 11, 15, 16, 4, 6, 9, 12, 13, 14)
     ]
     for said in (
         "line 4: user_id has 0 bytes",
@@ -194,8 +229,10 @@ def test_a_file_is_recorded_and_rejected_lines_are_named(
         "line 10: event_time '2024-05-01T12:30:00' has no time zone: add Z for UTC",
         "line 11: event_time 1714567 is not a time: write it as 2024-05-01T12:30:00Z",
         "line 12: user_id ",
-        "line 13: the line lacks 'user_id'",
-        "line 14: the line must be an object with user_id, type, not [1]",
+        "line 13: items 5 cannot be sent: a list of items is wanted",
+        "line 14: value 1000",
+        "line 15: the line lacks 'user_id'",
+        "line 16: the line must be an object with user_id, type, not [1]",
     ):
         assert said in printed.err
     first, second, _, last, _ = server.calls[0].request.events

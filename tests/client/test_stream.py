@@ -578,6 +578,8 @@ def test_a_stream_that_lived_for_a_heartbeat_resets_the_pauses(lived: float, pau
 def test_the_servers_advice_is_waited_for_before_the_jitter() -> None:
     """RetryInfo and the delay of a go_away are lower bounds; an absurd one is cut to an hour."""
     assert new_stream().lost(tidings.Overloaded("full", retry_after=5.0), 0.0) == 5.0 + FIRST_PAUSE
+    full = tidings.StorageFull("no room", code=grpc.StatusCode.RESOURCE_EXHAUSTED, retry_after=5.0)
+    assert new_stream().lost(full, 0.0) == 5.0 + FIRST_PAUSE
     assert new_stream().lost(tidings.Unavailable("full", retry_after=1e12), 0.0) == 3600.0 + FIRST_PAUSE
     stream = opened()
     assert not stream.receive(go_away(pb.GO_AWAY_REASON_STOPPING, delay=7), 0.0)

@@ -144,7 +144,7 @@ def test_names_newer_than_the_client_read_as_unspecified() -> None:
     listed = release_service_pb2.ListReleasesResponse(releases=[{"state": 97}])
     assert wire.releases(listed)[0].state is tidings.ReleaseState.UNSPECIFIED
     recorded = event_service_pb2.RecordEventsResponse(verdicts=[{"status": 96}])
-    assert wire_events.recorded(recorded).verdicts[0].status is tidings.EventStatus.UNSPECIFIED
+    assert wire_events.recorded(recorded, {}).verdicts[0].status is tidings.EventStatus.UNSPECIFIED
     profile = profile_service_pb2.GetProfileResponse(profile={"counts": [{"type": 95}]})
     assert wire_events.profile(profile).counts[0].type is tidings.EventType.UNSPECIFIED
     sent = wire_push.sent_push(push_service_pb2.SendPushResponse(decision=94, reason=93))  # type: ignore[arg-type]
@@ -179,22 +179,68 @@ def test_what_cannot_be_sent_is_refused_by_field(query: tidings.RecommendQuery, 
         (tidings.Event(7, "view"), "user_id", "cannot be sent"),  # type: ignore[arg-type]
         (tidings.Event("u", "look", ["a"]), "type", "must be one of view, search, add_to_cart"),
         (tidings.Event("u", "unspecified", ["a"]), "type", "must be one of view, search"),
+        (tidings.Event("u", [], ["a"]), "type", "must be one of view, search"),  # type: ignore[arg-type]
         (tidings.Event("u", "view", "abc"), "items", "not one text"),
+        (tidings.Event("u", "view", {"a": 1}), "items", "not one mapping"),  # type: ignore[arg-type]
+        (tidings.Event("u", "view", 5), "items", "a list of items is wanted"),  # type: ignore[arg-type]
+        (tidings.Event("u", "view", None), "items", "a list of items is wanted"),  # type: ignore[arg-type]
         (tidings.Event("u", "view", [1]), "items[0].item_id", "cannot be sent"),  # type: ignore[list-item]
         (tidings.Event("u", "view", ["a", tidings.EventItem("b", quantity=2**40)]), "items[1].quantity", "cannot be"),
         (tidings.Event("u", "view", value="x"), "value", "cannot be sent"),  # type: ignore[arg-type]
+        (tidings.Event("u", "purchase", ["a"], value=10**400), "value", "too large"),
+        (tidings.Event("u", "purchase", ["a"], value=10**5000), "value", "a very large int cannot be sent"),
         (tidings.Event("u", "view", event_time=datetime(2024, 5, 1)), "event_time", "with a time zone is wanted"),
         (tidings.Event("u", "view", event_time=1714567.0), "event_time", "datetime"),  # type: ignore[arg-type]
-        (tidings.Event("u", "view", ["a"], event_id=None), "event_id", "cannot be sent"),  # type: ignore[arg-type]
+        (tidings.Event("u", "view", ["a"], event_id=None), "event_id", "a text is wanted"),  # type: ignore[arg-type]
+        (None, "event", "a tidings.Event is wanted"),
     ],
 )
-def test_an_event_that_cannot_be_sent_is_refused_by_its_place(event: tidings.Event, field: str, problem: str) -> None:
-    """The error names the event's place and field, and what is wanted."""
-    with pytest.raises(tidings.InvalidArgument, match=problem) as caught:
-        wire_events.record_request([tidings.Event("u", "view", ["a"]), event])
-    assert [name for name, _ in caught.value.fields] == [f"events[1].{field}"]
-    with pytest.raises(tidings.InvalidArgument, match=r"^events\[0\] .*a tidings.Event is wanted"):
-        wire_events.record_request(["view"])  # type: ignore[list-item]
+def test_an_event_that_cannot_be_sent_is_rejected_alone(event: tidings.Event, field: str, problem: str) -> None:
+    """Its verdict names the field and what is wanted, and the events around it are sent."""
+    good = tidings.Event("u", "view", ["a"])
+    request, rejected = wire_events.record_request([good, event, good])
+    assert request is not None
+    assert list(request.events) == [wire_events.event(good)] * 2
+    ((place, verdict),) = rejected.items()
+    (fault,) = verdict.faults
+    assert (place, verdict.status, fault.field) == (1, tidings.EventStatus.REJECTED, field)
+    assert problem in fault.description
+    assert wire_events.record_request([event]) == (None, {0: verdict})
+
+
+def test_every_field_that_cannot_be_sent_is_named() -> None:
+    """Who mends an event hears of all its faults at once."""
+    event = tidings.Event(7, "look", [1], value="x", event_time=datetime(2024, 5, 1))  # type: ignore[arg-type, list-item]
+    _, rejected = wire_events.record_request(event)
+    fields = [fault.field for fault in rejected[0].faults]
+    assert fields == ["type", "user_id", "value", "event_time", "items[0].item_id"]
+    with pytest.raises(tidings.InvalidArgument, match=r"^type must be .*; user_id 7 cannot") as caught:
+        wire_events.event(event)
+    assert [field for field, _ in caught.value.fields] == fields
+
+
+@given(good=st.lists(st.booleans(), max_size=12))
+def test_verdicts_stand_in_the_order_of_the_events(good: list[bool]) -> None:
+    """Whichever events cannot be sent, each verdict is at its own event's place."""
+    events = [tidings.Event(f"u{at}" if fits else 5, "view", ["a"]) for at, fits in enumerate(good)]  # type: ignore[arg-type]
+    request, rejected = wire_events.record_request(events)
+    answer = None
+    if request is not None:
+        answer = event_service_pb2.RecordEventsResponse(
+            verdicts=[{"status": 2, "faults": [{"field": event.user_id}]} for event in request.events]
+        )
+    verdicts = wire_events.recorded(answer, rejected).verdicts
+    expected = [("duplicate", f"u{at}") if fits else ("rejected", "user_id") for at, fits in enumerate(good)]
+    assert [(verdict.status, verdict.faults[0].field) for verdict in verdicts] == expected
+
+
+@pytest.mark.parametrize("events", ["view", b"view", {"user_id": "u", "type": "view"}, None, 5])
+def test_what_is_no_list_of_events_is_refused_as_one(events: Any) -> None:
+    """A wrong argument is one mistake, not as many rejected events as it has parts."""
+    with pytest.raises(
+        tidings.InvalidArgument, match=r"^events .* cannot be sent: a tidings\.Event is wanted, or a list"
+    ):
+        wire_events.record_request(events)
 
 
 @given(
@@ -265,6 +311,7 @@ def test_a_client_that_could_not_work_is_not_made(arguments: dict[str, object], 
     [
         tidings.InvalidArgument("no", reason="R", fields=[("k", "is 0")]),
         tidings.Overloaded("busy", code=grpc.StatusCode.RESOURCE_EXHAUSTED, retry_after=0.5),
+        tidings.StorageFull("full", code=grpc.StatusCode.RESOURCE_EXHAUSTED, reason="STORAGE_FULL", retry_after=5.0),
         tidings.NotFound("gone", code=grpc.StatusCode.NOT_FOUND),
     ],
 )

@@ -29,6 +29,7 @@ from tidings_core.profile import EMPTY, fold
 from tidings_core.ranker import OnnxRanker
 from tidings_core.recommend import RANK_RESERVE, RETRIEVE_RESERVE, recommend, retrieve
 from tidings_core.subjects import resolve
+from tidings_core.text import category_items, index_categories
 
 WORLD = make_world()
 SNAPSHOT = WORLD.snapshot()
@@ -482,6 +483,58 @@ def test_built_in_configs_for_triggers_give_what_they_are_for() -> None:
         )
         assert answer.items
         assert not bought & {item.row for item in answer.items}
+
+
+def test_browsing_a_category_gives_items_of_it_alone() -> None:
+    """All of them, however near others are; of a category that is not known, or blocked, nothing is given."""
+    browse = SERVING_CONFIGS["browse"]
+
+    def groups(asked: Snapshot = SNAPSHOT, **more: Any) -> list[int]:
+        return [int(WORLD.group_of_item[item.row]) for item in ask(asked, serving=browse, k=300, **more).items]
+
+    assert groups(user="nobody", category="Group-3") == [3] * 50
+    assert set(groups(user="user-7", category="group-3")) == {3}
+    assert groups(user="user-7", category="no such thing") == []
+    assert groups(dataclasses.replace(SNAPSHOT, categories=None), user="user-7", category="group-3") == []
+    less = fold(EMPTY, [(Event("e1", "see_less", "user-7", int(NOW * 1000), category="GROUP-3"), [])])
+    person = view(less, np.arange(300, dtype=np.int32), SNAPSHOT, 7)
+    assert groups(user="user-7", person=person, category="group-3") == []
+    assert set(groups(user="user-7", person=person, category="group-1")) == {1}
+    # Without a category, and by a config that takes it for a hint, there is more.
+    assert len(set(groups(user="user-7"))) > 1
+    assert len({WORLD.group_of_item[item.row] for item in ask(category="group-3", k=100).items}) > 1
+
+
+def test_a_broad_category_has_the_items_of_its_narrower_ones() -> None:
+    """An item stands in every category of its path."""
+    paths = [("Odd" if group % 2 else "Even", f"group-{group}") for group in WORLD.group_of_item.tolist()]
+    snapshot = dataclasses.replace(SNAPSHOT, categories=index_categories(paths, np.zeros(300, np.float32)))
+    answer = ask(snapshot, user="user-7", serving=SERVING_CONFIGS["browse"], category="odd", k=300)
+    assert {WORLD.group_of_item[item.row] for item in answer.items} == {1, 3, 5}
+
+
+def test_browsing_puts_what_is_near_to_ones_taste_first() -> None:
+    """A stranger sees the popular ones first; who is known sees first what is near as well."""
+    browse = SERVING_CONFIGS["browse"]
+    assert SNAPSHOT.categories is not None
+    popular = category_items("group-1", SNAPSHOT.categories, 300).tolist()
+    stranger = ask(user="nobody", serving=browse, category="group-1", k=10)
+    assert [item.row for item in stranger.items] == popular[:10]
+    near = dataclasses.replace(browse, sources=(SourceUse("tagged", 100), SourceUse("ann", 20, weight=0.5)))
+    known = ask(user="user-7", serving=near, category="group-1", k=20).items
+    assert all("ann" in dict(item.sources) for item in known)
+    assert not {item.row for item in known} <= set(popular[:25])
+
+
+def test_a_category_bounds_only_the_query_that_names_it() -> None:
+    """Answers do not depend on who else is in the batch."""
+    browse = SERVING_CONFIGS["browse"]
+    queries = [
+        Query(f"user-{at}", browse, 30, category=name) for at, name in enumerate(("group-3", "", "x", "group-1"))
+    ]
+    together = recommend(queries, SNAPSHOT, NOW)
+    assert [answer.items for answer in together] == [recommend([q], SNAPSHOT, NOW)[0].items for q in queries]
+    assert [bool(answer.items) for answer in together] == [True, True, False, True]
 
 
 def test_what_goes_with_a_thing_starts_with_something_of_another_category() -> None:

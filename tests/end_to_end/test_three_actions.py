@@ -54,7 +54,7 @@ ENGLISH = Language(
     "Fashion",
     """
 [template.goes-with]
-title = "For your new {{ because.title }}"
+title = "{% if because %}For your new {{ because.title }}{% else %}For you{% endif %}"
 body = "{{ item.title }} goes well with it."
 [template.found]
 title = "You searched for “{{ query }}”"
@@ -80,7 +80,7 @@ CHINESE = Language(
     "服饰",
     """
 [template.goes-with]
-title = "为您的新{{ because.title }}"
+title = "{% if because %}为您的新{{ because.title }}{% else %}为您推荐{% endif %}"
 body = "{{ item.title }}与它很相配。"
 [template.found]
 title = "您搜索过“{{ query }}”"
@@ -227,7 +227,8 @@ def test_three_people_act_at_once_and_each_gets_a_push_that_fits(language: Langu
 
         bought = f"{language.makers[0]} {language.products[PHONES]} 4"
         template: str = tomllib.loads(language.templates)["template"]["goes-with"]["title"]
-        assert pushes["ann"].title == template.replace("{{ because.title }}", bought)
+        said = template.removeprefix("{% if because %}").partition("{% else %}")[0]
+        assert pushes["ann"].title == said.replace("{{ because.title }}", bought)
         assert language.search in pushes["bob"].title
         assert language.fashion in pushes["eve"].title
         assert pushes["bob"].items[0].item.title in pushes["bob"].body

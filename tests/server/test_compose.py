@@ -1,5 +1,7 @@
 """Words of a push: what templates see, what they may not do, and how long they may get."""
 
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -114,14 +116,97 @@ def test_a_loop_gone_wrong_ends_soon() -> None:
 
 @pytest.mark.parametrize("type", ["purchase", "add_to_cart", "view", "search", "rating", None])
 def test_a_sample_has_what_an_event_of_its_type_has(type: EventType | None) -> None:
-    """A search was about no item, a purchase has no query; the sample of no type has everything."""
-    composer = Composer({"because": Words("{{ because.title }}"), "plain": Words("{{ item.title }}{{ query }}")})
+    """A search was about no item, only a search has a query; the sample of no type has everything."""
+    composer = Composer({"query": Words("{{ query[0] }}"), "plain": Words("{{ item.title }}{{ query }}")})
     composer.check("plain", type)
-    if type == "search":
-        with pytest.raises(InvalidInput, match="because"):
-            composer.check("because", type)
+    if type in ("search", None):
+        composer.check("query", type)
     else:
-        composer.check("because", type)
+        with pytest.raises(InvalidInput, match="no element 0"):
+            composer.check("query", type)
+
+
+def found_by_check(title: str, type: EventType | None = None) -> list[str]:
+    """What a check finds wrong with a title."""
+    composer = Composer({"t": Words(title)})
+    try:
+        composer.check("t", type)
+    except InvalidInput as error:
+        return [problem for field, problem in error.violations if field == "template.t.title"]
+    return []
+
+
+@pytest.mark.parametrize(
+    ("careless", "guarded", "way_out"),
+    [
+        ("{{ because.title }}", "{% if because %}{{ because.title }}{% else %}For you{% endif %}", "{% if because %}"),
+        ("{% if because %}New{% endif %}", "{% if because %}New{% else %}For you{% endif %}", "{% if because %}"),
+        (
+            "{{ item.title }}, {{ items[1].title }}",
+            "{{ item.title }}{% if items | length > 1 %}, {{ items[1].title }}{% endif %}",
+            "{% if items | length > 1 %}",
+        ),
+        ("{{ item.attributes.colour }}", "a {{ item.attributes.get('colour', '') }}", "get('colour', '')"),
+        ("{{ item.attributes['colour'] }}", "a {{ item.attributes.get('colour', '') }}", "get('colour', '')"),
+    ],
+)
+@pytest.mark.parametrize("type", ["purchase", None])
+def test_a_check_finds_what_some_pushes_lack_and_says_how_to_guard_it(
+    careless: str, guarded: str, way_out: str, type: EventType | None
+) -> None:
+    """An item of the event that the release does not have, a second item, an attribute: none is there every time."""
+    (problem,) = found_by_check(careless, type)
+    assert problem.startswith("line 1: ")
+    assert way_out in problem
+    assert found_by_check(guarded, type) == []
+
+
+def test_a_check_names_all_that_is_not_guarded_at_once() -> None:
+    """Two different things missing in one line are two faults."""
+    problems = found_by_check("{{ because.title }}{{ items[1].title }}")
+    assert ["because is none" in problem for problem in problems] == [True, False]
+    assert ["one item alone" in problem for problem in problems] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("title", "said"),
+    [
+        ("{{ 'a' * 10**9 }}", "* makes more than 16384"),
+        ("{{ 10**9 * 'a' }}", "* makes more than 16384"),
+        ("{{ items * 10**8 }}", "* makes more than 16384"),
+        ("{{ 10**(10**8) }}", "** makes more than 16384"),
+        ("{{ (10**4000) * (10**4000) }}", "* makes more than 16384"),
+        ("{% for a in range(10**9) %}{% endfor %}x", "Range too big"),
+        ("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}x", "10000 steps"),
+        ("{% for a in range(99999) %}{{ a }}{% endfor %}", "10000 steps"),
+        ("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "recursion"),
+    ],
+)
+def test_a_check_of_a_template_gone_wrong_ends_soon(title: str, said: str) -> None:
+    """What would fill the memory, or go on for hours without a word, is a fault with its line."""
+    (problem,) = found_by_check(title)
+    assert problem.startswith("line 1: ")
+    assert said in problem
+
+
+def test_a_check_leaves_tracing_as_it_was() -> None:
+    """A debugger, or what measures coverage, goes on after it."""
+
+    def trace(*_: object) -> None: ...
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        assert found_by_check("{% for a in range(99999) %}{% endfor %}") != []
+        after = sys.gettrace()
+    finally:
+        sys.settrace(before)
+    assert after is trace
+
+
+def test_a_template_may_calculate() -> None:
+    """Products of a sensible size are what they are."""
+    assert composed("{{ 3 * 4 }} {{ 1.5 * 2 }} {{ '-' * 5 }} {{ 2**10 }} {{ 2**-1 }}").title == "12 3.0 ----- 1024 0.5"
 
 
 @given(st.text(max_size=1000), st.text(max_size=4000), st.lists(st.text(max_size=200), max_size=4))

@@ -262,7 +262,7 @@ event = "purchase"
 serving_config = "goes-with"
 template = "goes-with"
 [template.goes-with]
-title = "For your {{ because.title }}"
+title = "For your {% if because %}{{ because.title }}{% endif %}"
 body = "{{ item.title }}"
 """
 

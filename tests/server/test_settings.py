@@ -242,15 +242,24 @@ def test_all_faults_of_triggers_and_templates_are_named_at_once(tmp_path: Path) 
         tmp_path,
         "push_history = 0\n"
         "[trigger.a]\nevent = 'purchase'\nserving_config = 'nothing'\ntemplate = 'nowhere'\n"
-        "[trigger.b]\nevent = 'search'\nof = 'category'\nserving_config = 'for-you'\ntemplate = 'about'\n"
-        "[template.about]\ntitle = 'For {{ because.title }}'\n",
+        "[trigger.b]\nevent = 'rating'\nof = 'category'\nserving_config = 'for-you'\ntemplate = 'about'\n"
+        "[template.about]\ntitle = 'For {{ query[0] }}'\n",
     )
     assert set(found) == {
         "push_history", "trigger.a.serving_config", "trigger.a.template", "trigger.b.of", "trigger.b.template",
     }  # fmt: skip
     assert "known are browse, for-you" in found["trigger.a.serving_config"]
     assert "known are about" in found["trigger.a.template"]
-    assert "fails for a search: template.about.title: line 1" in found["trigger.b.template"]
+    assert "fails for a rating: template.about.title: line 1" in found["trigger.b.template"]
+    found = faults(
+        tmp_path,
+        "push_history = 0\n"
+        "[serving.x]\nrerank = false\n[serving.y]\nrerank = false\n"
+        "[trigger.a]\nevent = 'search'\nof = 'item'\nsame = true\nserving_config = 'search'\ntemplate = 'about'\n"
+        "[template.about]\ntitle = 'For {{ query }}'\n",
+    )
+    assert set(found) == {"push_history", "serving.x.sources", "serving.y.sources", "trigger.a.of", "trigger.a.same"}
+    assert "which a search never has" in found["trigger.a.of"]
 
 
 @pytest.mark.parametrize("event", NEVER)
@@ -270,6 +279,16 @@ def test_what_follows_from_a_push_starts_no_trigger(event: str, tmp_path: Path) 
         ('[template.x]\ntitle = "a"\nbody = "a\\n\\n{{ itm }}"', "template.x.body", "line 3: 'itm' is undefined"),
         ("[template.x]\ntitle = 'a'\nurl = '{{ item.link }}'", "template.x.url", "no attribute 'link'"),
         ("[template.x]\ntitle = '{% include \"y\" %}'", "template.x.title", "no loader"),
+        ("[template.x]\ntitle = '{{ because.title }}'", "template.x.title", "write {% if because %}"),
+        ("[template.x]\ntitle = 'a'\nbody = '{{ items[1].title }}'", "template.x.body", "{% if items | length > 1 %}"),
+        ("[template.x]\ntitle = 'a'\nbody = '{{ item.attributes.size }}'", "template.x.body", "get('size', '')"),
+        (f"[template.x]\ntitle = 'a'\nurl = '{'x' * 4097}'", "template.x.url", "at most 4096 characters"),
+        ("[template.x]\ntitle = \"{{ 'a' * 10**9 }}\"", "template.x.title", "* makes more than 16384"),
+        (
+            "[trigger.x]\nevent = 'purchase'\nof = 'category'\nserving_config = 'for-you'\ntemplate = 't'",
+            "trigger.x.of",
+            "only a view",
+        ),
         ("[trigger.x]\nevent = 'purchase'", "trigger.x.template", "is missing"),
         ("[trigger.x]\nevent = 'buy'", "trigger.x.event", "known are view, search"),
         ("[trigger.x]\nsilent = true", "trigger.x.silent", "known are event, serving_config"),

@@ -110,9 +110,10 @@ class Client:
     async def record(
         self, events: model.Event | Iterable[model.Event], *, timeout: float | None = None
     ) -> model.Recorded:
-        """Record what users did, as `tidings.Client.record` does."""
-        request = wire_events.record_request(events)
-        return wire_events.recorded(await self._call(self._events.RecordEvents, request, timeout))
+        """Record what users did, as `tidings.Client.record` does: a verdict for each event, in the order given."""
+        request, rejected = wire_events.record_request(events)
+        answer = None if request is None else await self._call(self._events.RecordEvents, request, timeout)
+        return wire_events.recorded(answer, rejected)
 
     async def get_profile(
         self, user_id: str, *, consistency_token: str = "", timeout: float | None = None
@@ -135,7 +136,7 @@ class Client:
         request_id: str = "",
         timeout: float | None = None,
     ) -> model.SentPush:
-        """Send a push to one user, as `tidings.Client.send_push` does."""
+        """Send a push to one user, as `tidings.Client.send_push` does; one that is suppressed raises nothing."""
         request = wire_push.send_request(
             user_id,
             title,

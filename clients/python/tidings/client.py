@@ -118,11 +118,14 @@ class Client:
     def record(self, events: model.Event | Iterable[model.Event], *, timeout: float | None = None) -> model.Recorded:
         """Record what users did: one event, or up to 1000 of any users; in any order.
 
-        Each gets a verdict of its own: a bad event does not refuse the others. An accepted one is on disk and in the
-        user's profile. Recording the same events again, by their `event_id`, is safe.
+        Each gets a verdict of its own, in the order given: a bad event does not refuse the others, and raises nothing.
+        An accepted one is on disk and in the user's profile. Recording the same events again, by their `event_id`, is
+        safe. An event that cannot be sent at all, such as one of an unknown type or with a time without a zone, is
+        rejected here in the same way; when none can be sent, no call is made and the consistency token is "".
         """
-        request = wire_events.record_request(events)
-        return wire_events.recorded(self._call(self._events.RecordEvents, request, timeout))
+        request, rejected = wire_events.record_request(events)
+        answer = None if request is None else self._call(self._events.RecordEvents, request, timeout)
+        return wire_events.recorded(answer, rejected)
 
     def get_profile(self, user_id: str, *, consistency_token: str = "", timeout: float | None = None) -> model.Profile:
         """Return what is known of a user; raises NotFound for one without recorded events."""
@@ -143,12 +146,15 @@ class Client:
         request_id: str = "",
         timeout: float | None = None,
     ) -> model.SentPush:
-        """Send a push to one user and return what became of it: sent, or not sent for a reason, such as the daily cap.
+        """Send a push to one user and return what became of it.
+
+        Sent: `decision` is SENT, and the push has a `push_id` and an `offset`. Not sent, which raises nothing:
+        `decision` is SUPPRESSED and `reason` says why, such as CAP_DAY; `push_id` is "" and `offset` 0.
 
         `item_ids` are at most 20 items it is about; `url` the address to open; `data` texts to give along. `ttl` is how
         long it is of use, as a timedelta or in seconds, 1 second to 30 days (None: the server's setting). It takes the
         place of an older push with the same `collapse_key`. A second request with the same `request_id` sends nothing
-        and returns what became of the first; without one, one is made for this call and its retries.
+        and returns what became of the first, as if it were new; without one, one is made for this call and its retries.
         """
         request = wire_push.send_request(
             user_id,

@@ -103,6 +103,8 @@ def record(connection: Client, arguments: argparse.Namespace) -> int:
         return _record_file(connection, arguments)
     if arguments.user is None or arguments.type is None:
         arguments.refuse("USER and TYPE are needed, or --file")
+    if lacking := _lacking(arguments):
+        arguments.refuse(lacking)
     event = model.Event(
         arguments.user,
         arguments.type,
@@ -121,6 +123,19 @@ def record(connection: Client, arguments: argparse.Namespace) -> int:
         say(arguments, recorded, lambda _: show.recorded(event, verdict))
     _complain("the event is rejected", verdict.faults)
     return 1 if rejected else 0
+
+
+def _lacking(arguments: argparse.Namespace) -> str:
+    """What one event of the command line lacks, in the command line's own words; "" for nothing it knows of."""
+    if arguments.type == model.EventType.SEARCH and not arguments.query:
+        if arguments.items:
+            text = " ".join(arguments.items).replace("'", "'\\''")
+            return f"a search takes no items: use --query '{text}'"
+        return "a search needs --query TEXT: what was searched for"
+    of_category = arguments.type in (model.EventType.VIEW, model.EventType.SEE_LESS)
+    if of_category and not arguments.items and not arguments.category:
+        return f"a {arguments.type} needs an ITEM, or --category NAME"
+    return ""
 
 
 def _record_file(connection: Client, arguments: argparse.Namespace) -> int:

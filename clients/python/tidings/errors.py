@@ -6,6 +6,7 @@
     ├── FailedPrecondition     not in the present state, such as promoting a broken release
     ├── Replaced               a subscription whose device subscribed elsewhere
     ├── Overloaded             .retry_after: too much at once, try again later
+    ├── StorageFull            .retry_after: the server's disk is full; reads go on
     ├── Unavailable            .retry_after: no server, or one that starts or stops
     ├── DeadlineExceeded       no answer in time
     ├── Unimplemented          the server is older than this call
@@ -82,6 +83,13 @@ class _TryLater(TidingsError):
 
 class Overloaded(_TryLater):
     """The server has too much to do and refused at once; try again after `retry_after` seconds."""
+
+
+class StorageFull(_TryLater):
+    """The server's disk is full: nothing was changed, and reads go on.
+
+    The call is not repeated by itself: somebody must make room first. `retry_after` is when to look again, in seconds.
+    """
 
 
 class Unavailable(_TryLater):

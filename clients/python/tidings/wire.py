@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Any, TypeVar
 
 import grpc
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import error_details_pb2, status_pb2
@@ -140,8 +141,11 @@ def fill(request: Any, name: str, value: object, prefix: str = "") -> None:
     """Set one field of a request; raises InvalidArgument naming `prefix` + field for a value that does not fit."""
     try:
         setattr(request, name, value)
-    except (TypeError, ValueError) as error:
-        raise unfit(prefix + name, value, str(error)) from error
+    except (TypeError, ValueError, OverflowError) as error:
+        is_text = request.DESCRIPTOR.fields_by_name[name].type == FieldDescriptor.TYPE_STRING
+        # What protobuf says of a wrong type names no type.
+        problem = "a text is wanted" if is_text and isinstance(error, TypeError) else str(error)
+        raise unfit(prefix + name, value, problem) from error
 
 
 def fill_ids(request: Any, name: str, values: Sequence[str], prefix: str = "") -> None:
@@ -157,7 +161,16 @@ def fill_ids(request: Any, name: str, values: Sequence[str], prefix: str = "") -
 
 def unfit(field: str, value: object, problem: str) -> errors.InvalidArgument:
     """Return the error for a value that cannot be sent."""
-    return invalid(field, f"{reprlib.repr(value)} cannot be sent: {problem}")
+    return invalid(field, f"{shown(value)} cannot be sent: {problem}")
+
+
+def shown(value: object) -> str:
+    """Return a value for a message, shortened."""
+    try:
+        return reprlib.repr(value)
+    except ValueError:
+        # A number of more digits than Python writes.
+        return f"a very large {type(value).__name__}"
 
 
 def fill_time(request: Any, name: str, value: datetime | None, prefix: str = "") -> None:
@@ -312,10 +325,17 @@ def error_from(rpc_error: grpc.RpcError, address: str, timeout: float) -> errors
         fields = [(violation.field, violation.description) for violation in bad_request.field_violations]
         return errors.InvalidArgument(status.message, code=code, reason=info.reason, fields=fields)
     if code in (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE):
-        later = errors.Overloaded if code is grpc.StatusCode.RESOURCE_EXHAUSTED else errors.Unavailable
         retry_after = retry.retry_delay.ToTimedelta().total_seconds() if retry.HasField("retry_delay") else None
-        return later(status.message, code=code, reason=info.reason, retry_after=retry_after)
+        return _later(code, info.reason)(status.message, code=code, reason=info.reason, retry_after=retry_after)
     return _CLASSES.get(code, errors.TidingsError)(status.message, code=code, reason=info.reason)
+
+
+def _later(
+    code: grpc.StatusCode, reason: str
+) -> type[errors.Overloaded] | type[errors.StorageFull] | type[errors.Unavailable]:
+    if code is grpc.StatusCode.UNAVAILABLE:
+        return errors.Unavailable
+    return errors.StorageFull if reason == "STORAGE_FULL" else errors.Overloaded
 
 
 def _status(call: Any) -> status_pb2.Status | None:

@@ -1,11 +1,15 @@
 """The words of a push: a shop's templates, rendered in Jinja2's sandbox."""
 
+import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from types import MappingProxyType
+from types import FrameType, MappingProxyType
 from typing import Any
 
 from jinja2 import StrictUndefined, Template, TemplateSyntaxError
+from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from tidings_core.errors import InvalidInput
@@ -16,6 +20,12 @@ MAX_BODY_BYTES = 2048
 MAX_URL_BYTES = 2048
 MAX_RENDERED = 16_384
 """Characters. Rendering stops there: a loop gone wrong fills no memory."""
+MAX_SOURCE = 4096
+"""Characters of one template."""
+MAX_PRODUCT = 16_384
+"""Length of a text or list, or bits of a whole number, that `*` and `**` may make."""
+MAX_STEPS = 10_000
+"""Lines of a template's own code that a check runs: a loop that prints nothing ends too."""
 VARIABLES = ("item", "items", "because", "query", "category", "event")
 """What a template knows: see `Composer.compose`."""
 _FILE = "<template>"
@@ -60,7 +70,12 @@ class Composed:
 
 
 class _Sandbox(ImmutableSandboxedEnvironment):
-    """No loader, so nothing can be included; no names but those of a push."""
+    """No loader, so nothing can be included; no names but those of a push; no products that fill the memory.
+
+    It catches mistakes. A shop's templates are its own: nothing here holds against one that means to do harm.
+    """
+
+    intercepted_binops = frozenset({"*", "**"})
 
     def __init__(self) -> None:
         # A push is plain text, so nothing is escaped for HTML. What is not there prints as nothing, not as "None".
@@ -68,6 +83,12 @@ class _Sandbox(ImmutableSandboxedEnvironment):
             undefined=StrictUndefined, autoescape=False, finalize=lambda value: "" if value is None else value
         )
         self.globals.pop("lipsum")  # Random text, in Latin.
+
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        """Multiply, or raise to a power. Raises OverflowError when too much would come of it."""
+        if _product(operator, left, right) > MAX_PRODUCT:
+            raise OverflowError(f"{operator} makes more than {MAX_PRODUCT} characters, entries or bits")
+        return super().call_binop(context, operator, left, right)
 
 
 class Composer:
@@ -117,7 +138,11 @@ class Composer:
         return Composed(cut(title, MAX_TITLE_BYTES), cut(body, MAX_BODY_BYTES), url)
 
     def check(self, template: str, type: EventType | None = None) -> None:
-        """Render a sample push for an event of a type; None: one that has everything. Raises InvalidInput."""
+        """Render sample pushes for an event of a type; None: one that has everything.
+
+        Three items and one, and an item of the event that the release has and one that it has not: a template must do
+        for all. Raises InvalidInput, also when it takes more than 10,000 steps.
+        """
         event = Event("sample", type or "view", "sample", 0, (EventItem("sample"),), "sample", "sample")
         if type is not None:
             event = replace(
@@ -126,16 +151,31 @@ class Composer:
                 category="sample" if type == "view" else "",
                 items=() if type == "search" else event.items,
             )
-        self.compose(template, event, SAMPLE if event.items else None, (SAMPLE, SAMPLE, SAMPLE))
+        because, items = SAMPLE if event.items else None, (SAMPLE, SAMPLE, SAMPLE)
+        with _few_steps():
+            self.compose(template, event, because, items)
+        faults: list[tuple[str, str]] = []
+        for way_out, about, shown in ((GUARD_BECAUSE, None, items), (GUARD_ITEMS, because, items[:1])):
+            try:
+                with _few_steps():
+                    self.compose(template, event, about, shown)
+            except InvalidInput as error:
+                faults += [(where, f"{problem}; {way_out}") for where, problem in error.violations]
+        if faults:
+            raise InvalidInput(*faults)
 
     def _render(self, template: str, part: str, values: Mapping[str, Any]) -> str:
         try:
             return "".join(_bounded(self._compiled[template][part].generate(values)))
         except Exception as error:  # A template can raise anything, and none of it may end a decision.
-            what = str(error).replace(f"'{ShownItem.__module__}.ShownItem object'", "an item")
-            raise InvalidInput((f"template.{template}.{part}", f"line {_line(error)}: {what}")) from error
+            raise InvalidInput((f"template.{template}.{part}", f"line {_line(error)}: {_what(error)}")) from error
 
 
+GUARD_BECAUSE = (
+    "because is none when the release does not have the event's item: write "
+    "{% if because %}…{{ because.title }}…{% else %}…{% endif %}"
+)
+GUARD_ITEMS = "a push may be about one item alone: write {% if items | length > 1 %}…{{ items[1].title }}…{% endif %}"
 SAMPLE = ShownItem(
     item_id="sample",
     title="Sample",
@@ -181,6 +221,48 @@ def _bounded(parts: Iterator[str]) -> Iterator[str]:
         left -= len(part)
         if left <= 0:
             return
+
+
+@contextmanager
+def _few_steps() -> Iterator[None]:
+    """Ends a rendering, with an error, after so many lines of the template's own code in this thread."""
+    left = MAX_STEPS
+
+    def step(frame: FrameType, what: str, argument: object) -> Any:  # noqa: ARG001 - as sys.settrace calls it
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise RuntimeError(f"takes more than {MAX_STEPS} steps: are there loops within loops?")
+        return step
+
+    before = sys.gettrace()
+    sys.settrace(lambda frame, *_: step if frame.f_code.co_filename == _FILE else None)
+    try:
+        yield
+    finally:
+        sys.settrace(before)
+
+
+def _product(operator: str, left: Any, right: Any) -> int:
+    """About how long a product is: characters or entries, or the bits of a whole number; 0 for what stays small."""
+    if isinstance(left, int) and isinstance(right, int):
+        return left.bit_length() * right if operator == "**" else left.bit_length() + right.bit_length()
+    for text, times in ((left, right), (right, left)):
+        if operator == "*" and isinstance(text, Sequence) and isinstance(times, int):
+            return len(text) * times
+    return 0
+
+
+_NO_ATTRIBUTE = re.compile(r"'(?:dict|mappingproxy) object' has no attribute '(.*)'")
+
+
+def _what(error: Exception) -> str:
+    """What an error of a template says, in the words of its author."""
+    what = (str(error) or type(error).__name__).replace(f"'{ShownItem.__module__}.ShownItem object'", "an item")
+    missing = _NO_ATTRIBUTE.fullmatch(what)
+    if missing is None:
+        return what
+    return f"no attribute {missing[1]!r}, which not every item has: write item.attributes.get({missing[1]!r}, '')"
 
 
 def _line(error: BaseException) -> int:

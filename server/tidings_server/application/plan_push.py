@@ -163,8 +163,12 @@ class PlanPushes:
         if plan.now - event.time > trigger.max_age_seconds * 1000:
             return "EXPIRED"
         fired = document.fired.get(trigger.name)
-        if fired is not None and plan.now - fired < trigger.cooldown_seconds * 1000:
-            return "COOLDOWN"
+        if fired is not None:
+            if plan.now - fired < trigger.cooldown_seconds * 1000:
+                return "COOLDOWN"
+            # Of a count, the events may have led to a push since this one made it full.
+            if trigger.count > 1 and not trigger.matches(event, document.profile, plan.now, fired):
+                return "COOLDOWN"
         return "CAP_DAY" if document.pushes_in_a_day(plan.now) >= self._rules.max_per_day else ""
 
     def still_fit(self, plan: Plan, tx: Transaction, document: UserDocument) -> tuple[RankedItem, ...]:

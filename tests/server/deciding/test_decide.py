@@ -115,6 +115,18 @@ def test_what_is_not_sent_says_why(house: House, clock: Clock) -> None:
     assert house.counted.decisions == {("trigger:searched", "NO_CANDIDATE"): 1, ("trigger:searched", "EXPIRED"): 1}
 
 
+def test_nothing_is_said_to_be_in_a_category_that_it_is_not_in(house: House) -> None:
+    """Somebody whose taste is known gets no push about a category that is unknown, or of which they asked less."""
+    house.act("user-7", "view", category="no such thing")
+    house.act("user-8", "see_less", category="group-2")
+    house.act("user-8", "view", category="group-2")
+    house.act("user-9", "view", category="group-2")
+    house.decide()
+    assert [house.outcomes(f"user-{user}") for user in (7, 8, 9)] == [["NO_CANDIDATE"], ["NO_CANDIDATE"], ["sent"]]
+    (push,) = house.pushes("user-9")
+    assert groups(items_of(push)) == {2}
+
+
 def test_a_push_waits_for_a_release(
     tmp_path: Path, serving: Serving, directory: ReleaseDirectory, shop: Shop, clock: Clock
 ) -> None:
@@ -263,6 +275,34 @@ def test_a_trigger_rests_for_its_cooldown_after_a_push(opened: Open, clock: Cloc
     searched = [outcome for cause, outcome in by_cause if cause == "trigger:searched"]
     assert searched == ["NO_CANDIDATE", "sent", "COOLDOWN", "COOLDOWN", "sent"]
     assert ("trigger:bought", "sent") in by_cause
+
+
+def test_events_that_were_counted_once_lead_to_one_push(
+    opened: Open, wrap: Any, around: list[Around], clock: Clock
+) -> None:
+    """One more event, before the decision or while it is made, is no count of its own; as many again are."""
+    triggers = {"looked": Trigger("looked", "view", "similar", "found", count=2)}
+    with opened(triggers=triggers, around=wrap) as house:
+        house.decide()
+        for item in (8, 14, 20):
+            house.act("ann", "view", f"item-{item}")
+        house.decide()
+        assert house.outcomes("ann") == ["sent", "COOLDOWN"]
+
+        def one_more() -> None:
+            clock.now += 0.05
+            house.act("bob", "view", "item-20")
+
+        house.act("bob", "view", "item-8")
+        house.act("bob", "view", "item-14")
+        meanwhile(house, around[0], one_more)
+        house.decide()
+        assert house.outcomes("bob") == ["sent", "COOLDOWN"]
+        clock.now += 1.0
+        for item in (26, 32):
+            house.act("ann", "view", f"item-{item}")
+        house.decide()
+        assert house.outcomes("ann") == ["sent", "COOLDOWN", "sent"]
 
 
 def test_a_crash_between_event_and_decision_leaves_one_decision(opened: Open) -> None:
