@@ -45,12 +45,22 @@ def test_the_demo_beats_the_bestsellers_on_what_was_really_bought_later(demo: tu
 
 
 @pytest.mark.long
+def test_orders_replayed_live_lead_to_pushes_of_what_is_bought_later(demo: tuple[Path, str]) -> None:
+    """Every order that came in led to its push, and more pushed items are bought later than of the bestsellers."""
+    live = demo[1].partition("5. live")[2].partition("6. try it yourself")[0]
+    pushes, orders = re.findall(r"(\d+) pushes .*?(\d+) orders", live)[-1]
+    assert int(pushes) == int(orders) >= 100
+    later = {name: int(hits) for name, hits in re.findall(r"^\s*(Tidings|bestsellers)\s+(\d+) of \d+", live, re.M)}
+    assert later["Tidings"] > later["bestsellers"] > 0
+
+
+@pytest.mark.long
 def test_a_second_run_of_the_demo_reuses_the_release(demo: tuple[Path, str]) -> None:
     """Nothing is trained again, and the same release answers the same."""
     work, first = demo
     second = run_demo(work)
     assert "reusing" in second
-    answers = [printed.partition("4. a running server")[2].partition("done in")[0] for printed in (first, second)]
+    answers = [printed.partition("4. a running server")[2].partition("5. live")[0] for printed in (first, second)]
     assert answers[0] == answers[1] != ""
     assert len(list_releases(work / "releases")) == 1
 
