@@ -250,6 +250,7 @@ class Streams(RuleBasedStateMachine):
         answer = self.run(asyncio.to_thread(device.listener.acknowledge, offset))
         device.acknowledged = max(device.acknowledged, offset)
         assert answer == device.acknowledged
+        self.settle()
 
     @precondition(lambda self: self.listening())
     @rule(data=st.data())
