@@ -332,7 +332,7 @@ def _judge_database(promises: Promises, tally: Tally, database: Path) -> None:
     with closing(connect(f"{database.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)) as reader:
         while reader.execute("SELECT count(*) FROM timers").fetchone()[0] and time.monotonic() < end:
             time.sleep(0.02)
-        decisions = {row[0] for row in reader.execute("SELECT decision_id FROM decisions WHERE cause <> 'api'")}
+        decisions = {row[0] for row in reader.execute("SELECT decision_id FROM decisions WHERE cause LIKE 'trigger:%'")}
         events = [row[0] for row in reader.execute("SELECT event_id FROM events")]
         state = reader.execute("PRAGMA integrity_check").fetchone()[0]
     tally.check(state == "ok", "corrupt", state)

@@ -98,6 +98,7 @@ class Person:
     the cart and not bought since, with `unbought_times` f64[m]; `searches` and `categories` as (text, Unix seconds).
     `returned`, `seen` and `blocked` are i32 item rows; what was given back, all of it, stands in `returned`
     alone. `vector` f32[D] is folded in from all of it; None: the release's own stands, or there is nothing to fold in.
+    `version` is that of the profile as it is stored, 0 for one that is not.
     """
 
     history: History = EMPTY_HISTORY
@@ -111,6 +112,7 @@ class Person:
     searches: tuple[tuple[str, float], ...] = ()
     categories: tuple[tuple[str, float], ...] = ()
     vector: Float32 | None = None
+    version: int = 0
 
     @property
     def known(self) -> bool:
@@ -344,7 +346,10 @@ class RankedItem(NamedTuple):
 class Considered:
     """All candidates of one answer, for the record: rows i32[K], the scores they were ordered by f32[K].
 
-    For each of the S `sources`: present bool[K, S], said f32[K, S] (0 where not present).
+    For each of the S `sources`: present bool[K, S], said f32[K, S] (0 where not present), ranks i32[K, S] place in that
+    source from 0. user f32[U] and pair f32[K, C] are what a ranker sees of the user, and of user and item together.
+    `steps` are the orders that one rule after another made, each i64[K] positions, best first: the first is that of the
+    scores, the last is the answer's, which goes on after the items that were asked for.
     """
 
     rows: Int32
@@ -352,6 +357,15 @@ class Considered:
     sources: tuple[str, ...]
     present: Bool
     said: Float32
+    ranks: Int32
+    user: Float32
+    pair: Float32
+    steps: tuple[tuple[str, Int64], ...]
+
+    @property
+    def order(self) -> Int64:
+        """Positions i64[K] of the candidates as they were answered, best first."""
+        return self.steps[-1][1]
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,8 @@ RANK_RESERVE = 0.003
 UNSCORED = Degradation("failed", "ranker", "ordered by the sources: the ranker gave a score that is no number")
 
 TimeLeft = Callable[[], float]
+Step = tuple[str, Int64]
+"""A rule by name, and the order that it left: positions i64[B, K] of the candidates, best first; -1 for no more."""
 
 
 def unhurried() -> float:
@@ -94,23 +96,30 @@ def _recommend(
                 for user in unscored:
                     degraded[user].append(UNSCORED)
     most = max(query.k for query in batch)
-    order = _order(ranking.candidates, scores, subjects, serving, snapshot)[:, :most]
-    found = _items(order, ranking, scores, subjects, snapshot)
+    steps = _order(ranking.candidates, scores, subjects, serving, snapshot)
+    found = _items(steps[-1][1][:, :most], ranking, scores, subjects, snapshot)
     return [
-        Answer(tuple(items[: query.k]), (*missing, *trouble), _considered(ranking, scores, user) if keep else None)
+        Answer(
+            tuple(items[: query.k]), (*missing, *trouble), _considered(ranking, scores, steps, user) if keep else None
+        )
         for user, (query, items, missing) in enumerate(zip(batch, found, degraded, strict=True))
     ]
 
 
-def _considered(ranking: Ranking, scores: Float32, user: int) -> Considered:
+def _considered(ranking: Ranking, scores: Float32, steps: Sequence[Step], user: int) -> Considered:
     candidates = ranking.candidates
-    there = candidates.rows[user] >= 0
+    # What is there stands before the padding, so positions stay as they are.
+    count = int((candidates.rows[user] >= 0).sum())
     return Considered(
-        candidates.rows[user][there],
-        scores[user][there],
+        candidates.rows[user, :count],
+        scores[user, :count],
         candidates.sources,
-        candidates.present[user][there],
-        candidates.scores[user][there],
+        candidates.present[user, :count],
+        candidates.scores[user, :count],
+        candidates.ranks[user, :count],
+        ranking.user[user],
+        ranking.candidate[user, :count],
+        tuple((rule, order[user, :count]) for rule, order in steps),
     )
 
 
@@ -214,10 +223,11 @@ def _with_unlearned(scores: Float32, candidates: Candidates, serving: ServingCon
 
 def _order(
     candidates: Candidates, scores: Float32, subjects: Subjects, serving: ServingConfig, snapshot: Snapshot
-) -> Int64:
-    """Positions i64[B, K] of the candidates, best first; -1 where there are no more. Ties go by row."""
+) -> list[Step]:
+    """What each rule in turn makes of the order: at first that of the scores, ties by row; the last is the answer's."""
     rows = candidates.rows
     order = np.argsort(-scores, axis=1, kind="stable")
+    steps = [("score", order)]
     if serving.diversity is not None:
         codes = attribute_codes(snapshot, serving.diversity.attribute, np.take_along_axis(rows, order, 1))
         if codes is not None:
@@ -225,10 +235,12 @@ def _order(
             # Padding has no code, so it is never held back and must not come before what was.
             padding = np.take_along_axis(rows, order, 1) < 0
             order = np.take_along_axis(order, np.argsort(padding, axis=1, kind="stable"), 1)
+            steps.append(("diversity", order))
     if serving.complements:
         complements = np.take_along_axis(_complements(candidates, subjects, snapshot), order, 1)
         order = np.take_along_axis(order, policy.lead(complements), 1)
-    return np.where(np.take_along_axis(rows, order, 1) >= 0, order, -1)
+        steps.append(("complements", order))
+    return [(rule, np.where(np.take_along_axis(rows, made, 1) >= 0, made, -1)) for rule, made in steps]
 
 
 def _complements(candidates: Candidates, subjects: Subjects, snapshot: Snapshot) -> Bool:

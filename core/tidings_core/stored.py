@@ -4,9 +4,21 @@ from dataclasses import dataclass
 from typing import Literal
 
 State = Literal[
-    "suppressed", "sent", "delivered", "displayed", "clicked", "dismissed", "rejected", "collapsed", "expired", "lost"
+    "answered",
+    "suppressed",
+    "sent",
+    "delivered",
+    "displayed",
+    "clicked",
+    "dismissed",
+    "rejected",
+    "collapsed",
+    "expired",
+    "lost",
 ]
-"""What became of a decision. `lost`: the stream held as many as it may, and this was the oldest."""
+"""What became of a decision. `answered`: it went to who asked for it, and no push came of it. `lost`: the stream held
+as many as it may, and this was the oldest.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +55,8 @@ class StoredPush:
 class Entry:
     """A decision in the ledger. `push_id` is "" and `offset` 0 for one that sent nothing; then `reason` says why.
 
-    `cause` is what called for it: "trigger:NAME" or "api". `record` is the full record, opaque; `changed` is when
-    `state` last changed.
+    `cause` is what called for it: "trigger:NAME", "api" (SendPush), or "recommend:NAME" (Recommend, by serving config).
+    `record` is the full record, opaque; `changed` is when `state` last changed.
     """
 
     decision_id: str

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import random
+import secrets
 import signal
 import time
 from dataclasses import dataclass
@@ -22,10 +23,12 @@ from tidings_server.application.decide_push import DecidePushes
 from tidings_server.application.get_profile import GetProfile
 from tidings_server.application.known_documents import KnownDocuments
 from tidings_server.application.list_releases import ListReleases
+from tidings_server.application.observe_answers import ObserveAnswers, Recording
 from tidings_server.application.people import People
 from tidings_server.application.plan_push import PlanPushes, Wording
 from tidings_server.application.promote_release import PromoteRelease
 from tidings_server.application.recommend import Recommend
+from tidings_server.application.record_answers import RecordAnswers
 from tidings_server.application.record_events import RecordEvents
 from tidings_server.application.rollback_release import RollbackRelease
 from tidings_server.application.send_push import SendPush
@@ -84,6 +87,7 @@ class Wired:
     front: GrpcioFront
     batchers: dict[Lane, Batcher]
     decider: DecidePushes
+    recorder: RecordAnswers
     subscriptions: Subscriptions
 
 
@@ -128,6 +132,7 @@ class Server:
             await asyncio.to_thread(self._serving.resume, self._releases, _refused)
             await self._front.start()
             wired.decider.start()
+            wired.recorder.start()
             self._stage = ""
             await self._front.set_ready(not self.not_ready())
             self._announce(str(listen), str(http))
@@ -142,6 +147,7 @@ class Server:
                 batcher.close(1.0)
             # Off the loop, which what the decider still publishes is handed to.
             await asyncio.to_thread(wired.decider.close, settings.drain_seconds)
+            await asyncio.to_thread(wired.recorder.close, settings.drain_seconds)
             wired.subscriptions.close()
         log.info("stopped")
 
@@ -188,8 +194,10 @@ class Server:
         send = SendPush(store, documents, self._serving, encode_push, rules, subscriptions.publish, metrics, time.time)
         record = RecordEvents(store, documents, tuple(settings.triggers.values()), time.time, decider.wake)
         push = PushHandlers(subscriptions, Acknowledge(store, documents, subscriptions, encode_event, time.time))
+        recorder = RecordAnswers(store, settings.record_keep, metrics.recorded)
+        recording = Recording(settings.record_share, recorder.offer, lambda: f"answer/{secrets.token_hex(8)}")
         methods = (
-            *self._recommendation(recommend),
+            *self._recommendation(ObserveAnswers(recommend, recording, random.random)),
             *self._writing(
                 EventHandlers(record, time.time, metrics), push, SendPushHandler(send, settings.push_ttl_seconds)
             ),
@@ -198,9 +206,9 @@ class Server:
         batchers = self._batchers()
         streams = (Stream("tidings.v1.PushService", "Subscribe", push.subscribe),)
         front = GrpcioFront(methods, batchers, metrics, settings.max_message_bytes, streams)
-        return Wired(front, batchers, decider, subscriptions)
+        return Wired(front, batchers, decider, recorder, subscriptions)
 
-    def _recommendation(self, recommend: Recommend) -> tuple[Method, ...]:
+    def _recommendation(self, recommend: ObserveAnswers) -> tuple[Method, ...]:
         """What only reads."""
         settings, check = self._settings, partial(check_token, self._store)
         handlers = RecommendationHandlers(recommend, settings.serving_configs, self._metrics, time.monotonic, check)

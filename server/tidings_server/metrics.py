@@ -81,6 +81,12 @@ DECIDE_SECONDS = Spec(
 PUSH_SECONDS = Spec(
     "tidings_event_to_push_seconds", "histogram", (), "Seconds from recording an event to having its push on disk."
 )
+RECORDED = Spec(
+    "tidings_recorded_answers_total",
+    "counter",
+    ("outcome",),
+    "Answers that were to be recorded: recorded, dropped (no room to wait), or failed (the store did not take them).",
+)
 RELEASE_INFO = Spec("tidings_release_info", "gauge", ("release_id", "index_key"), "1 for the serving release.")
 RELEASE_RECALL = Spec("tidings_release_recall", "gauge", (), "Measured recall of the serving release's index, 0 to 1.")
 RELEASE_AGE = Spec("tidings_release_age_seconds", "gauge", (), "Seconds since the serving release was built.")
@@ -101,6 +107,7 @@ METRICS = (
     DECISIONS,
     DECIDE_SECONDS,
     PUSH_SECONDS,
+    RECORDED,
     RELEASE_INFO,
     RELEASE_RECALL,
     RELEASE_AGE,
@@ -136,6 +143,7 @@ class Metrics:
         self._decisions = Counter(DECISIONS.name, DECISIONS.help, DECISIONS.labels, registry=self.registry)
         self._decided = Histogram(DECIDE_SECONDS.name, DECIDE_SECONDS.help, registry=self.registry, buckets=SECONDS)
         self._pushed = Histogram(PUSH_SECONDS.name, PUSH_SECONDS.help, registry=self.registry, buckets=SECONDS)
+        self._recorded = Counter(RECORDED.name, RECORDED.help, RECORDED.labels, registry=self.registry)
 
     def calls(self, method: str) -> Callable[[str, float], None]:
         """The function that notes one ended call of `method`: its gRPC code and its seconds."""
@@ -199,6 +207,10 @@ class Metrics:
     def pushed(self, seconds: float) -> None:
         """Note how long after its event was recorded a push was on disk."""
         self._pushed.observe(seconds)
+
+    def recorded(self, outcome: str) -> None:
+        """Note what became of an answer that was to be recorded."""
+        self._recorded.labels(outcome).inc()
 
     def watch_release(self, release: Callable[[], Release | None]) -> None:
         """Ask `release` at each scrape what is serving."""

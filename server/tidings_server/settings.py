@@ -193,6 +193,16 @@ class Settings(BaseSettings):
     )
     max_subscriptions: int = Field(10_000, ge=1, le=1_000_000, description="Open subscriptions of all users at most.")
     max_subscriptions_per_user: int = Field(16, ge=1, le=1000, description="Open subscriptions of one user at most.")
+    record_share: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        allow_inf_nan=False,
+        description="Share of the answers to Recommend that are recorded, 0 to 1.",
+    )
+    record_keep: int = Field(
+        20_000, ge=1, le=10_000_000, description="Recorded answers that are kept, the newest; each takes some 4 kB."
+    )
     serving: dict[Name, ServingTable] = Field(
         {}, description="Tables [serving.NAME] change a serving config or add one."
     )

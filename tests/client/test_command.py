@@ -593,7 +593,7 @@ def test_a_text_of_the_shop_cannot_break_the_table_or_steer_the_terminal() -> No
         "i\x1b[31m1", "灯" * 40 + "\n", "", (), "", None, "", "", "", publish_time=None, expire_time=None, attributes={}
     )
     items = (tidings.RecommendedItem(item, 1.0, (), ()),)
-    answer = tidings.Recommendation(items, (), "", 0.0, 0.0, "for-you", "")
+    answer = tidings.Recommendation(items, (), "", 0.0, 0.0, "for-you", "", "")
     header, row, blank, origin = show.recommendation(answer).split("\n")
     assert row == f"1  i [31m1  {'灯' * 23}…  1.0000"
     assert (blank, origin) == ("", "no release, serving config for-you")
@@ -602,6 +602,6 @@ def test_a_text_of_the_shop_cannot_break_the_table_or_steer_the_terminal() -> No
 
 def test_an_empty_answer_and_no_releases_are_said_in_words() -> None:
     """Nothing to show is a sentence, not an empty table."""
-    empty = tidings.Recommendation((), (), "r1", 0.0, 0.0, "for-you", "")
+    empty = tidings.Recommendation((), (), "r1", 0.0, 0.0, "for-you", "", "")
     assert show.recommendation(empty).startswith("no items\n")
     assert show.releases([]) == "no releases"

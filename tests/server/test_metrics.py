@@ -24,6 +24,7 @@ def used(release: Release | None = None) -> Metrics:
     metrics.decision("trigger:bought", "sent")
     metrics.decided(0.002)
     metrics.pushed(0.003)
+    metrics.recorded("recorded")
     return metrics
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from tests.server.storing import Opened, add_pushes, entry, push, set_timers
 from tidings_core.errors import Conflict
-from tidings_core.stored import Document, Timer
+from tidings_core.stored import Document, State, Timer
 
 # Events and items
 
@@ -175,6 +175,24 @@ def test_the_state_of_one_push_is_set(opened: Opened) -> None:
         ("expired", 9),
         ("suppressed", 1),
     ]
+
+
+def test_a_decision_is_found_by_its_name_or_that_of_its_push(opened: Opened) -> None:
+    """From outside a job too; a name that nobody has finds nothing."""
+    opened.do(lambda t: [t.ledger.add(entry(1, offset=7)), t.ledger.add(entry(2))])
+    assert opened.store.decision("decision-1") == opened.store.decision("anna-7") == entry(1, offset=7)
+    assert opened.store.decision("decision-2") == entry(2)
+    assert opened.store.decision("") is opened.store.decision("decision-3") is None
+
+
+@pytest.mark.parametrize("state", ["answered", "suppressed"])
+def test_of_a_state_the_newest_are_kept(opened: Opened, state: State) -> None:
+    """All others of it are removed, those of other states stay."""
+    opened.do(lambda t: [t.ledger.add(entry(n, state=state if n % 2 else "clicked")) for n in range(20)])
+    assert opened.do(lambda t: t.ledger.keep_newest(state, 3)) == 7
+    assert opened.do(lambda t: t.ledger.keep_newest(state, 3)) == 0
+    left = [found.time for found in opened.store.decisions("", 99)]
+    assert left == [19, 18, 17, 16, 15, 14, 12, 10, 8, 6, 4, 2, 0]
 
 
 # Timers

@@ -125,6 +125,7 @@ class Recommendation:
     index_age_seconds: float
     serving_config: str
     request_id: str
+    decision_id: str  # of its record; "" when it is not recorded
 
 
 @dataclass(frozen=True, slots=True)

@@ -206,6 +206,7 @@ def recommendation(message: recommendation_service_pb2.RecommendResponse) -> mod
         index_age_seconds=message.index_age_seconds,
         serving_config=message.serving_config,
         request_id=message.request_id,
+        decision_id=message.decision_id,
     )
 
 

@@ -61,7 +61,11 @@ CREATE TABLE reservations (
 CREATE INDEX reservations_by_expiry ON reservations (counter, expires) WHERE final = 0;
 """
 
-MIGRATIONS = (_FIRST,)
+_ANSWERS = """
+CREATE INDEX decisions_answered ON decisions (number) WHERE state = 'answered';
+"""
+
+MIGRATIONS = (_FIRST, _ANSWERS)
 """Each brings the tables from one version to the next. Those that were published are never changed."""
 
 

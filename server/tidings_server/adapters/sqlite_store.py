@@ -23,6 +23,7 @@ from tidings_server.adapters.sqlite_statements import Statements, failure
 from tidings_server.adapters.sqlite_tables import (
     Changes,
     SqliteTransaction,
+    read_decision,
     read_decisions,
     read_due,
     read_events,
@@ -177,6 +178,11 @@ class SqliteStore:
         """The decisions for a user ("" for any) that were added last, the last one first. Raises StorageFailed."""
         with self._reading() as sql:
             return read_decisions(sql, user_id, limit)
+
+    def decision(self, name: str) -> Entry | None:
+        """The decision of a decision_id or of a push_id, None when there is none. Raises StorageFailed."""
+        with self._reading() as sql:
+            return read_decision(sql, name)
 
     def item_ids(self, first: int) -> Iterator[tuple[int, str]]:
         """Items and their numbers from a number on, in order of number. Raises StorageFailed."""

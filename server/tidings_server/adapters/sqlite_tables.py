@@ -29,6 +29,12 @@ def read_decisions(sql: Statements, user_id: str, limit: int) -> list[Entry]:
     return [Entry(*row) for row in sql.rows(query, user_id, limit)]
 
 
+def read_decision(sql: Statements, name: str) -> Entry | None:
+    """The decision of a decision_id or, if there is none, of a push_id."""
+    table = DecisionTable(sql)
+    return table.get(name) or table.find_push(name)
+
+
 def read_due(sql: Statements, now: int, limit: int) -> list[Timer]:
     """Timers due at or before `now`, those due first in front."""
     query = "SELECT key, due, user_id, content FROM timers WHERE due <= ? ORDER BY due, key LIMIT ?"
@@ -201,6 +207,16 @@ class DecisionTable:
         """Set the state of one push."""
         query = "UPDATE decisions SET state = ?, changed = ? WHERE push_id = ? AND push_id <> ''"
         self._sql.change(query, state, now, push_id)
+
+    def keep_newest(self, state: State, count: int) -> int:
+        """Remove the decisions of a state but for the `count` added last; returns the number removed."""
+        # The literal lets SQLite use the index of answers alone, which holds nothing else.
+        where = "state = 'answered'" if state == "answered" else "state = ?1"
+        query = (
+            f"DELETE FROM decisions WHERE {where} AND number <= "
+            f"(SELECT number FROM decisions WHERE {where} ORDER BY number DESC LIMIT 1 OFFSET ?2)"
+        )
+        return self._sql.change(query, state, count)
 
     def _one(self, condition: str, value: str) -> Entry | None:
         row = self._sql.row(f"SELECT {_ENTRY} FROM decisions WHERE {condition}", value)

@@ -15,18 +15,24 @@ import numpy as np
 
 from tidings_core.errors import StorageFailed
 from tidings_core.events import Event
-from tidings_core.model import Answer, Considered, RankedItem, Snapshot
+from tidings_core.features import SCHEMA_HASH
+from tidings_core.model import Answer, Considered, Query, RankedItem, Snapshot
 from tidings_core.tables import Float32
 from tidings_server.application.write_push import Draft
 
 FORMAT = 1
 LEVEL = 1
 """Of zlib. Most of a record is float32 noise, which no level makes smaller."""
+MAX_EXCLUDED = 1000
+"""So many of the items that a question excludes are kept."""
 
 
 @dataclass(frozen=True, slots=True)
 class Basis:
-    """What a decision is made from. `time` is Unix milliseconds; `answer` and `snapshot` None: none was asked for."""
+    """What a decision is made from. `time` is Unix milliseconds; `question`, `answer`, `snapshot` None: none was asked.
+
+    `k` is the number of items that were wanted; a question may ask for some more.
+    """
 
     decision_id: str
     time: int
@@ -37,6 +43,7 @@ class Basis:
     release_id: str = ""
     profile_version: int = 0
     k: int = 0
+    question: Query | None = None
     answer: Answer | None = None
     snapshot: Snapshot | None = None
 
@@ -74,8 +81,11 @@ def pack_basis(basis: Basis) -> bytes:
         "k": basis.k,
         "degraded": [] if answer is None else [asdict(one) for one in answer.degraded],
     }
+    if basis.question is not None:
+        fields["question"] = _question(basis.question)
     if answer is not None and answer.considered is not None and snapshot is not None:
         fields["candidates"] = _candidates(answer.considered, snapshot)
+        fields["features"] = _features(answer.considered, len(answer.items), snapshot)
     return _pack(fields)
 
 
@@ -87,7 +97,7 @@ def pack_record(basis: bytes, outcome: Outcome, snapshot: Snapshot | None) -> by
         "reason": outcome.reason,
         "detail": outcome.detail,
         "cap": {"limit": outcome.limit, "used": outcome.used},
-        "chosen": [] if draft is None else _chosen(draft, snapshot),
+        "chosen": [] if draft is None else _chosen(draft.item_ids, draft.items, snapshot),
         "push_id": "" if draft is None or outcome.reason else draft.push_id,
         "offset": outcome.offset,
         "title": "" if draft is None else draft.title,
@@ -98,15 +108,25 @@ def pack_record(basis: bytes, outcome: Outcome, snapshot: Snapshot | None) -> by
     return basis + _pack(fields)
 
 
+def pack_answer(basis: Basis) -> bytes:
+    """The whole record of an answer that was given to who asked for it, and nothing sent."""
+    items = () if basis.answer is None else basis.answer.items
+    ids = [] if basis.snapshot is None else _item_ids([item.row for item in items], basis.snapshot)
+    fields = {"outcome": "answered", "reason": "", "detail": "", "chosen": _chosen(ids, items, basis.snapshot)}
+    return pack_basis(basis) + _pack(fields)
+
+
 def read_record(content: bytes) -> dict[str, Any]:
     """A record as plain values that fit JSON. Raises StorageFailed when it is damaged.
 
-    `candidates`, when items were recommended, holds `item_ids`, `scores` (those they were ordered by) and `sources`:
-    for each source what it said of each candidate, None where it did not propose it. `chosen` holds for each item its
-    `item_id`, `score`, `sources` (name to score) and `reasons` (`code`, `item_id`, `text`). `latency_ms` tells how long
-    it `waited` since it was called for, and how long it took to `recommend` and to `compose`; `outcome` is "sent" or
-    "suppressed". Of a push that was held back when it was in words already, `chosen`, `title`, `body` and `url` are
-    what it would have said.
+    `candidates`, when items were recommended, holds `item_ids` in the order of the answer, which goes on after the
+    items that were asked for, `scores` (those that the rules began from) and `sources`: for each source what it said of
+    each candidate, None where it did not propose it. `features`, of the first of them: `schema` (the feature schema's
+    hash), `user`, and for each item a row of `item` and of `pair`. `question` holds what was asked. `chosen` holds for
+    each item its `item_id`, `score`, `sources` (name to score) and `reasons` (`code`, `item_id`, `text`). `latency_ms`
+    tells how long it `waited` since it was called for, and how long it took to `recommend` and to `compose`; `outcome`
+    is "sent", "suppressed" or, for an answer to Recommend, "answered". Of a push that was held back when it was in
+    words already, `chosen`, `title`, `body` and `url` are what it would have said.
     """
     try:
         first = zlib.decompressobj()
@@ -121,6 +141,10 @@ def read_record(content: bytes) -> dict[str, Any]:
             candidates["sources"] = {
                 name: _unpack_said(present, said, count) for name, (present, said) in candidates["sources"].items()
             }
+            features = fields["features"]
+            features["user"] = _unpack_floats(features["user"])
+            for block in ("item", "pair"):
+                features[block] = [_unpack_floats(row) for row in features[block]]
     except (zlib.error, ValueError, KeyError, TypeError, AttributeError) as error:
         raise StorageFailed(f"the record of a decision is damaged: {error}") from error
     return fields
@@ -134,22 +158,49 @@ def _item_ids(rows: Sequence[int], snapshot: Snapshot) -> list[str]:
     return [str(data[start:end], "utf-8") for start, end in zip(starts, ends, strict=True)]
 
 
-def _candidates(considered: Considered, snapshot: Snapshot) -> dict[str, Any]:
+def _question(query: Query) -> dict[str, Any]:
+    excluded = list(query.exclude_item_ids)
     return {
-        "item_ids": _item_ids(considered.rows.tolist(), snapshot),
-        "scores": _floats(considered.scores),
+        "k": query.k,
+        "context_item_ids": list(query.context_item_ids),
+        "exclude_item_ids": excluded[:MAX_EXCLUDED],
+        "excluded": len(excluded),
+        "query": query.search,
+        "category": query.category,
+    }
+
+
+def _features(considered: Considered, count: int, snapshot: Snapshot) -> dict[str, Any]:
+    """What a ranker sees of the user, and of the first `count` items."""
+    places = considered.order[:count]
+    return {
+        "schema": SCHEMA_HASH,
+        "user": _floats(considered.user),
+        "item": [_floats(row) for row in snapshot.item_features[considered.rows[places]]],
+        "pair": [_floats(row) for row in considered.pair[places]],
+    }
+
+
+def _candidates(considered: Considered, snapshot: Snapshot) -> dict[str, Any]:
+    order = considered.order
+    present, said = considered.present[order], considered.said[order]
+    return {
+        "item_ids": _item_ids(considered.rows[order].tolist(), snapshot),
+        "scores": _floats(considered.scores[order]),
         # For each source a bit for each candidate, whether it proposed it, and the scores of those it did.
         "sources": {
             name: (
-                base64.b64encode(np.packbits(considered.present[:, at]).tobytes()).decode(),
-                _floats(considered.said[considered.present[:, at], at]),
+                base64.b64encode(np.packbits(present[:, at]).tobytes()).decode(),
+                _floats(said[present[:, at], at]),
             )
             for at, name in enumerate(considered.sources)
         },
     }
 
 
-def _chosen(draft: Draft, snapshot: Snapshot | None) -> list[dict[str, Any]]:
+def _chosen(
+    item_ids: Sequence[str], items: Sequence[RankedItem | int], snapshot: Snapshot | None
+) -> list[dict[str, Any]]:
     return [
         {
             "item_id": item_id,
@@ -166,7 +217,7 @@ def _chosen(draft: Draft, snapshot: Snapshot | None) -> list[dict[str, Any]]:
         }
         if isinstance(item, RankedItem)
         else {"item_id": item_id}
-        for item_id, item in zip(draft.item_ids, draft.items, strict=True)
+        for item_id, item in zip(item_ids, items, strict=True)
     ]
 
 

@@ -3,6 +3,7 @@
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -62,6 +63,7 @@ class People:
         profile = self._documents.committed(user_id, stored).profile
         snapshot = release.snapshot
         person = view(profile, self._rows_of(release, profile), snapshot, snapshot.users.find(user_id))
+        person = replace(person, version=stored.version)
         with self._changing:
             self._people[user_id] = (stored.version, release_id, person)
             self._people.move_to_end(user_id)

@@ -75,6 +75,7 @@ class Plan:
     trigger: Trigger | None = None
     document: UserDocument = field(default_factory=UserDocument)
     version: int = 0
+    query: Query | None = None
     answer: Answer | None = None
     snapshot: Snapshot | None = None
     release_id: str = ""
@@ -242,7 +243,8 @@ class PlanPushes:
         if not plans:
             return
         try:
-            made = self._ask([self._query(plan) for plan in plans], [math.inf] * len(plans), keep=True)
+            queries = [self._query(plan) for plan in plans]
+            made = self._ask(queries, [math.inf] * len(plans), keep=True)
         except Exception as error:  # Whatever it is, it must not be in the way of the others.
             if len(plans) > 1:
                 for plan in plans:
@@ -251,7 +253,8 @@ class PlanPushes:
                 log.exception("a push cannot be decided", decision_id=plans[0].decision_id)
                 plans[0].fail(f"{type(error).__name__}: {error}")
             return
-        for plan, answer in zip(plans, made.answers, strict=True):
+        for plan, query, answer in zip(plans, queries, made.answers, strict=True):
+            plan.query = query
             if made.release is None:
                 self._without_release(plan)
             elif not isinstance(answer, Answer):
@@ -305,6 +308,7 @@ def pack(plan: Plan) -> None:
         release_id=plan.release_id,
         profile_version=plan.version,
         k=0 if plan.trigger is None else plan.trigger.k,
+        question=plan.query,
         answer=plan.answer,
         snapshot=plan.snapshot,
     )

@@ -16,11 +16,17 @@ NO_RELEASE = unanswered("no_release", "release", "no release is promoted: promot
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """Answers in the order of the queries, made at `now` (Unix seconds) from `release` (None: there is none)."""
+    """Answers in the order of the queries, made at `now` (Unix seconds) from `release` (None: there is none).
+
+    `queries` are those that were answered: with the people who asked, as far as anything is recorded of them.
+    `decision_ids` are the names of the answers' records, "" for one that is not recorded; none when none is.
+    """
 
     release: Release | None
     now: float
     answers: list[Answer | DeadlinePassed]
+    queries: Sequence[Query] = ()
+    decision_ids: Sequence[str] = ()
 
 
 FindPerson = Callable[[str, Release], Person | None]
@@ -60,6 +66,7 @@ class Recommend:
         release = self._serving.release  # Read once: all of these answers come from the same one.
         now = self._now()
         answers: list[Answer | DeadlinePassed] = [NO_RELEASE] * len(queries)
+        queries = list(queries)
         start = self._monotonic()
         hurried = [place for place, deadline in enumerate(deadlines) if deadline - start < HURRIED]
         others = [place for place, deadline in enumerate(deadlines) if deadline - start >= HURRIED]
@@ -68,19 +75,19 @@ class Recommend:
             places.sort(key=lambda place: deadlines[place])
             for first in range(0, len(places), self._together):
                 self._answer(places[first : first + self._together], queries, deadlines, release, now, answers, keep)
-        return Answers(release, now, answers)
+        return Answers(release, now, answers, queries)
 
     def _answer(
         self,
         places: Sequence[int],
-        queries: Sequence[Query],
+        queries: list[Query],
         deadlines: Sequence[float],
         release: Release | None,
         now: float,
         answers: list[Answer | DeadlinePassed],
         keep: bool,
     ) -> None:
-        """Compute the answers at some places, together."""
+        """Compute the answers at some places, together; each of their queries gets the person who asks."""
         start = self._monotonic()
         live = [place for place in places if deadlines[place] > start]
         for place in places:
@@ -92,7 +99,8 @@ class Recommend:
         met = [self._meet(queries[place], release) for place in live]
         batch = [query for query, _ in met]
         made = recommend(batch, release.snapshot, now, lambda: nearest - self._monotonic(), keep)
-        for place, answer, (_, missing) in zip(live, made, met, strict=True):
+        for place, answer, (query, missing) in zip(live, made, met, strict=True):
+            queries[place] = query
             answers[place] = replace(answer, degraded=(missing, *answer.degraded)) if missing else answer
 
     def _meet(self, query: Query, release: Release) -> tuple[Query, Degradation | None]:

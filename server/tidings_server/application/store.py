@@ -89,6 +89,10 @@ class Ledger(Protocol):
         """Set the state of one push."""
         ...
 
+    def keep_newest(self, state: State, count: int) -> int:
+        """Remove the decisions of a state but for the `count` added last; returns the number removed."""
+        ...
+
 
 class Timers(Protocol):
     """Things to do later. They survive a crash and are done once: remove one in the transaction that does it."""
@@ -204,6 +208,10 @@ class Store(Protocol):
 
     def decisions(self, user_id: str, limit: int) -> list[Entry]:
         """The decisions for a user ("" for any) that were added last, the last one first. Raises StorageFailed."""
+        ...
+
+    def decision(self, name: str) -> Entry | None:
+        """The decision of a decision_id or of a push_id, None when there is none. Raises StorageFailed."""
         ...
 
     def item_ids(self, first: int) -> Iterator[tuple[int, str]]:

@@ -4,6 +4,7 @@ import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 
 import structlog
 
@@ -158,14 +159,16 @@ class RecommendationHandlers:
         ready = self._monotonic()
         self._recommended(ready - start)
         encoded: list[bytes | TidingsError] = [
-            self._encode(one, answer, made) if isinstance(answer, Answer) else answer
-            for one, answer in zip(asked, made.answers, strict=True)
+            self._encode(one, answer, made, name) if isinstance(answer, Answer) else answer
+            for one, answer, name in zip(asked, made.answers, made.decision_ids or repeat(""), strict=False)
         ]
         self._encoded(self._monotonic() - ready)
         return encoded
 
-    def _encode(self, asked: Asked, answer: Answer, made: Answers) -> bytes:
-        head = pb.RecommendResponse(serving_config=asked.query.serving.name, request_id=asked.request_id)
+    def _encode(self, asked: Asked, answer: Answer, made: Answers, decision_id: str) -> bytes:
+        head = pb.RecommendResponse(
+            serving_config=asked.query.serving.name, request_id=asked.request_id, decision_id=decision_id
+        )
         snapshot = None
         if made.release is not None:
             manifest, snapshot = made.release.manifest, made.release.snapshot

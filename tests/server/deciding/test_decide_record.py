@@ -7,6 +7,7 @@ import pytest
 from tests.server.conftest import Clock
 from tests.server.deciding.house import House, Open
 from tidings_core.errors import StorageFailed
+from tidings_core.features import SCHEMA_HASH
 from tidings_core.model import Query
 from tidings_server.application.decision_record import Basis, Outcome, pack_basis, pack_record, read_record
 from tidings_server.application.plan_push import Ask
@@ -38,11 +39,13 @@ def test_the_record_holds_what_was_decided(opened: Open, answering: Serving, clo
     assert not isinstance(answer, Exception)
     assert answer.considered is not None
     assert answering.release is not None
-    considered, items = answer.considered, answering.release.snapshot.items
-    assert record["candidates"]["item_ids"] == [items[row] for row in considered.rows.tolist()]
-    assert record["candidates"]["scores"] == considered.scores.tolist()
+    considered, snapshot = answer.considered, answering.release.snapshot
+    items, order = snapshot.items, considered.order
+    assert record["candidates"]["item_ids"] == [items[row] for row in considered.rows[order].tolist()]
+    assert record["candidates"]["item_ids"][: len(answer.items)] == [items[item.row] for item in answer.items]
+    assert record["candidates"]["scores"] == considered.scores[order].tolist()
     for at, source in enumerate(considered.sources):
-        there, said = considered.present[:, at].tolist(), considered.said[:, at].tolist()
+        there, said = considered.present[order, at].tolist(), considered.said[order, at].tolist()
         assert record["candidates"]["sources"][source] == [
             score if proposed else None for score, proposed in zip(said, there, strict=True)
         ]
@@ -59,6 +62,15 @@ def test_the_record_holds_what_was_decided(opened: Open, answering: Serving, clo
         }
         for item in answer.items[:3]
     ]
+    first = order[: len(answer.items)]
+    assert record["features"] == {
+        "schema": SCHEMA_HASH,
+        "user": considered.user.tolist(),
+        "item": snapshot.item_features[considered.rows[first]].tolist(),
+        "pair": considered.pair[first].tolist(),
+    }
+    assert record["question"]["context_item_ids"] == ["item-8"]
+    assert record["question"]["exclude_item_ids"] == ["item-8"]
     assert record["event"]["event_id"] == event.event_id
     assert record["event"]["items"] == [{"item_id": "item-8", "quantity": 1, "price": None}]
     assert record["latency_ms"]["waited"] == 500.0

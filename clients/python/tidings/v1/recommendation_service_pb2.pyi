@@ -66,7 +66,7 @@ class RecommendRequest(_message.Message):
     def __init__(self, user_id: _Optional[str] = ..., serving_config: _Optional[str] = ..., k: _Optional[int] = ..., context_item_ids: _Optional[_Iterable[str]] = ..., exclude_item_ids: _Optional[_Iterable[str]] = ..., request_id: _Optional[str] = ..., query: _Optional[str] = ..., category: _Optional[str] = ..., consistency_token: _Optional[str] = ...) -> None: ...
 
 class RecommendResponse(_message.Message):
-    __slots__ = ("items", "degraded", "release_id", "release_age_seconds", "index_age_seconds", "serving_config", "request_id")
+    __slots__ = ("items", "degraded", "release_id", "release_age_seconds", "index_age_seconds", "serving_config", "request_id", "decision_id")
     ITEMS_FIELD_NUMBER: _ClassVar[int]
     DEGRADED_FIELD_NUMBER: _ClassVar[int]
     RELEASE_ID_FIELD_NUMBER: _ClassVar[int]
@@ -74,6 +74,7 @@ class RecommendResponse(_message.Message):
     INDEX_AGE_SECONDS_FIELD_NUMBER: _ClassVar[int]
     SERVING_CONFIG_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    DECISION_ID_FIELD_NUMBER: _ClassVar[int]
     items: _containers.RepeatedCompositeFieldContainer[RecommendedItem]
     degraded: _containers.RepeatedCompositeFieldContainer[Degradation]
     release_id: str
@@ -81,7 +82,8 @@ class RecommendResponse(_message.Message):
     index_age_seconds: float
     serving_config: str
     request_id: str
-    def __init__(self, items: _Optional[_Iterable[_Union[RecommendedItem, _Mapping]]] = ..., degraded: _Optional[_Iterable[_Union[Degradation, _Mapping]]] = ..., release_id: _Optional[str] = ..., release_age_seconds: _Optional[float] = ..., index_age_seconds: _Optional[float] = ..., serving_config: _Optional[str] = ..., request_id: _Optional[str] = ...) -> None: ...
+    decision_id: str
+    def __init__(self, items: _Optional[_Iterable[_Union[RecommendedItem, _Mapping]]] = ..., degraded: _Optional[_Iterable[_Union[Degradation, _Mapping]]] = ..., release_id: _Optional[str] = ..., release_age_seconds: _Optional[float] = ..., index_age_seconds: _Optional[float] = ..., serving_config: _Optional[str] = ..., request_id: _Optional[str] = ..., decision_id: _Optional[str] = ...) -> None: ...
 
 class RecommendedItem(_message.Message):
     __slots__ = ("item", "score", "sources", "reasons")
