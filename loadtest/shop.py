@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from tidings.v1 import item_pb2
+from tidings_core.attributes import Keyword
 from tidings_core.features import (
     CANDIDATE_FEATURES,
     DAY,
@@ -16,7 +17,7 @@ from tidings_core.features import (
     item_features,
 )
 from tidings_core.index import build_index, exact_search, recall
-from tidings_core.model import Attribute, Histories, Neighbours, Trending
+from tidings_core.model import Histories, Neighbours, Trending
 from tidings_core.release import IndexInfo, Manifest, Parts, write_release
 from tidings_core.tables import BytesTable
 
@@ -123,7 +124,7 @@ def write_shop(releases: Path, items: int, users: int, now: float, dim: int = 64
             for row, price in enumerate(prices)
         ],
         recall_queries=queries,
-        attributes={"category": Attribute(categories, BytesTable.of([b"category-%d" % code for code in range(50)]))},
+        attributes={"category": Keyword(categories, BytesTable.of([b"category-%02d" % code for code in range(50)]))},
         neighbours=Neighbours(near, np.sort(rng.random(near.shape).astype(np.float32))[:, ::-1]),
         trending=Trending(order, purchases[order].astype(np.float32)),
         histories=Histories(

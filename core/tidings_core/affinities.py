@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from typing import Literal
 
 from tidings_core import text
+from tidings_core.attributes import Keyword, keyword
 from tidings_core.events import LIKING, liking
-from tidings_core.model import Attribute, Snapshot
+from tidings_core.model import Snapshot
 from tidings_core.profile import Profile, RecentEvent
 
 HALF_LIFE = 30 * 86_400_000
@@ -28,7 +29,7 @@ def affinities(
     what the user asked to see less of. Values that differ in case only are one, written as the release writes it.
     """
     blocked = {text.fold(category) for category in profile.blocked_categories} if name == "category" else set()
-    told = _of_items(profile, rows, snapshot.attributes.get(name))
+    told = _of_items(profile, rows, keyword(snapshot.attributes, name))
     if name == "category":
         # After the items, whose categories are written as the release writes them.
         told += _viewed(profile)
@@ -44,7 +45,7 @@ def affinities(
     return [(written[key], weights[key] / whole) for key in best]
 
 
-def _of_items(profile: Profile, rows: Mapping[int, int], attribute: Attribute | None) -> list[tuple[str, float]]:
+def _of_items(profile: Profile, rows: Mapping[int, int], attribute: Keyword | None) -> list[tuple[str, float]]:
     """The values of the liked items of the recent events, each with what all of them say for it."""
     if attribute is None:
         return []

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal, get_args
 
+from tidings_core.faults import Fault, text_fault
 from tidings_core.model import MAX_CATEGORY_BYTES, MAX_ID_BYTES, MAX_QUERY_BYTES
 
 EventType = Literal[
@@ -54,9 +55,6 @@ AHEAD_MS = 300_000
 _NEEDS_ITEMS = ("add_to_cart", "remove_from_cart", "purchase", "return", "impression", "click", "dismiss", "rating")
 _MAY_NAME_CATEGORY = ("view", "see_less")
 
-Fault = tuple[str, str]
-"""A field, and what is wrong with it."""
-
 
 @dataclass(frozen=True, slots=True)
 class EventItem:
@@ -85,17 +83,6 @@ class Event:
 def liking(type: EventType, value: float | None) -> float:
     """How much an event says that the user likes its items, 0 for nothing."""
     return 0.0 if type == "rating" and (value is None or value < LIKED_STARS) else LIKING[type]
-
-
-def text_fault(text: str, most: int, least: int = 0) -> str:
-    """What is wrong with a text that may have `least` to `most` bytes and no control characters; "" for nothing."""
-    size = len(text) if text.isascii() else len(text.encode())
-    if not least <= size <= most:
-        return f"has {size} bytes, " + (f"must have {least} to {most}" if least else f"may have {most} at most")
-    # C0, DEL and C1: they break logs, files and terminals, and no shop means them.
-    if any(character < " " or "\x7f" <= character <= "\x9f" for character in text):
-        return "holds a control character, such as a line break: send the id or text without it"
-    return ""
 
 
 def id_fault(name: str) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tidings_core.attributes import keyword
 from tidings_core.model import History, Snapshot
 from tidings_core.tables import Bool, Float32, Int32
 
@@ -236,8 +237,8 @@ def _log_price(snapshot: Snapshot, rows: Int32) -> Float32:
 
 
 def attribute_codes(snapshot: Snapshot, attribute: str, rows: Int32) -> Int32 | None:
-    """Codes of an attribute, same shape as rows, -1 for padding or where an item has none; None without it."""
-    found = snapshot.attributes.get(attribute)
+    """Codes of a keyword attribute, same shape as rows, -1 for padding or where an item has none; None without it."""
+    found = keyword(snapshot.attributes, attribute)
     return None if found is None else np.where(rows >= 0, found.codes[np.maximum(rows, 0)], np.int32(-1))
 
 

@@ -7,6 +7,8 @@ from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 
+from tidings_core.attributes import Attribute
+from tidings_core.filters import Filter
 from tidings_core.tables import Bool, BytesTable, Float32, Float64, IdTable, Int32, Int64
 
 Metric = Literal["inner_product", "cosine", "l2"]
@@ -147,14 +149,6 @@ class Postings:
     weights: Float32
 
 
-@dataclass(frozen=True, slots=True)
-class Attribute:
-    """A keyword attribute of all items: codes i32[N] into `values`, -1 where an item has none."""
-
-    codes: Int32
-    values: BytesTable
-
-
 def offered_sources(
     neighbours: Neighbours | None, trending: Trending | None, words: Postings | None, categories: Postings | None
 ) -> tuple[str, ...]:
@@ -229,7 +223,7 @@ class ServingConfig:
 
     With `complements` the first place is for the best item that goes with the context and is of another category, when
     there is one: what is added to a thing, before what would take its place. With `within_category` an answer to a
-    query that names a category holds only items of it.
+    query that names a category holds only items of it. With `filter` it holds only items that pass it.
     """
 
     name: str
@@ -240,6 +234,7 @@ class ServingConfig:
     exclude_seen: bool = False
     complements: bool = False
     within_category: bool = False
+    filter: Filter | None = None
 
 
 DEFAULT_SERVING_CONFIG = "for-you"
@@ -296,6 +291,8 @@ class Query:
     exclude_item_ids: Sequence[str] = ()
     search: str = ""
     category: str = ""
+    filter: Filter | None = None
+    """What every item of the answer must be, besides what the serving config asks for."""
     person: Person | None = None
     """What the snapshot makes of the user's profile; None: only what the release itself knows."""
 

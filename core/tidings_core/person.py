@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tidings_core import text
+from tidings_core.attributes import keyword
 from tidings_core.events import LIKED_STARS, liking
 from tidings_core.fold_in import folded, likings
 from tidings_core.model import EMPTY_HISTORY, History, Person, Snapshot
@@ -188,7 +189,7 @@ def _categories(profile: Profile, done: Sequence[_Done], snapshot: Snapshot) -> 
         for event in profile.recent
         if event.type == "view" and event.category
     }
-    attribute = snapshot.attributes.get("category")
+    attribute = keyword(snapshot.attributes, "category")
     for one in done:
         if attribute is not None and one.event.type in _LOOKED and attribute.codes[one.row] >= 0:
             name = attribute.values[int(attribute.codes[one.row])].decode()

@@ -21,11 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
+from tidings_core.attributes import Attribute, Flag, Keyword, Kind, Number, Tags, Time, ascending
 from tidings_core.errors import DependencyFailed, InvalidInput, NotFound, ReleaseRefused
 from tidings_core.features import CANDIDATE_FEATURES, ITEM_FEATURES, SCHEMA_HASH, USER_FEATURES
 from tidings_core.index import FaissIndex, open_index
 from tidings_core.model import (
-    Attribute,
     FoldIn,
     Histories,
     Metric,
@@ -111,7 +111,7 @@ class Manifest:
     index: IndexInfo
     sources: tuple[str, ...]
     ranked: bool
-    attributes: tuple[str, ...]
+    attributes: dict[str, Kind]
     statistics: dict[str, dict[str, float]]
     lineage: dict[str, Any]
     files: dict[str, FileInfo]
@@ -187,7 +187,7 @@ def write_release(releases: Path, parts: Parts, now: float) -> Manifest:
             index=parts.index_info,
             sources=offered_sources(parts.neighbours, parts.trending, parts.words, parts.categories),
             ranked=parts.ranker is not None,
-            attributes=tuple(parts.attributes),
+            attributes={name: attribute.kind for name, attribute in parts.attributes.items()},
             statistics=_statistics(parts.item_features),
             lineage=dict(parts.lineage),
             files=files,
@@ -322,7 +322,7 @@ class _Arrays:
             index=index,
             item_features=features,
             payloads=self._strings("payloads", items),
-            attributes={name: self._attribute(name, items) for name in manifest.attributes},
+            attributes={name: self._attribute(name, kind, items) for name, kind in manifest.attributes.items()},
             neighbours=self._neighbours(items) if "similar" in manifest.sources else None,
             trending=self._trending(items) if "trending" in manifest.sources else None,
             histories=self._histories(users, items) if "histories.offsets.npy" in manifest.files else None,
@@ -372,10 +372,24 @@ class _Arrays:
             raise self._refused(f"{name}.npy points outside the {limit} rows there are")
         return rows
 
-    def _attribute(self, name: str, items: int) -> Attribute:
-        offsets = self._read(f"attribute.{name}.offsets", np.int64, (None,))
-        values = self._strings(f"attribute.{name}", len(offsets) - 1)
-        return Attribute(self._rows(f"attribute.{name}.codes", (items,), len(values), padded=True), values)
+    def _attribute(self, name: str, kind: Kind, items: int) -> Attribute:
+        stem = f"attribute.{name}"
+        if kind == "number":
+            return Number(self._read(f"{stem}.numbers", np.float64, (items,)))
+        if kind == "time":
+            return Time(self._read(f"{stem}.seconds", np.float64, (items,)))
+        if kind == "flag":
+            return Flag(self._read(f"{stem}.flags", np.int8, (items,)))
+        values = self._strings(stem, len(self._read(f"{stem}.offsets", np.int64, (None,))) - 1)
+        if not ascending(values):
+            raise self._refused(f"{stem}.data.npy holds texts that do not ascend")
+        if kind == "keyword":
+            return Keyword(self._rows(f"{stem}.codes", (items,), len(values), padded=True), values)
+        starts = self._read(f"{stem}.starts", np.int64, (items + 1,))
+        codes = self._rows(f"{stem}.codes", (None,), len(values))
+        if starts[0] != 0 or starts[-1] != len(codes) or (np.diff(starts) < 0).any():
+            raise self._refused(f"{stem}.starts.npy does not fit {stem}.codes.npy")
+        return Tags(starts, codes, values)
 
     def _neighbours(self, items: int) -> Neighbours:
         rows = self._rows("neighbours.rows", (items, None), items, padded=True)
@@ -424,8 +438,7 @@ def _write_files(folder: Path, parts: Parts) -> None:
         arrays |= _id_arrays(name, IdTable.of(ids))
     arrays |= _string_arrays("payloads", BytesTable.of(parts.payloads))
     for name, attribute in parts.attributes.items():
-        arrays |= {f"attribute.{name}.codes": attribute.codes}
-        arrays |= _string_arrays(f"attribute.{name}", attribute.values)
+        arrays |= _attribute_arrays(f"attribute.{name}", attribute)
     if parts.neighbours is not None:
         arrays |= {"neighbours.rows": parts.neighbours.rows, "neighbours.scores": parts.neighbours.scores}
     if parts.trending is not None:
@@ -456,6 +469,20 @@ def user_norm(user_vectors: Float32) -> float:
 
 def _id_arrays(name: str, table: IdTable) -> dict[str, NDArray[Any]]:
     return {f"{name}.hashes": table.hashes, f"{name}.rows": table.rows, **_string_arrays(name, table.names)}
+
+
+def _attribute_arrays(stem: str, attribute: Attribute) -> dict[str, NDArray[Any]]:
+    match attribute:
+        case Keyword(codes, values):
+            return {f"{stem}.codes": codes, **_string_arrays(stem, values)}
+        case Tags(starts, codes, values):
+            return {f"{stem}.starts": starts, f"{stem}.codes": codes, **_string_arrays(stem, values)}
+        case Number(numbers):
+            return {f"{stem}.numbers": numbers}
+        case Time(seconds):
+            return {f"{stem}.seconds": seconds}
+        case Flag(flags):
+            return {f"{stem}.flags": flags}
 
 
 def _string_arrays(name: str, table: BytesTable) -> dict[str, NDArray[Any]]:

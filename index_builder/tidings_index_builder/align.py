@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tidings.v1 import item_pb2
+from tidings_core.attributes import Attribute
 from tidings_core.features import ItemStatistics
-from tidings_core.model import Attribute, Histories, Neighbours, Trending
+from tidings_core.model import Histories, Neighbours, Trending
 from tidings_core.tables import Float32, Int32
 from tidings_index_builder.catalogue import Catalogue
 from tidings_index_builder.ids import rows_of
@@ -56,10 +57,7 @@ def align_catalogue(catalogue: Catalogue | None, items: Sequence[str]) -> Shown:
     return Shown(
         payloads,
         np.where(known, catalogue.prices[safe], np.float32(np.nan)),
-        {
-            name: Attribute(np.where(known, attribute.codes[safe], np.int32(-1)), attribute.values)
-            for name, attribute in catalogue.attributes.items()
-        },
+        {name: attribute.take(rows) for name, attribute in catalogue.attributes.items()},
         int((~known).sum()),
         len(catalogue.ids) - int(known.sum()),
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tidings_core.attributes import keyword
 from tidings_core.errors import InvalidInput
 from tidings_core.features import ITEM_FEATURES, item_features
 from tidings_core.index import normalise
@@ -161,7 +162,7 @@ def _fold_in(model: Model | None, items: Embeddings, metric: Metric) -> FoldIn |
 
 
 def _features(learned: Learned, shown: Shown) -> Float32:
-    category = shown.attributes.get("category")
+    category = keyword(shown.attributes, "category")
     codes = np.full(len(shown.prices), -1, np.int32) if category is None else category.codes
     return item_features(learned.statistics, shown.prices, codes)
 

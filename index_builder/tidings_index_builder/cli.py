@@ -46,7 +46,8 @@ def build(
     user_ids: Annotated[Path | None, typer.Option(help="The same for users.")] = None,
     catalogue: Annotated[Path | None, typer.Option(help="Parquet, Arrow or CSV with id, title, price, ...")] = None,
     attribute: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="A further catalogue column to keep. May be repeated.")
+        list[str] | None,
+        typer.Option(metavar="NAME[:KIND]", help="A further catalogue column to keep. May be repeated."),
     ] = None,
     ranker: Annotated[Path | None, typer.Option(help="An ONNX ranker.")] = None,
     model: Annotated[Path | None, typer.Option(help="A directory that `tidings-train fit` wrote.")] = None,

@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
+from tidings_core.attributes import Attribute, Flag, Keyword, Number, Tags, Time
 from tidings_core.features import ITEM_FEATURES
 from tidings_core.release import Parts
 from tidings_index_builder.tune import Trial, Tuned
@@ -201,12 +202,21 @@ def _offers(parts: Parts) -> str:
         "ranker": f"{len(parts.ranker) / 1e3:,.1f} kB of ONNX" if parts.ranker else "none: retrieval order counts",
         "histories": f"{len(past.rows):,} items bought" if past else "none",
         "prices": f"{np.count_nonzero(parts.item_features[:, ITEM_FEATURES.index('log_price')]):,} items have one",
-        **{
-            f"attribute {name}": f"{len(attribute.values):,} values on {int((attribute.codes >= 0).sum()):,} items"
-            for name, attribute in parts.attributes.items()
-        },
+        **{f"attribute {name}": _coverage(attribute) for name, attribute in parts.attributes.items()},
     }
     return _table(("part", "what there is"), [([name, fact], "") for name, fact in facts.items()])
+
+
+def _coverage(attribute: Attribute) -> str:
+    match attribute:
+        case Keyword(codes, values):
+            return f"{len(values):,} values on {int((codes >= 0).sum()):,} items"
+        case Tags(starts, _, values):
+            return f"{len(values):,} values on {int((np.diff(starts) > 0).sum()):,} items"
+        case Number(known) | Time(known):
+            return f"{attribute.kind} of {int((~np.isnan(known)).sum()):,} items"
+        case Flag(flags):
+            return f"{int((flags == 1).sum()):,} items yes, {int((flags == 0).sum()):,} no"
 
 
 def _sizes(parts: Parts) -> str:

@@ -77,7 +77,7 @@ def manifest_facts(manifest: Manifest) -> dict[str, str]:
         "speed": f"{index.microseconds_per_query:,.0f} µs per query on one thread",
         "sources": ", ".join(manifest.sources),
         "ranker": "yes" if manifest.ranked else "no",
-        "attributes": ", ".join(manifest.attributes) or "none",
+        "attributes": ", ".join(f"{name} ({kind})" for name, kind in manifest.attributes.items()) or "none",
         "size": f"{size / 1e6:,.1f} MB in {len(manifest.files)} files",
     }
 

@@ -7,7 +7,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from tidings_core.errors import InvalidInput
-from tidings_core.events import EVENT_TYPES, EventType, text_fault
+from tidings_core.events import EVENT_TYPES, EventType
+from tidings_core.faults import text_fault
 from tidings_core.model import MAX_ID_BYTES
 from tidings_core.profile import RECENT
 from tidings_core.triggers import NEVER, Trigger
@@ -138,7 +139,7 @@ def _names(names: Mapping[str, Any] | set[str]) -> str:
     return ", ".join(sorted(names))[:300]
 
 
-def refuse(faults: Iterable[tuple[tuple[str, ...], str]]) -> None:
+def refuse(faults: Iterable[tuple[tuple[str | int, ...], str]]) -> None:
     """Raise a ValidationError of all faults, each a place and what is wrong there, if there are any."""
     found = [
         InitErrorDetails(type=PydanticCustomError(TOLD, "{said}", {"said": said}), loc=loc, input=None)

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from tests.support.world import NOW, make_world
 from tidings_core.affinities import HALF_LIFE, MOST, affinities
+from tidings_core.attributes import Keyword
 from tidings_core.events import EVENT_TYPES, Event, EventItem, EventType, liking
-from tidings_core.model import Attribute, Snapshot
+from tidings_core.model import Snapshot
 from tidings_core.profile import EMPTY, Profile, fold
 from tidings_core.tables import BytesTable
 
@@ -20,11 +21,11 @@ BARE = make_world(items=ITEMS, groups=6, bare=True).snapshot()
 SNAPSHOT = replace(
     BARE,
     attributes={
-        "category": Attribute(
+        "category": Keyword(
             (np.arange(ITEMS) % 6).astype(np.int32), BytesTable.of([b"Group-%d" % group for group in range(6)])
         ),
         # The last items are of no brand.
-        "brand": Attribute(
+        "brand": Keyword(
             np.where(np.arange(ITEMS) < 50, np.arange(ITEMS) % 2, -1).astype(np.int32), BytesTable.of(BRANDS)
         ),
     },

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from tests.support.world import NOW, linear_ranker, make_world
 from tidings_core import release
+from tidings_core.attributes import KINDS, Keyword, Kind, attribute_of
 from tidings_core.errors import InvalidInput, NotFound, ReleaseRefused
 from tidings_core.events import Event, EventItem
 from tidings_core.model import SERVING_CONFIGS, Query
@@ -23,6 +24,7 @@ from tidings_core.person import view
 from tidings_core.profile import EMPTY, fold
 from tidings_core.recommend import recommend
 from tidings_core.release import list_releases, open_release, write_release
+from tidings_core.tables import BytesTable
 
 WORLD = make_world()
 
@@ -48,6 +50,32 @@ def test_a_release_answers_from_disk_as_from_memory(good: Path) -> None:
     assert (opened.manifest.item_count, opened.manifest.user_count, opened.manifest.dim) == (300, 60, 16)
     assert opened.manifest.sources == ("ann", "similar", "trending", "recent", "search", "tagged")
     assert opened.manifest.created_at == NOW
+
+
+def test_attributes_of_every_kind_come_back_as_they_were_written(tmp_path: Path) -> None:
+    """Texts, tags, numbers, times and flags, and where an item has none, are the same from disk."""
+    values: dict[Kind, list[Any]] = {
+        "keyword": ["b", None, "a"],
+        "tags": [("a", "b"), (), ("b",)],
+        "number": [1.5, None, -2.0],
+        "time": [NOW, None, 0.0],
+        "flag": [True, None, False],
+    }
+    count = len(WORLD.parts.item_ids)
+    attributes = {f"a-{kind}": attribute_of(kind, some * (count // 3)) for kind, some in values.items()}
+    manifest = write_release(tmp_path, dataclasses.replace(WORLD.parts, attributes=attributes), NOW)
+    assert manifest.attributes == {f"a-{kind}": kind for kind in KINDS}
+    found = open_release(tmp_path / manifest.release_id).snapshot.attributes
+    for kind, some in values.items():
+        assert [found[f"a-{kind}"].at(row) for row in range(count)] == some * (count // 3)
+
+
+def test_texts_of_an_attribute_that_do_not_ascend_are_refused(tmp_path: Path) -> None:
+    """A filter finds a text by halving the table: one that is out of order would be missed."""
+    count = len(WORLD.parts.item_ids)
+    attributes = {"colour": Keyword(np.zeros(count, np.int32), BytesTable.of([b"b", b"a"]))}
+    with pytest.raises(ReleaseRefused, match="holds texts that do not ascend"):
+        write_release(tmp_path, dataclasses.replace(WORLD.parts, attributes=attributes), NOW)
 
 
 def test_the_manifest_is_plain_json_and_names_every_file(good: Path) -> None:
@@ -129,7 +157,9 @@ def retype(folder: Path) -> None:
         (edit(metric="l2"), "compares by"),
         (edit(files={"../../etc/passwd": {"bytes": 1, "sha256": "0"}}), "not a plain name"),
         (edit(files={}), "not in its manifest"),
-        (edit(attributes=["colour"]), "attribute.colour"),
+        (edit(attributes={"colour": "keyword"}), "attribute.colour"),
+        (edit(attributes={"category": "shade"}), "attributes.category: Input should be"),
+        (edit(attributes={"category": "flag"}), "attribute.category.flags.npy is not in its manifest"),
     ],
 )
 def test_a_manifest_that_does_not_fit_is_refused_with_the_reason(

@@ -154,15 +154,20 @@ def test_a_catalogue_is_found_by_id_and_what_does_not_meet_is_counted(tmp_path: 
         colour=["red", "blue", None],
     )
     manifest, snapshot = build(tmp_path / "out", catalogue=read_catalogue(path, ("colour",)))
-    assert manifest.attributes == ("category", "colour")
+    assert manifest.attributes == {
+        "category": "keyword",
+        "categories": "tags",
+        "price": "number",
+        "colour": "keyword",
+    }
     assert item_pb2.Item.FromString(snapshot.payloads[7]).title == "Seven"
     assert item_pb2.Item.FromString(snapshot.payloads[2]).title == "Two"
     assert item_pb2.Item.FromString(snapshot.payloads[0]) == item_pb2.Item(item_id="item-0")
     log_price = snapshot.item_features[:, ITEM_FEATURES.index("log_price")]
     assert log_price[[7, 0, 2]].tolist() == pytest.approx([np.log1p(7.5), 0.0, 0.0])
-    category = snapshot.attributes["category"]
-    assert [category.values[category.codes[row]] for row in (7, 2)] == [b"Light", b"Home"]
-    assert category.codes[0] == -1
+    assert [snapshot.attributes["category"].at(row) for row in (7, 2, 0)] == ["Light", "Home", None]
+    assert [snapshot.attributes["categories"].at(row) for row in (7, 2, 0)] == [("Home", "Light"), ("Home",), ()]
+    assert [snapshot.attributes["price"].at(row) for row in (7, 2, 0)] == [7.5, None, None]
     assert snapshot.item_features[7, ITEM_FEATURES.index("log_price")] == pytest.approx(np.log1p(7.5))
     facts = manifest.lineage["build"]["catalogue"]
     assert (facts["rows"], facts["rows_without_embedding"], facts["items_without_row"]) == (3, 1, 298)

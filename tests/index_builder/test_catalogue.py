@@ -57,6 +57,12 @@ def shown(catalogue: Catalogue) -> list[item_pb2.Item]:
     return [item_pb2.Item.FromString(payload) for payload in catalogue.payloads]
 
 
+def kept(catalogue: Catalogue) -> dict[str, tuple[str, list[Any]]]:
+    """The kind of each attribute, and its value for every item."""
+    rows = range(len(catalogue.ids))
+    return {name: (found.kind, [found.at(row) for row in rows]) for name, found in catalogue.attributes.items()}
+
+
 def _csv(path: Path) -> Path:
     path.write_text(
         "id,title,description,categories,brand,price,currency,available,stock,image,url,publish_time,expire_time,"
@@ -78,21 +84,76 @@ def test_every_format_shows_the_same_items(tmp_path: Path, suffix: str) -> None:
     """Parquet, CSV and Arrow of one catalogue give the same payloads, prices, attributes and notes."""
     path = tmp_path / f"catalogue{suffix}"
     {".parquet": lambda path: write_table(path, **COLUMNS), ".csv": _csv, ".feather": _feather}[suffix](path)
-    found = read_catalogue(path, ("colour", "size"))
+    found = read_catalogue(path, ("colour", "size:number"))
     assert shown(found) == [FIRST, SECOND]
     np.testing.assert_array_equal(found.prices, np.array([12.5, np.nan], np.float32))
-    values = {
-        name: [attribute.values[code].decode() if code >= 0 else None for code in attribute.codes.tolist()]
-        for name, attribute in found.attributes.items()
+    assert kept(found) == {
+        "category": ("keyword", ["Light", None]),
+        "categories": ("tags", [("Home", "Light"), ()]),
+        "brand": ("keyword", ["Lumo", None]),
+        "price": ("number", [12.5, None]),
+        "currency": ("keyword", ["EUR", None]),
+        "available": ("flag", [True, False]),
+        "stock": ("number", [3.0, 0.0]),
+        "publish_time": ("time", [MOMENT.timestamp(), None]),
+        "expire_time": ("time", [MOMENT.timestamp(), None]),
+        "colour": ("keyword", ["red", None]),
+        "size": ("number", [38.0, 40.0]),
     }
-    assert values == {
-        "category": ["Light", None],
-        "brand": ["Lumo", None],
-        "colour": ["red", None],
-        "size": ["38", "40"],
+    assert found.notes == ("columns left out: internal (name the ones to keep with --attribute)",)
+
+
+FURTHER: dict[str, Any] = {
+    "colour": ["red", None],
+    "size": [38, 40],
+    "weight": [0.25, None],
+    "organic": [True, None],
+    "harvest": [MOMENT, None],
+    "material": [["wool", "silk", "wool"], None],
+}
+
+
+@pytest.mark.parametrize(
+    ("names", "values", "words"),
+    [
+        (
+            tuple(FURTHER),
+            {
+                "colour": ("keyword", ["red", None]),
+                "size": ("number", [38.0, 40.0]),
+                "weight": ("number", [0.25, None]),
+                "organic": ("flag", [True, None]),
+                "harvest": ("time", [MOMENT.timestamp(), None]),
+                "material": ("tags", [("wool", "silk"), ()]),
+            },
+            {"material": "wool, silk, wool", "weight": "0.25", "organic": "true", "harvest": "2024-05-01T12:00:00Z"},
+        ),
+        (("size:keyword",), {"size": ("keyword", ["38", "40"])}, {"size": "38"}),
+        (("colour:tags",), {"colour": ("tags", [("red",), ()])}, {"colour": "red"}),
+    ],
+)
+def test_a_further_attribute_is_of_the_kind_of_its_column_or_of_the_one_that_is_said(
+    tmp_path: Path, names: tuple[str, ...], values: dict[str, Any], words: dict[str, str]
+) -> None:
+    """Numbers, flags, times and lists keep their types, and are shown as text with the item."""
+    found = read_catalogue(write_table(tmp_path / "c.parquet", id=["a", "b"], **FURTHER), names)
+    assert kept(found) == values
+    assert words.items() <= dict(shown(found)[0].attributes).items()
+
+
+def test_text_is_of_the_kind_that_is_said(tmp_path: Path) -> None:
+    """A CSV file has no types: NAME:KIND gives them, and a cell that does not fit is told."""
+    path = tmp_path / "c.csv"
+    path.write_text('id,material,organic,harvest,size\na,"wool, silk",yes,2024-05-01T12:00:00Z,38.5\nb,,no,,XL\n')
+    found = read_catalogue(path, ("material:tags", "organic:flag", "harvest:time", "size"))
+    assert kept(found) == {
+        "material": ("tags", [("wool", "silk"), ()]),
+        "organic": ("flag", [True, False]),
+        "harvest": ("time", [MOMENT.timestamp(), None]),
+        "size": ("keyword", ["38.5", "XL"]),
     }
-    assert "columns left out: internal (name the ones to keep with --attribute)" in found.notes
-    assert "column stock was checked; nothing uses it yet" in found.notes
+    with pytest.raises(InvalidInput, match=r"column size: must be a finite number, but is not in row 1 \('XL'\)"):
+        read_catalogue(path, ("size:number",))
 
 
 def test_a_catalogue_needs_no_more_than_ids(tmp_path: Path) -> None:
@@ -201,6 +262,7 @@ def test_all_bad_columns_are_told_at_once(tmp_path: Path) -> None:
         (("the colour",), "'the colour' must be 1 to 64 letters"),
         (("colour", "colour"), "colour is named more than once"),
         (("flavour",), "has no column flavour"),
+        (("colour:shade",), "'colour:shade' must be NAME or NAME:KIND, of a kind of keyword, tags, number, time, flag"),
     ],
 )
 def test_an_attribute_that_cannot_be_kept_is_refused(tmp_path: Path, names: tuple[str, ...], expected: str) -> None:

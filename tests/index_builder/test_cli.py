@@ -55,7 +55,7 @@ def test_a_build_with_everything_prints_one_json_object(files: dict[str, str]) -
     assert told["release_id"] == release.manifest.release_id
     assert release.manifest.sources == ("ann", "similar", "trending", "recent")
     assert release.manifest.ranked
-    assert release.manifest.attributes == ("colour",)
+    assert release.manifest.attributes["colour"] == "keyword"
     assert set(release.manifest.lineage["inputs"]) == {"items", "users", "catalogue", "ranker"}
     assert told["not_offered"].keys() == {
         "search",

@@ -12,9 +12,9 @@ from tests.server.conftest import Clock
 from tests.support.world import NOW, make_world
 from tidings.v1 import event_pb2
 from tidings.v1 import profile_service_pb2 as pb
+from tidings_core.attributes import Keyword
 from tidings_core.errors import Conflict, InvalidInput, NotFound, TidingsError
 from tidings_core.events import EVENT_TYPES, Event, EventItem, EventType
-from tidings_core.model import Attribute
 from tidings_core.profile import BLOCKED, RECENT, RECENT_ITEMS
 from tidings_core.stored import Document
 from tidings_core.tables import BytesTable
@@ -86,7 +86,7 @@ class Place:
         world = make_world()
         count = len(world.parts.item_ids)
         brands = np.where(np.arange(count) < count - 1, np.arange(count) % 2, -1).astype(np.int32)
-        attributes = {**world.parts.attributes, "brand": Attribute(brands, BytesTable.of([b"Aurora", b"Borealis"]))}
+        attributes = {**world.parts.attributes, "brand": Keyword(brands, BytesTable.of([b"Aurora", b"Borealis"]))}
         release_id = (
             replace(world, parts=replace(world.parts, attributes=attributes)).write(self.releases, NOW).release_id
         )

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tidings.v1 import item_pb2
+from tidings_core.attributes import Keyword, Number, Tags
 from tidings_core.features import CANDIDATE_FEATURES, DAY, ITEM_FEATURES, USER_FEATURES, ItemStatistics, item_features
 from tidings_core.index import build_index, normalise
-from tidings_core.model import Attribute, FoldIn, Histories, Metric, Neighbours, Snapshot, Trending
+from tidings_core.model import FoldIn, Histories, Metric, Neighbours, Snapshot, Trending
 from tidings_core.ranker import OnnxRanker
 from tidings_core.release import IndexInfo, Manifest, Parts, user_norm, write_release
 from tidings_core.tables import BytesTable, IdTable
@@ -160,7 +161,11 @@ def make_world(
         {}
         if bare
         else {
-            "attributes": {"category": Attribute(categories, BytesTable.of([b"group-%d" % g for g in range(groups)]))},
+            "attributes": {
+                "category": Keyword.of([f"group-{group}" for group in group_of_item]),
+                "categories": Tags.of([(f"group-{group}",) for group in group_of_item]),
+                "price": Number(prices.astype(np.float64)),
+            },
             "neighbours": Neighbours(
                 np.where(others, near[0], -1).astype(np.int32), np.where(others, near[1], 0).astype(np.float32)
             ),

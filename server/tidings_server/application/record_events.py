@@ -7,7 +7,8 @@ from functools import partial
 from typing import Literal
 
 from tidings_core.errors import StorageFailed, TidingsError
-from tidings_core.events import Event, Fault, event_faults
+from tidings_core.events import Event, event_faults
+from tidings_core.faults import Fault
 from tidings_core.profile import fold
 from tidings_core.triggers import Trigger
 from tidings_server.application.consistency import write_token

@@ -8,7 +8,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from tidings.v1 import push_service_pb2 as pb
 from tidings_core.errors import InvalidInput, TidingsError
-from tidings_core.events import Fault, id_fault, text_fault
+from tidings_core.events import id_fault
+from tidings_core.faults import Fault, text_fault
 from tidings_core.model import MAX_ID_BYTES
 from tidings_server.application.acknowledge import Acknowledge, Acknowledgement, Outcome
 from tidings_server.application.places import Resume

@@ -11,7 +11,7 @@ import structlog
 from tidings.v1 import recommendation_service_pb2 as pb
 from tidings_core import model
 from tidings_core.errors import Conflict, InvalidInput, TidingsError
-from tidings_core.events import text_fault
+from tidings_core.faults import text_fault
 from tidings_core.model import Answer, Query, ServingConfig
 from tidings_server.application.recommend import Answers
 from tidings_server.metrics import Metrics

@@ -7,7 +7,8 @@ import structlog
 
 from tidings.v1 import push_service_pb2 as pb
 from tidings_core.errors import InvalidInput, TidingsError
-from tidings_core.events import Fault, id_fault, text_fault
+from tidings_core.events import id_fault
+from tidings_core.faults import Fault, text_fault
 from tidings_core.model import MAX_ID_BYTES
 from tidings_core.stored import Entry
 from tidings_server.application.compose import MAX_BODY_BYTES, MAX_TITLE_BYTES, MAX_URL_BYTES
