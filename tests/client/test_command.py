@@ -397,10 +397,14 @@ def test_ctrl_c_ends_a_subscription_with_the_last_push_acknowledged(server: Smal
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     ) as process:
-        while [request.offset for request in server.requests("Acknowledge")][-1:] != [2]:
-            server.wait_for("Acknowledge", len(server.requests("Acknowledge")) + 1)
-        process.send_signal(signal.SIGINT)
-        stdout, stderr = process.communicate(timeout=60)
+        try:
+            told = server.wait_for("Acknowledge", 1)
+            while told[-1].offset != 2:
+                told = server.wait_for("Acknowledge", len(told) + 1)
+            process.send_signal(signal.SIGINT)
+            stdout, stderr = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert (process.returncode, stderr) == (130, b"")
     assert stdout.count(b"Title") == 2
 
@@ -411,9 +415,12 @@ def test_a_subscriber_without_a_server_says_so_once(server: SmallServer) -> None
         [*COMMAND, "subscribe", "ann", "--server", "127.0.0.1:1"], env=ENVIRONMENT, stderr=subprocess.PIPE
     ) as process:
         assert process.stderr is not None
-        line = process.stderr.readline()
-        process.send_signal(signal.SIGINT)
-        _, rest = process.communicate(timeout=60)
+        try:
+            line = process.stderr.readline()
+            process.send_signal(signal.SIGINT)
+            _, rest = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert line.startswith(b"tidings: no Tidings server answers at 127.0.0.1:1 ")
     assert line.endswith(b"; subscribing again\n")
     assert (process.returncode, rest) == (130, b"")
@@ -550,9 +557,12 @@ def test_ctrl_c_is_quiet(server: SmallServer) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     ) as process:
-        assert server.reached.wait(30)
-        process.send_signal(signal.SIGINT)
-        stdout, stderr = process.communicate(timeout=60)
+        try:
+            assert server.reached.wait(30)
+            process.send_signal(signal.SIGINT)
+            stdout, stderr = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert (process.returncode, stdout, stderr) == (130, b"", b"")
 
 
