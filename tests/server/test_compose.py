@@ -146,6 +146,16 @@ def found_by_check(title: str, type: EventType | None = None) -> list[str]:
             "{{ item.title }}{% if items | length > 1 %}, {{ items[1].title }}{% endif %}",
             "{% if items | length > 1 %}",
         ),
+        (
+            "{{ '%.2f' | format(item.price) }}",
+            "a {% if item.price is not none %}{{ '%.2f' | format(item.price) }}{% endif %}",
+            "{% if item.price is not none %}",
+        ),
+        (
+            "{{ item.categories[-1] }}",
+            "a {% if item.categories %}{{ item.categories[-1] }}{% endif %}",
+            "{% if item.categories %}",
+        ),
         ("{{ item.attributes.colour }}", "a {{ item.attributes.get('colour', '') }}", "get('colour', '')"),
         ("{{ item.attributes['colour'] }}", "a {{ item.attributes.get('colour', '') }}", "get('colour', '')"),
     ],
@@ -154,7 +164,7 @@ def found_by_check(title: str, type: EventType | None = None) -> list[str]:
 def test_a_check_finds_what_some_pushes_lack_and_says_how_to_guard_it(
     careless: str, guarded: str, way_out: str, type: EventType | None
 ) -> None:
-    """An item of the event that the release does not have, a second item, an attribute: none is there every time."""
+    """An item of the event that the release has, a second item, a price, an attribute: none is there every time."""
     (problem,) = found_by_check(careless, type)
     assert problem.startswith("line 1: ")
     assert way_out in problem

@@ -140,8 +140,8 @@ class Composer:
     def check(self, template: str, type: EventType | None = None) -> None:
         """Render sample pushes for an event of a type; None: one that has everything.
 
-        Three items and one, and an item of the event that the release has and one that it has not: a template must do
-        for all. Raises InvalidInput, also when it takes more than 10,000 steps.
+        Three items and one, items that have only a title, and an item of the event that the release has and one that it
+        has not: a template must do for all. Raises InvalidInput, also when it takes more than 10,000 steps.
         """
         event = Event("sample", type or "view", "sample", 0, (EventItem("sample"),), "sample", "sample")
         if type is not None:
@@ -155,7 +155,9 @@ class Composer:
         with _few_steps():
             self.compose(template, event, because, items)
         faults: list[tuple[str, str]] = []
-        for way_out, about, shown in ((GUARD_BECAUSE, None, items), (GUARD_ITEMS, because, items[:1])):
+        bare = because and BARE
+        others = ((GUARD_BECAUSE, None, items), (GUARD_ITEMS, because, items[:1]), (GUARD_BARE, bare, (BARE,) * 3))
+        for way_out, about, shown in others:
             try:
                 with _few_steps():
                     self.compose(template, event, about, shown)
@@ -176,6 +178,11 @@ GUARD_BECAUSE = (
     "{% if because %}…{{ because.title }}…{% else %}…{% endif %}"
 )
 GUARD_ITEMS = "a push may be about one item alone: write {% if items | length > 1 %}…{{ items[1].title }}…{% endif %}"
+GUARD_BARE = (
+    "an item may have no price and no categories: write {% if item.price is not none %}…{{ item.price }}…{% endif %}, "
+    "{% if item.categories %}…{{ item.categories[-1] }}…{% endif %}"
+)
+BARE = ShownItem(item_id="sample", title="Sample")
 SAMPLE = ShownItem(
     item_id="sample",
     title="Sample",
