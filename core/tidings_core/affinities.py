@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Literal
 
 from tidings_core import text
-from tidings_core.attributes import Keyword, keyword
 from tidings_core.events import LIKING, liking
+from tidings_core.features import attribute_text
 from tidings_core.model import Snapshot
 from tidings_core.profile import Profile, RecentEvent
 
@@ -29,7 +29,7 @@ def affinities(
     what the user asked to see less of. Values that differ in case only are one, written as the release writes it.
     """
     blocked = {text.fold(category) for category in profile.blocked_categories} if name == "category" else set()
-    told = _of_items(profile, rows, keyword(snapshot.attributes, name))
+    told = _of_items(profile, rows, snapshot, name)
     if name == "category":
         # After the items, whose categories are written as the release writes them.
         told += _viewed(profile)
@@ -45,21 +45,18 @@ def affinities(
     return [(written[key], weights[key] / whole) for key in best]
 
 
-def _of_items(profile: Profile, rows: Mapping[int, int], attribute: Keyword | None) -> list[tuple[str, float]]:
+def _of_items(profile: Profile, rows: Mapping[int, int], snapshot: Snapshot, name: str) -> list[tuple[str, float]]:
     """The values of the liked items of the recent events, each with what all of them say for it."""
-    if attribute is None:
-        return []
-    weights: dict[int, float] = {}
+    weights: dict[str, float] = {}
     for event in profile.recent:
         liked = liking(event.type, event.value) * _fresh(event, profile)
         if liked <= 0.0:
             continue
         for item in event.items:
-            row = rows.get(item, -1)
-            if row >= 0 and item not in profile.blocked_items:
-                code = int(attribute.codes[row])
-                weights[code] = weights.get(code, 0.0) + liked
-    return [(attribute.values[code].decode(), said) for code, said in weights.items() if code >= 0]
+            value = attribute_text(snapshot, name, rows.get(item, -1))
+            if value is not None and item not in profile.blocked_items:
+                weights[value] = weights.get(value, 0.0) + liked
+    return list(weights.items())
 
 
 def _viewed(profile: Profile) -> list[tuple[str, float]]:

@@ -216,3 +216,66 @@ def _taken(values: NDArray[Scalar], rows: Int32, none: float) -> NDArray[Scalar]
     there = rows >= 0
     found[there] = values[rows[there]]
     return found
+
+
+def blank(kind: Kind, count: int) -> Attribute:
+    """An attribute of `count` items that none of them has. It takes no room, however many they are."""
+    none = np.broadcast_to(np.float64(np.nan), count)
+    match kind:
+        case "keyword":
+            return Keyword(np.broadcast_to(np.int32(-1), count), BytesTable.of([]))
+        case "tags":
+            return Tags(np.broadcast_to(np.int64(0), count + 1), np.empty(0, np.int32), BytesTable.of([]))
+        case "number":
+            return Number(none)
+        case "time":
+            return Time(none)
+        case "flag":
+            return Flag(np.broadcast_to(np.int8(-1), count))
+
+
+def filled(kind: Kind, values: Sequence[Any]) -> Attribute:
+    """An attribute of a kind from values that are of it, None for an item that has none."""
+    match kind:
+        case "keyword":
+            return Keyword.of(values)
+        case "tags":
+            return Tags.of(values)
+        case "number":
+            return Number.of(values)
+        case "time":
+            return Time.of(values)
+        case "flag":
+            return Flag.of(values)
+
+
+def joined(first: Attribute, second: Attribute) -> Attribute:
+    """Two attributes of one kind, one after the other. Where the second has no new text, the first's texts stand."""
+    match first, second:
+        case Keyword(), Keyword():
+            values, old, new = _united(first.values, second.values)
+            return Keyword(np.concatenate([old[first.codes], new[second.codes]]), values)
+        case Tags(), Tags():
+            values, old, new = _united(first.values, second.values)
+            starts = np.concatenate([first.starts, second.starts[1:] + first.starts[-1]])
+            return Tags(starts, np.concatenate([old[first.codes], new[second.codes]]), values)
+        case Number(), Number():
+            return Number(np.concatenate([first.numbers, second.numbers]))
+        case Time(), Time():
+            return Time(np.concatenate([first.seconds, second.seconds]))
+        case Flag(), Flag():
+            return Flag(np.concatenate([first.flags, second.flags]))
+    raise TypeError(f"a {first.kind} and a {second.kind} cannot be joined")
+
+
+def _united(first: BytesTable, second: BytesTable) -> tuple[BytesTable, Int32, Int32]:
+    """The texts of two ascending tables in one, and its code for each code of either; the last place is for -1."""
+    second_texts = [second[code] for code in range(len(second))]
+    found = [code_of(first, text.decode()) for text in second_texts]
+    if min(found, default=0) >= 0:
+        return first, np.r_[np.arange(len(first)), -1].astype(np.int32), np.array([*found, -1], np.int32)
+    first_texts = [first[code] for code in range(len(first))]
+    texts = sorted({*first_texts, *second_texts})
+    codes = {text: code for code, text in enumerate(texts)}
+    old, new = ([codes[text] for text in part] for part in (first_texts, second_texts))
+    return BytesTable.of(texts), np.array([*old, -1], np.int32), np.array([*new, -1], np.int32)

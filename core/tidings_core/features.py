@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tidings_core.attributes import keyword
 from tidings_core.model import History, Snapshot
-from tidings_core.tables import Bool, Float32, Int32
+from tidings_core.tables import Bool, Float32, Int32, places
 
 ITEM_FEATURES = (
     "log_purchases",  # log(1 + purchases ever)
@@ -239,7 +239,29 @@ def _log_price(snapshot: Snapshot, rows: Int32) -> Float32:
 def attribute_codes(snapshot: Snapshot, attribute: str, rows: Int32) -> Int32 | None:
     """Codes of a keyword attribute, same shape as rows, -1 for padding or where an item has none; None without it."""
     found = keyword(snapshot.attributes, attribute)
-    return None if found is None else np.where(rows >= 0, found.codes[np.maximum(rows, 0)], np.int32(-1))
+    if found is None:
+        return None
+    if snapshot.delta is None:
+        return np.where(rows >= 0, found.codes[np.maximum(rows, 0)], np.int32(-1))
+    codes = np.where(rows >= 0, found.codes[np.clip(rows, 0, len(found) - 1)], np.int32(-1))
+    changed = snapshot.delta.codes.get(attribute)
+    if changed is not None and len(changed):
+        at, patched = places(snapshot.delta.rows, rows)
+        codes = np.where(patched, changed[at], codes)
+    return codes
+
+
+def attribute_text(snapshot: Snapshot, attribute: str, row: int) -> str | None:
+    """The text of an item's keyword attribute; None where it has none, or without it."""
+    found = keyword(snapshot.attributes, attribute)
+    if found is None or row < 0:
+        return None
+    if snapshot.delta is not None:
+        at = int(np.searchsorted(snapshot.delta.rows, row))
+        if at < len(snapshot.delta.rows) and snapshot.delta.rows[at] == row:
+            own = keyword(snapshot.delta.attributes, attribute)
+            return None if own is None else own.at(at)
+    return found.at(row)
 
 
 def _affinity(snapshot: Snapshot, attribute: str, history_rows: Int32, rows: Int32) -> Float32:

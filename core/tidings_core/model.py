@@ -3,13 +3,16 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 import numpy as np
 
 from tidings_core.attributes import Attribute
 from tidings_core.filters import Filter
-from tidings_core.tables import Bool, BytesTable, Float32, Float64, IdTable, Int32, Int64
+from tidings_core.tables import Bool, Float32, Float64, Ids, IdTable, Int32, Int64, Rows
+
+if TYPE_CHECKING:
+    from tidings_core.delta import Delta
 
 Metric = Literal["inner_product", "cosine", "l2"]
 METRICS: tuple[Metric, ...] = ("inner_product", "cosine", "l2")
@@ -22,6 +25,18 @@ MAX_EXCLUDED_ITEMS = 10_000
 MAX_BATCH = 256
 MAX_QUERY_BYTES = 1024
 MAX_CATEGORY_BYTES = 256
+
+
+class Payloads(Protocol):
+    """Byte strings by row."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, row: int) -> bytes: ...
+
+    def views(self, rows: Sequence[int]) -> Sequence[bytes | memoryview]:
+        """The byte strings of rows, not copied where they are held in one piece."""
+        ...
 
 
 class Index(Protocol):
@@ -38,10 +53,17 @@ class Index(Protocol):
 class Ranker(Protocol):
     """Scores candidates."""
 
-    def score(self, item_rows: Int64, user_features: Float32, candidate_features: Float32) -> Float32:
+    def score(
+        self,
+        item_rows: Int64,
+        user_features: Float32,
+        candidate_features: Float32,
+        item_features: Float32 | None = None,
+    ) -> Float32:
         """Scores f32[B, K] of item_rows i64[B, K], user_features f32[B, U], candidate_features f32[B, K, C].
 
-        A score may be no number. Raises RankerFailed.
+        The rows are those of `item_features` f32[M, F] when it is given, else of the release. A score may be no number.
+        Raises RankerFailed.
         """
         ...
 
@@ -50,8 +72,8 @@ class Ranker(Protocol):
 class Neighbours:
     """Item-to-item neighbours, best first: rows i32[N, M] padded with -1, scores f32[N, M] padded with 0."""
 
-    rows: Int32
-    scores: Float32
+    rows: Rows
+    scores: Rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,13 +162,18 @@ class FoldIn:
 class Postings:
     """Words, and the items of each: word w has entries offsets[w]:offsets[w + 1] of rows i32 and weights f32.
 
-    words.names are the words; of each, the items of the largest weight come first.
+    words.names are the words; of each, the items of the largest weight come first. `mean_length` is the mean length of
+    the texts, 0 where words are no words of texts. Entries of `stale` rows (i32 ascending) no longer count; those of
+    `newer` do.
     """
 
     words: IdTable
     offsets: Int64
     rows: Int32
     weights: Float32
+    mean_length: float = 0.0
+    stale: Int32 = field(default_factory=lambda: np.empty(0, np.int32))
+    newer: "Postings | None" = None
 
 
 def offered_sources(
@@ -171,18 +198,23 @@ class Snapshot:
     item_vectors f32[N, D], user_vectors f32[U, D] (unit length for the cosine metric), item_features f32[N, F].
     `payloads` holds each item's encoded `tidings.v1.Item`, opaque here. The weights in `words` are BM25 impacts, those
     in `categories` popularity; the names in it are folded (`text.fold`). `trained_until` is Unix seconds, 0 when the
-    vectors were learned elsewhere; `user_norm` is the median length of the user vectors.
+    vectors were learned elsewhere; `user_norm` is the median length of the user vectors. `item_times` i64[N] is when
+    the shop last described each item to the release, in Unix microseconds, 0 where that is not known; vectors of one
+    `vector_space` can be compared.
+
+    With a `delta`, every table but `attributes` is read with it and N is the number of all items, new ones after those
+    of the release; `attributes` are the release's own, and `base` is the release alone.
     A part that is None is one this release lacks: what needs it is not offered.
     """
 
-    items: IdTable
+    items: Ids
     users: IdTable
-    item_vectors: Float32
+    item_vectors: Rows
     user_vectors: Float32
     metric: Metric
     index: Index
-    item_features: Float32
-    payloads: BytesTable
+    item_features: Rows
+    payloads: Payloads
     attributes: Mapping[str, Attribute]
     neighbours: Neighbours | None = None
     trending: Trending | None = None
@@ -193,6 +225,10 @@ class Snapshot:
     fold_in: FoldIn | None = None
     trained_until: float = 0.0
     user_norm: float = 1.0
+    item_times: Int64 = field(default_factory=lambda: np.empty(0, np.int64))
+    vector_space: str = ""
+    delta: "Delta | None" = None
+    base: "Snapshot | None" = None
 
     @property
     def sources(self) -> tuple[str, ...]:

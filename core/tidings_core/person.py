@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from tidings_core import text
-from tidings_core.attributes import keyword
 from tidings_core.events import LIKED_STARS, liking
+from tidings_core.features import attribute_text
 from tidings_core.fold_in import folded, likings
 from tidings_core.model import EMPTY_HISTORY, History, Person, Snapshot
 from tidings_core.profile import Profile, RecentEvent
@@ -189,10 +189,9 @@ def _categories(profile: Profile, done: Sequence[_Done], snapshot: Snapshot) -> 
         for event in profile.recent
         if event.type == "view" and event.category
     }
-    attribute = keyword(snapshot.attributes, "category")
     for one in done:
-        if attribute is not None and one.event.type in _LOOKED and attribute.codes[one.row] >= 0:
-            name = attribute.values[int(attribute.codes[one.row])].decode()
+        name = attribute_text(snapshot, "category", one.row) if one.event.type in _LOOKED else None
+        if name is not None:
             looked[one.event.key, name] = one.time
     newest = profile.recent[0].time / 1000.0
     weights: dict[str, float] = {}
@@ -202,7 +201,7 @@ def _categories(profile: Profile, done: Sequence[_Done], snapshot: Snapshot) -> 
         weights[key] = weights.get(key, 0.0) + 2.0 ** ((time - newest) / CATEGORY_HALF_LIFE)
         last.setdefault(key, (name, time))
     best = sorted(weights.keys() - map(text.fold, profile.blocked_categories), key=lambda key: (-weights[key], key))
-    known = snapshot.categories.words.find_many(best) >= 0
+    known = text.known_words(best, snapshot.categories)
     return tuple(last[key] for key in compress(best, known))[:CATEGORIES]
 
 

@@ -48,16 +48,27 @@ class OnnxRanker:
         self._bound = onnxruntime.OrtValue.ortvalue_from_numpy(self._item_features)
         self._local = threading.local()
 
-    def score(self, item_rows: Int64, user_features: Float32, candidate_features: Float32) -> Float32:
+    def score(
+        self,
+        item_rows: Int64,
+        user_features: Float32,
+        candidate_features: Float32,
+        item_features: Float32 | None = None,
+    ) -> Float32:
         """Scores f32[B, K] of item_rows i64[B, K], user_features f32[B, U], candidate_features f32[B, K, C].
 
-        A score may be no number where the model makes none of its inputs. Raises RankerFailed when the model fails or
-        gives scores of another shape.
+        The rows are those of `item_features` f32[M, F] when it is given, else of those bound. A score may be no number
+        where the model makes none of its inputs. Raises RankerFailed when the model fails or gives scores of another
+        shape.
         """
-        binding = getattr(self._local, "binding", None)
-        if binding is None:
-            binding = self._local.binding = self._session.io_binding()
-            binding.bind_ortvalue_input("item_features", self._bound)
+        if item_features is None:
+            binding = getattr(self._local, "binding", None)
+            if binding is None:
+                binding = self._local.binding = self._session.io_binding()
+                binding.bind_ortvalue_input("item_features", self._bound)
+        else:
+            binding = self._session.io_binding()
+            binding.bind_cpu_input("item_features", np.ascontiguousarray(item_features, np.float32))
         # Named, so that they outlive the run: a binding may read the array in place.
         rows = np.ascontiguousarray(item_rows, np.int64)
         users = np.ascontiguousarray(user_features, np.float32)

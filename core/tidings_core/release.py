@@ -36,7 +36,7 @@ from tidings_core.model import (
     offered_sources,
 )
 from tidings_core.ranker import OnnxRanker
-from tidings_core.tables import BytesTable, Float32, IdTable
+from tidings_core.tables import BytesTable, Float32, IdTable, Int64
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -88,12 +88,21 @@ class FoldInInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class ChangesHeld:
+    """The changes of a catalogue that a release holds: those of the store `epoch` up to `number`."""
+
+    epoch: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """What a release holds. `created_at` is Unix seconds; `statistics` maps a feature to its mean, std, min and max.
 
     `trained_until` is the time in Unix seconds up to which the vectors know what was done, 0 when nobody said;
     `fold_in` the constants they were learned with, None when they cannot be folded in; `user_norm` the median length
-    of the user vectors.
+    of the user vectors. Vectors of one `vector_space` can be compared. `changes_held` are those that were folded in,
+    None when none was.
     In the file stands one more field, `sha256`: that of all the others, so that no figure of it can be changed unseen.
     """
 
@@ -108,6 +117,8 @@ class Manifest:
     trained_until: float
     fold_in: FoldInInfo | None
     user_norm: float
+    vector_space: str
+    changes_held: ChangesHeld | None
     index: IndexInfo
     sources: tuple[str, ...]
     ranked: bool
@@ -123,7 +134,9 @@ class Parts:
 
     Vectors are as `index.normalise` leaves them: item_vectors f32[N, D], user_vectors f32[U, D]; item_features
     f32[N, F]; `payloads` N encoded items; recall_queries f32[Q, D] the user vectors the manifest's
-    recall was measured on, kept so that anyone can measure it again.
+    recall was measured on, kept so that anyone can measure it again. item_times i64[N] is when the shop last described
+    each item, in Unix microseconds, 0 where that is not known (None: of none). `vector_space` names the space of the
+    vectors; "" takes a name made of the item vectors.
     """
 
     item_ids: Sequence[str]
@@ -144,6 +157,9 @@ class Parts:
     categories: Postings | None = None
     fold_in: FoldIn | None = None
     trained_until: float = 0.0
+    item_times: Int64 | None = None
+    vector_space: str = ""
+    changes_held: ChangesHeld | None = None
     ranker: bytes | None = None
     report: str = ""
     lineage: Mapping[str, Any] = field(default_factory=dict)
@@ -184,6 +200,8 @@ def write_release(releases: Path, parts: Parts, now: float) -> Manifest:
             trained_until=parts.trained_until,
             fold_in=None if parts.fold_in is None else FoldInInfo(parts.fold_in.alpha, parts.fold_in.regularization),
             user_norm=user_norm(parts.user_vectors),
+            vector_space=parts.vector_space or _space(parts),
+            changes_held=parts.changes_held,
             index=parts.index_info,
             sources=offered_sources(parts.neighbours, parts.trending, parts.words, parts.categories),
             ranked=parts.ranker is not None,
@@ -332,6 +350,8 @@ class _Arrays:
             fold_in=None if manifest.fold_in is None else self._fold_in(manifest.fold_in, dim),
             trained_until=manifest.trained_until,
             user_norm=manifest.user_norm,
+            item_times=self._read("item_times", np.int64, (items,)),
+            vector_space=manifest.vector_space,
         )
 
     def _refused(self, problem: str) -> ReleaseRefused:
@@ -417,7 +437,8 @@ class _Arrays:
         rows = self._rows(f"{name}.items", (None,), items)
         if starts[0] != 0 or starts[-1] != len(rows) or (np.diff(starts) < 0).any():
             raise self._refused(f"{name}.starts.npy does not fit {name}.items.npy")
-        return Postings(words, starts, rows, self._read(f"{name}.weights", np.float32, rows.shape))
+        weights = self._read(f"{name}.weights", np.float32, rows.shape)
+        return Postings(words, starts, rows, weights, float(self._read(f"{name}.mean_length", np.float64, (1,))[0]))
 
     def _fold_in(self, constants: FoldInInfo, dim: int) -> FoldIn:
         gram = self._read("fold_in.gram", np.float64, (dim, dim))
@@ -433,6 +454,7 @@ def _write_files(folder: Path, parts: Parts) -> None:
         "user_vectors": np.asarray(parts.user_vectors, np.float32),
         "item_features": np.asarray(parts.item_features, np.float32),
         "recall_queries": np.asarray(parts.recall_queries, np.float32),
+        "item_times": np.zeros(len(parts.item_ids), np.int64) if parts.item_times is None else parts.item_times,
     }
     for name, ids in (("items", parts.item_ids), ("users", parts.user_ids)):
         arrays |= _id_arrays(name, IdTable.of(ids))
@@ -451,6 +473,7 @@ def _write_files(folder: Path, parts: Parts) -> None:
             arrays |= _id_arrays(name, postings.words)
             arrays |= {f"{name}.starts": postings.offsets, f"{name}.items": postings.rows}
             arrays[f"{name}.weights"] = postings.weights
+            arrays[f"{name}.mean_length"] = np.array([postings.mean_length])
     if parts.fold_in is not None:
         arrays["fold_in.gram"] = np.asarray(parts.fold_in.gram, np.float64)
     for name, array in (arrays | _golden(parts)).items():
@@ -460,6 +483,11 @@ def _write_files(folder: Path, parts: Parts) -> None:
         (folder / RANKER_FILE).write_bytes(parts.ranker)
     if parts.report:
         (folder / REPORT_FILE).write_text(parts.report)
+
+
+def _space(parts: Parts) -> str:
+    """A name for the space of vectors that nobody named: made of them, so that no two are taken for one."""
+    return hashlib.sha256(parts.metric.encode() + np.asarray(parts.item_vectors, np.float32).tobytes()).hexdigest()[:16]
 
 
 def user_norm(user_vectors: Float32) -> float:

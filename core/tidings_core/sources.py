@@ -13,7 +13,7 @@ from tidings_core import text
 from tidings_core.exclusions import Exclusions
 from tidings_core.model import Snapshot
 from tidings_core.subjects import Subjects
-from tidings_core.tables import Bool, Float32, Int32, Int64
+from tidings_core.tables import Bool, Float32, Int32, Int64, places
 
 OVERFETCH_LIMIT = 256
 """Up to this many exclusions are fetched on top and dropped; above, the index is told to leave them out."""
@@ -177,6 +177,8 @@ def propose(name: str, subjects: Subjects, snapshot: Snapshot, k: int) -> Propos
     for user, only in enumerate(subjects.within):
         if only is not None:
             kept[user] &= np.isin(found.rows[user], only)
+    if snapshot.delta is not None and len(snapshot.delta.deleted):
+        kept &= ~places(snapshot.delta.deleted, found.rows)[1]
     return Proposals(np.where(kept, found.rows, -1), np.where(kept, found.scores, np.float32(0.0)), found.texts)
 
 

@@ -79,3 +79,16 @@ class Timer:
     due: int
     user_id: str
     content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StoredItem:
+    """What the catalogue holds of an item: `content` is what stands, `time` the Unix microseconds of its newest word.
+
+    `number` is the place of its last change among all changes, 0 when there is nothing of it.
+    """
+
+    item_id: str
+    number: int = 0
+    time: int = 0
+    content: bytes = b""

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +38,19 @@ class BytesTable:
     def __getitem__(self, row: int) -> bytes:
         return self.data[self.offsets[row] : self.offsets[row + 1]].tobytes()
 
+    def views(self, rows: Sequence[int]) -> list[memoryview]:
+        """The byte strings of rows, not copied."""
+        starts = self.offsets[rows].tolist()
+        ends = self.offsets[[row + 1 for row in rows]].tolist()
+        data = self.data.data
+        return [data[start:end] for start, end in zip(starts, ends, strict=True)]
+
+    def extended(self, rows: Iterable[bytes]) -> "BytesTable":
+        """This table with more byte strings at its end."""
+        more = BytesTable.of(rows)
+        offsets = np.concatenate([self.offsets, more.offsets[1:] + self.offsets[-1]])
+        return BytesTable(offsets, np.concatenate([self.data, more.data]))
+
 
 def hash_id(name: bytes) -> int:
     """64-bit BLAKE2b of an id: fast, the same on every machine, and hard to make collide on purpose."""
@@ -61,6 +75,15 @@ class IdTable:
         hashes = np.fromiter((hash_id(name) for name in encoded), np.uint64, len(encoded))
         order = np.argsort(hashes, kind="stable")
         return cls(BytesTable.of(encoded), hashes[order], order.astype(np.int32))
+
+    def extended(self, ids: Sequence[str]) -> "IdTable":
+        """This table with more ids at its end, none of which it holds."""
+        more = IdTable.of(ids)
+        at = np.searchsorted(self.hashes, more.hashes)
+        rows = np.insert(self.rows, at, more.rows + np.int32(len(self)))
+        return IdTable(
+            self.names.extended(name.encode() for name in ids), np.insert(self.hashes, at, more.hashes), rows
+        )
 
     def __len__(self) -> int:
         return len(self.names)
@@ -94,3 +117,82 @@ class IdTable:
             # Another name of the same hash: look at all of them.
             found[place] = row if self.names[row] == encoded[place] else self.find(names[place])
         return found
+
+
+@dataclass(frozen=True, slots=True)
+class LongerIds:
+    """The ids of one table and, in the rows after them, those of another; read like an IdTable."""
+
+    first: IdTable
+    later: IdTable
+
+    def __len__(self) -> int:
+        return len(self.first) + len(self.later)
+
+    def __getitem__(self, row: int) -> str:
+        return self.first[row] if row < len(self.first) else self.later[row - len(self.first)]
+
+    def find(self, name: str) -> int:
+        """Row of an id, -1 when it is in neither table."""
+        row = self.first.find(name)
+        if row >= 0 or (row := self.later.find(name)) < 0:
+            return row
+        return row + len(self.first)
+
+    def find_many(self, names: Sequence[str]) -> Int32:
+        """Rows of ids, i32[len(names)], -1 where an id is in neither table."""
+        found = self.first.find_many(names)
+        missing = np.flatnonzero(found < 0)
+        if len(missing):
+            later = self.later.find_many([names[place] for place in missing.tolist()])
+            found[missing] = np.where(later >= 0, later + np.int32(len(self.first)), np.int32(-1))
+        return found
+
+
+Ids = IdTable | LongerIds
+
+
+def places(rows: Int32, wanted: Any) -> tuple[Any, Any]:
+    """Where each of `wanted` (any shape) is among ascending rows i32[R], R > 0: places of that shape, and whether."""
+    at = np.minimum(np.searchsorted(rows, wanted), len(rows) - 1)
+    return at, rows[at] == wanted
+
+
+class Patched:
+    """An array [N, ...] with other values in some rows, and with more rows; read by rows like an array.
+
+    The base is neither changed nor copied: `values` [R, ...] stand in `rows` i32[R] (ascending, R > 0), those of the
+    base in all others below N.
+    """
+
+    def __init__(self, base: NDArray[Any], rows: Int32, values: NDArray[Any]) -> None:
+        self.base = base
+        self._rows = rows
+        self._values = values
+
+    def __len__(self) -> int:
+        return max(len(self.base), int(self._rows[-1]) + 1)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its length and the rest of the base's shape."""
+        return (len(self), *self.base.shape[1:])
+
+    def __getitem__(self, index: Any) -> Any:
+        """The values of rows: an integer, an array of them, or either and an index into the rest of the shape."""
+        rows, *rest = index if isinstance(index, tuple) else (index,)
+        at, patched = places(self._rows, rows)
+        if np.ndim(rows) == 0:
+            return self._values[(at, *rest)] if patched else self.base[(rows, *rest)]
+        found = self.base[(np.minimum(rows, len(self.base) - 1), *rest)]
+        if patched.any():
+            found[patched] = self._values[(at[patched], *rest)]
+        return found
+
+    def touches(self, rows: Any) -> bool:
+        """Whether any of rows is not the base's own."""
+        return bool(places(self._rows, rows)[1].any())
+
+
+Rows = Any
+"""An array, or a Patched one: read it as `table[rows]` or `table[rows, column]`, which both can."""

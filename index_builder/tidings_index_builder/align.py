@@ -10,7 +10,7 @@ from tidings.v1 import item_pb2
 from tidings_core.attributes import Attribute
 from tidings_core.features import ItemStatistics
 from tidings_core.model import Histories, Neighbours, Trending
-from tidings_core.tables import Float32, Int32
+from tidings_core.tables import Float32, Int32, Int64
 from tidings_index_builder.catalogue import Catalogue
 from tidings_index_builder.ids import rows_of
 from tidings_index_builder.model_dir import Model
@@ -20,11 +20,14 @@ from tidings_index_builder.model_dir import Model
 class Shown:
     """A catalogue along N items: payloads, prices f32[N] (NaN: none), attributes, and how the two sets of ids met.
 
+    times i64[N] are when the shop last changed the items, in Unix microseconds, 0 where that is not known.
+
     `without_row` counts items the catalogue lacks, `without_embedding` catalogue rows that are not served.
     """
 
     payloads: list[bytes]
     prices: Float32
+    times: Int64
     attributes: Mapping[str, Attribute]
     without_row: int
     without_embedding: int
@@ -46,7 +49,7 @@ def align_catalogue(catalogue: Catalogue | None, items: Sequence[str]) -> Shown:
     """Find each item's catalogue row; an item without one shows its id only."""
     if catalogue is None:
         bare = [item_pb2.Item(item_id=name).SerializeToString() for name in items]
-        return Shown(bare, np.full(len(items), np.nan, np.float32), {}, 0, 0)
+        return Shown(bare, np.full(len(items), np.nan, np.float32), np.zeros(len(items), np.int64), {}, 0, 0)
     rows = rows_of(items, catalogue.ids)
     known = rows >= 0
     safe = np.maximum(rows, 0)
@@ -57,6 +60,7 @@ def align_catalogue(catalogue: Catalogue | None, items: Sequence[str]) -> Shown:
     return Shown(
         payloads,
         np.where(known, catalogue.prices[safe], np.float32(np.nan)),
+        np.where(known, catalogue.times[safe], 0),
         {name: attribute.take(rows) for name, attribute in catalogue.attributes.items()},
         int((~known).sum()),
         len(catalogue.ids) - int(known.sum()),

@@ -94,6 +94,7 @@ def build_release(
         payloads=shown.payloads,
         recall_queries=tuned.verify_queries,
         attributes=shown.attributes,
+        item_times=shown.times,
         neighbours=learned.neighbours,
         trending=learned.trending,
         histories=learned.histories,

@@ -11,7 +11,7 @@ import numpy as np
 from tidings.v1 import item_pb2
 from tidings_core.attributes import KINDS, Attribute, Flag, Keyword, Kind, Number, Tags, Time
 from tidings_core.errors import InvalidInput
-from tidings_core.tables import Float32
+from tidings_core.tables import Float32, Int64
 from tidings_index_builder import columns as read
 from tidings_index_builder.ids import check_ids, texts
 from tidings_index_builder.progress import Progress, silent
@@ -19,7 +19,7 @@ from tidings_index_builder.table_files import read_table, require_columns
 
 TEXTS = ("title", "description", "brand", "currency", "image", "url")
 TIMES = ("publish_time", "expire_time")
-KNOWN = ("id", *TEXTS, "categories", "price", "available", "stock", *TIMES)
+KNOWN = ("id", *TEXTS, "categories", "price", "available", "stock", *TIMES, "update_time")
 T = TypeVar("T")
 
 _ATTRIBUTE = re.compile(r"[0-9A-Za-z_][0-9A-Za-z_-]{0,63}\Z")
@@ -29,12 +29,14 @@ _ATTRIBUTE = re.compile(r"[0-9A-Za-z_][0-9A-Za-z_-]{0,63}\Z")
 class Catalogue:
     """Row i of everything belongs to ids[i].
 
-    `payloads` are encoded `tidings.v1.Item`; prices f32[N], NaN where there is none. `notes` say what was left unused.
+    `payloads` are encoded `tidings.v1.Item`; prices f32[N], NaN where there is none; times i64[N] are when the shop
+    last changed the items, in Unix microseconds, 0 where that is not known. `notes` say what was left unused.
     """
 
     ids: list[str]
     payloads: list[bytes]
     prices: Float32
+    times: Int64
     attributes: Mapping[str, Attribute] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
@@ -44,7 +46,8 @@ def read_catalogue(path: Path, attributes: Sequence[str] = (), progress: Progres
 
     Its columns: `id`, then any of title, description, categories (a list from broad to narrow, or text such as
     "Home > Light"), brand, price, currency, available, stock, image, url, publish_time, expire_time (timestamps, Unix
-    seconds or ISO 8601; UTC unless they say otherwise), and those named in `attributes`: by name, then of the kind that
+    seconds or ISO 8601; UTC unless they say otherwise), update_time (the same: when the shop last changed the item, in
+    place of the file's own time of modification), and those named in `attributes`: by name, then of the kind that
     the column's type says (text, as all of a CSV file is: keyword), or as NAME:KIND, such as "size:number". The tags of
     an attribute are a list, or text such as "wool, blue". Raises InvalidInput naming every column and row that is not
     as it must be.
@@ -61,6 +64,7 @@ def read_catalogue(path: Path, attributes: Sequence[str] = (), progress: Progres
     prices = columns.get("price", read.prices)
     available, stock = columns.get("available", read.flags), columns.get("stock", read.stock)
     times = {name: columns.get(name, read.times) for name in TIMES}
+    updated = columns.get("update_time", read.times)
     extra = {name: columns.get(name, _reader(kind)) for name, kind in kinds.items()}
     if columns.violations:
         raise InvalidInput(*columns.violations)
@@ -87,9 +91,18 @@ def read_catalogue(path: Path, attributes: Sequence[str] = (), progress: Progres
         ids=ids,
         payloads=payloads,
         prices=Number.of(prices or [None] * len(ids)).numbers.astype(np.float32),
+        times=_times(updated, path, len(ids)),
         attributes={name: attribute for name, attribute in found.items() if attribute is not None},
         notes=_notes(table.schema.names, tuple(kinds)),
     )
+
+
+def _times(updated: list[int | None] | None, path: Path, count: int) -> Int64:
+    """When items were changed, i64[N] Unix microseconds: as their column says, else when the file was."""
+    written = path.stat().st_mtime_ns // 1000
+    if updated is None:
+        return np.full(count, written, np.int64)
+    return np.array([written if time is None else time * 1_000_000 for time in updated], np.int64)
 
 
 def _named_attributes(given: Sequence[str]) -> dict[str, Kind | None]:

@@ -8,11 +8,6 @@ from tidings_core.model import Postings
 from tidings_core.tables import Float32
 from tidings_index_builder.progress import Progress, silent
 
-TITLE, OTHER = 3.0, 1.0
-"""A word of the title counts as much as three of the description, the categories or the brand."""
-LONGEST_TEXT = 4000
-"""Of a longer text only so many characters are searched."""
-
 
 def index_payloads(
     payloads: Sequence[bytes], popularity: Float32, progress: Progress = silent
@@ -29,8 +24,7 @@ def index_payloads(
                 progress("indexing words", row, len(payloads))
             item = item_pb2.Item.FromString(payload)
             paths.append(list(item.categories))
-            others = " \n ".join((item.description, *item.categories, item.brand))
-            yield (item.title[:LONGEST_TEXT], TITLE), (others[:LONGEST_TEXT], OTHER)
+            yield text.item_fields(item.title, item.description, item.categories, item.brand)
 
     words = text.index_words(documents())
     return words, text.index_categories(paths, popularity)

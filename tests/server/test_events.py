@@ -265,7 +265,10 @@ def test_events_are_measured(ask: Door, server: RunningServer) -> None:
     assert server.metric('tidings_batch_size_count{lane="record"}') > 0
 
 
-TOKENS = ["x", "1", "1..5", "2.abc.5", "1.abc.-5", "1.abc.5 ", "1.abc.٣", "x" * 100_000, "1.abc.99999999999999999999"]
+TOKENS = [
+    *("x", "1", "1..5.0", "2.abc.5.0", "1.abc.5", "1.abc.-5.0", "1.abc.5.-1", "1.abc.5.0 ", "1.abc.٣.0"),
+    *("x" * 100_000, "1.abc.99999999999999999999.0"),
+]
 
 
 @pytest.mark.parametrize("token", TOKENS, ids=lambda token: token[:12])
@@ -285,12 +288,13 @@ def test_what_is_no_token_is_refused_by_all_who_read(ask: Door, token: str) -> N
 
 
 def test_a_token_of_elsewhere_or_of_later_is_refused_with_what_happened(ask: Door) -> None:
-    """A token of another history, or of an event that this store does not have, is FAILED_PRECONDITION."""
+    """A token of another history, or of an event or a change that this store lacks, is FAILED_PRECONDITION."""
     token = ask.record(view("here", "here")).consistency_token
-    version, epoch, position = token.split(".")
-    ahead = f"{version}.{epoch}.{int(position) + 1_000_000}"
-    other = f"{version}.{'0' * len(epoch)}.{position}"
-    for bad, said in ((ahead, "set back"), (other, "another history")):
+    version, epoch, position, change = token.split(".")
+    ahead = f"{version}.{epoch}.{int(position) + 1_000_000}.{change}"
+    changed = f"{version}.{epoch}.{position}.{int(change) + 1}"
+    other = f"{version}.{'0' * len(epoch)}.{position}.{change}"
+    for bad, said in ((ahead, "set back"), (changed, "set back"), (other, "another history")):
         error = refused(ask.profile, "here", bad)
         assert (code(error), reason(error)) == (grpc.StatusCode.FAILED_PRECONDITION, "CONFLICT")
         assert said in detail(error)

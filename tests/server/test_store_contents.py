@@ -2,9 +2,10 @@
 
 import pytest
 
-from tests.server.storing import Opened, add_pushes, entry, push, set_timers
+from tests.server.storing import WAIT, Opened, add_pushes, entry, push, set_timers
 from tidings_core.errors import Conflict
-from tidings_core.stored import Document, State, Timer
+from tidings_core.stored import Document, State, StoredItem, Timer
+from tidings_server.application.store import Transaction
 
 # Events and items
 
@@ -47,6 +48,41 @@ def test_more_items_than_one_read_fetches_come_all(opened: Opened) -> None:
     opened.do(lambda t: t.items.number("late"))
     numbers = [head, *found]
     assert numbers == [*((n, f"item-{n}") for n in range(20_000)), (20_000, "late")]
+
+
+# The catalogue
+
+
+def test_changes_of_the_catalogue_are_numbered_upwards_and_each_item_has_its_last(opened: Opened) -> None:
+    """Every `put` gets a number larger than all before it; an item is listed once, at the place of its last change."""
+    assert opened.store.catalogue_item("hat") == StoredItem("hat")
+    puts = [("hat", 5, b"h1"), ("cap", 9, b"c1"), ("hat", 4, b"h2\x00")]
+    first = opened.do(lambda t: [t.catalogue.put(*put) for put in puts])
+    (last,) = opened.do(lambda t: [t.catalogue.put("bag", 1, b"")])
+    assert [*first, last] == sorted({*first, last})
+    assert opened.store.catalogue_position == last
+    cap = StoredItem("cap", first[1], 9, b"c1")
+    hat = StoredItem("hat", first[2], 4, b"h2\x00")
+    bag = StoredItem("bag", last, 1, b"")
+    assert opened.store.catalogue_changes(0, 9) == [cap, hat, bag]
+    assert opened.store.catalogue_changes(cap.number, 1) == [hat]
+    assert opened.store.catalogue_item("hat") == opened.do(lambda t: t.catalogue.get("hat")) == hat
+    opened.reopen()
+    assert (opened.store.catalogue_position, opened.store.catalogue_changes(hat.number, 9)) == (last, [bag])
+
+
+def test_a_job_that_fails_changes_nothing_of_the_catalogue(opened: Opened) -> None:
+    """Neither an item nor the position; the next change gets a number all the same."""
+
+    def job(transaction: Transaction) -> None:
+        transaction.catalogue.put("hat", 1, b"")
+        raise ZeroDivisionError
+
+    opened.do(lambda t: t.catalogue.put("cap", 1, b"kept"))
+    before = opened.store.catalogue_position
+    opened.store.write(job).exception(WAIT)
+    assert (opened.store.catalogue_position, opened.store.catalogue_item("hat")) == (before, StoredItem("hat"))
+    assert opened.do(lambda t: t.catalogue.put("hat", 2, b"")) > before
 
 
 # Documents

@@ -59,6 +59,10 @@ CREATE TABLE reservations (
   PRIMARY KEY (counter, name)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX reservations_by_expiry ON reservations (counter, expires) WHERE final = 0;
+
+CREATE TABLE catalogue (
+  item_id TEXT PRIMARY KEY, number INTEGER NOT NULL UNIQUE, time INTEGER NOT NULL, content BLOB NOT NULL
+) STRICT;
 """
 
 _ANSWERS = """

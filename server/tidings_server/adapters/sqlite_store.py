@@ -17,12 +17,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tidings_core.errors import Overloaded, Stopping, StorageFailed, TidingsError
-from tidings_core.stored import Document, Entry, StoredEvent, StoredPush, Timer
+from tidings_core.stored import Document, Entry, StoredEvent, StoredItem, StoredPush, Timer
 from tidings_server.adapters.sqlite_schema import BUSY_MS, FILE, open_database, open_reader
 from tidings_server.adapters.sqlite_statements import Statements, failure
 from tidings_server.adapters.sqlite_tables import (
     Changes,
     SqliteTransaction,
+    read_catalogue_changes,
+    read_catalogue_item,
     read_decision,
     read_decisions,
     read_due,
@@ -99,6 +101,8 @@ class SqliteStore:
         ((position,),) = sql.rows("SELECT ifnull(max(number), 0) FROM events")
         self.epoch: str = epoch
         self.position: int = position
+        ((changed,),) = sql.rows("SELECT ifnull(max(number), 0) FROM catalogue")
+        self.catalogue_position: int = changed
         self._thread = threading.Thread(target=self._work, name="store", daemon=True)
         self._thread.start()
 
@@ -199,6 +203,16 @@ class SqliteStore:
         with self._reading() as sql:
             return read_events(sql, after, limit)
 
+    def catalogue_item(self, item_id: str) -> StoredItem:
+        """What is known of an item. Raises StorageFailed."""
+        with self._reading() as sql:
+            return read_catalogue_item(sql, item_id)
+
+    def catalogue_changes(self, after: int, limit: int) -> list[StoredItem]:
+        """Items whose last change has a number above `after`, in order of it. Raises StorageFailed."""
+        with self._reading() as sql:
+            return read_catalogue_changes(sql, after, limit)
+
     @contextmanager
     def _reading(self) -> Iterator[Statements]:
         """A connection that nobody else uses meanwhile. There are as many as threads ever read at once."""
@@ -279,6 +293,7 @@ class SqliteStore:
             self._documents.put({})
             return failure(error) if isinstance(error, sqlite3.Error) else error
         self.position = max(self.position, changes.newest_event)
+        self.catalogue_position = max(self.catalogue_position, changes.newest_item)
         self._documents.put(changes.documents)
         self.commits += 1
         for each in ran:

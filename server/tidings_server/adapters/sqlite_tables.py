@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from hashlib import blake2b
 
 from tidings_core.errors import Conflict
-from tidings_core.stored import Document, Entry, State, StoredEvent, StoredPush, Timer
+from tidings_core.stored import Document, Entry, State, StoredEvent, StoredItem, StoredPush, Timer
 from tidings_server.adapters.sqlite_statements import Row, Statements
 
 _ENTRY = "decision_id, user_id, time, state, changed, cause, reason, push_id, offset, record"
@@ -59,17 +59,31 @@ def read_events(sql: Statements, after: int, limit: int) -> list[StoredEvent]:
     return [StoredEvent(*row) for row in sql.rows(query, after, limit)]
 
 
+def read_catalogue_item(sql: Statements, item_id: str) -> StoredItem:
+    """What is known of an item."""
+    row = sql.row("SELECT item_id, number, time, content FROM catalogue WHERE item_id = ?", item_id)
+    return StoredItem(*row) if row else StoredItem(item_id)
+
+
+def read_catalogue_changes(sql: Statements, after: int, limit: int) -> list[StoredItem]:
+    """Items whose last change has a number above another, in order of it."""
+    query = "SELECT item_id, number, time, content FROM catalogue WHERE number > ? ORDER BY number LIMIT ?"
+    return [StoredItem(*row) for row in sql.rows(query, after, limit)]
+
+
 class Changes:
-    """What jobs changed that is kept in memory too: documents by user, and the number of the newest event."""
+    """What jobs changed that is kept in memory too: documents by user, the numbers of the newest event and change."""
 
     def __init__(self) -> None:
         self.documents: dict[str, Document] = {}
         self.newest_event = 0
+        self.newest_item = 0
 
     def add(self, later: "Changes") -> None:
         """Take in what was changed after this."""
         self.documents.update(later.documents)
         self.newest_event = max(self.newest_event, later.newest_event)
+        self.newest_item = max(self.newest_item, later.newest_item)
 
 
 class SqliteTransaction:
@@ -84,6 +98,7 @@ class SqliteTransaction:
         self.ledger = DecisionTable(sql)
         self.timers = TimerTable(sql)
         self.counters = CounterTable(sql, now_ms)
+        self.catalogue = CatalogueTable(sql, self.changes)
 
 
 class EventTable:
@@ -117,6 +132,29 @@ class ItemTable:
             query = "INSERT INTO items SELECT ifnull(max(number) + 1, 0), ? FROM items RETURNING number"
             (row,) = self._sql.rows(query, item_id)
         return int(row[0])
+
+
+class CatalogueTable:
+    """What is known of items. Rows are only ever replaced, so the largest number stays the newest."""
+
+    def __init__(self, sql: Statements, changes: Changes) -> None:
+        self._sql = sql
+        self._changes = changes
+
+    def get(self, item_id: str) -> StoredItem:
+        """What is known of an item, as this transaction sees it."""
+        return read_catalogue_item(self._sql, item_id)
+
+    def put(self, item_id: str, time: int, content: bytes) -> int:
+        """Replace what is known of an item; returns the number of this change."""
+        query = (
+            "INSERT INTO catalogue SELECT ?, ifnull(max(number), 0) + 1, ?, ? FROM catalogue WHERE true "
+            "ON CONFLICT (item_id) DO UPDATE SET number = excluded.number, time = excluded.time, "
+            "content = excluded.content RETURNING number"
+        )
+        ((number,),) = self._sql.rows(query, item_id, time, content)
+        self._changes.newest_item = number
+        return int(number)
 
 
 class UserTable:

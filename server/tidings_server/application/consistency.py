@@ -8,7 +8,7 @@ _VERSION = "1"
 
 def write_token(store: Store) -> str:
     """The token of everything that is on disk by now."""
-    return f"{_VERSION}.{store.epoch}.{store.position}"
+    return f"{_VERSION}.{store.epoch}.{store.position}.{store.catalogue_position}"
 
 
 def check_token(store: Store, token: str, field: str = "consistency_token") -> None:
@@ -20,10 +20,16 @@ def check_token(store: Store, token: str, field: str = "consistency_token") -> N
     if not token:
         return
     version, _, rest = token.partition(".")
-    epoch, _, number = rest.rpartition(".")
-    if version != _VERSION or not epoch or not (number.isascii() and number.isdigit() and len(number) < 20):
-        raise InvalidInput((field, "is no token of this server: give the one that RecordEvents returned, unchanged"))
+    epoch, *numbers = rest.split(".")
+    if version != _VERSION or not epoch or len(numbers) != 2 or not all(map(_is_number, numbers)):
+        raise InvalidInput((field, "is no token of this server: give the one that a write returned, unchanged"))
     if epoch != store.epoch:
         raise Conflict(f"{field} is of another history than this server's: what was written then is not here")
-    if int(number) > store.position:
-        raise Conflict(f"{field} is of event {number}, and this server has {store.position}: its state was set back")
+    told = (("event", store.position), ("change of the catalogue", store.catalogue_position))
+    for number, (what, there) in zip(numbers, told, strict=True):
+        if int(number) > there:
+            raise Conflict(f"{field} is of {what} {number}, and this server has {there}: its state was set back")
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 20

@@ -151,11 +151,7 @@ def read_record(content: bytes) -> dict[str, Any]:
 
 
 def _item_ids(rows: Sequence[int], snapshot: Snapshot) -> list[str]:
-    table = snapshot.items.names
-    starts = table.offsets[list(rows)].tolist()
-    ends = table.offsets[[row + 1 for row in rows]].tolist()
-    data = table.data.data
-    return [str(data[start:end], "utf-8") for start, end in zip(starts, ends, strict=True)]
+    return [snapshot.items[row] for row in rows]
 
 
 def _question(query: Query) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from typing import Protocol, TypeVar
 
 from tidings_core.errors import TidingsError
-from tidings_core.stored import Document, Entry, State, StoredEvent, StoredPush, Timer
+from tidings_core.stored import Document, Entry, State, StoredEvent, StoredItem, StoredPush, Timer
 
 _T = TypeVar("_T")
 
@@ -129,6 +129,18 @@ class Counters(Protocol):
         ...
 
 
+class CatalogueItems(Protocol):
+    """What is known of items, and the order in which it changed."""
+
+    def get(self, item_id: str) -> StoredItem:
+        """What is known of an item, as this transaction sees it."""
+        ...
+
+    def put(self, item_id: str, time: int, content: bytes) -> int:
+        """Replace what is known of an item; returns the number of this change, larger than all before it."""
+        ...
+
+
 class Transaction(Protocol):
     """What a job writes through. It sees what it wrote, and what jobs before it wrote."""
 
@@ -167,6 +179,11 @@ class Transaction(Protocol):
         """Counters."""
         ...
 
+    @property
+    def catalogue(self) -> CatalogueItems:
+        """The catalogue."""
+        ...
+
 
 class Store(Protocol):
     """The store. Reads see everything whose write is done, from any thread, and never wait for a write."""
@@ -179,6 +196,11 @@ class Store(Protocol):
     @property
     def position(self) -> int:
         """Number of the newest event on disk, 0 for none."""
+        ...
+
+    @property
+    def catalogue_position(self) -> int:
+        """Number of the newest change of the catalogue on disk, 0 for none."""
         ...
 
     def write(self, job: Callable[[Transaction], _T]) -> "Future[_T]":
@@ -220,6 +242,14 @@ class Store(Protocol):
 
     def events(self, after: int, limit: int) -> list[StoredEvent]:
         """Events of the log after a number, in order. Raises StorageFailed."""
+        ...
+
+    def catalogue_item(self, item_id: str) -> StoredItem:
+        """What is known of an item. Raises StorageFailed."""
+        ...
+
+    def catalogue_changes(self, after: int, limit: int) -> list[StoredItem]:
+        """Items whose last change has a number above `after`, in order of it. Raises StorageFailed."""
         ...
 
 

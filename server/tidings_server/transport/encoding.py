@@ -7,7 +7,7 @@ import struct
 from collections.abc import Mapping, Sequence
 
 from tidings.v1 import recommendation_service_pb2 as pb
-from tidings_core.model import Answer, Cause, RankedItem, Reason, ReasonCode, Snapshot
+from tidings_core.model import Answer, Cause, Reason, ReasonCode, Snapshot
 from tidings_core.sources import SOURCES
 
 REASONS: Mapping[ReasonCode, int] = {
@@ -82,7 +82,7 @@ def encode_answer(answer: Answer, snapshot: Snapshot | None, head: "pb.Recommend
     if snapshot is None or not answer.items:
         return rest
     parts: list[bytes | memoryview] = []
-    for item, payload in zip(answer.items, _payloads(answer.items, snapshot), strict=True):
+    for item, payload in zip(answer.items, snapshot.payloads.views([item.row for item in answer.items]), strict=True):
         per_user = _SCORE + _FLOAT(item.score)
         for name, score in item.sources:
             per_user += _SOURCE_HEADS[name] + _FLOAT(score)
@@ -100,21 +100,11 @@ def encode_batch(responses: Sequence[bytes]) -> bytes:
     return b"".join(part for body in responses for part in (_RESPONSES, varint(len(body)), body))
 
 
-def _payloads(items: Sequence[RankedItem], snapshot: Snapshot) -> list[memoryview]:
-    """The encoded Items, as views into the release."""
-    table = snapshot.payloads
-    rows = [item.row for item in items]
-    starts = table.offsets[rows].tolist()
-    ends = table.offsets[[row + 1 for row in rows]].tolist()
-    data = table.data.data
-    return [data[start:end] for start, end in zip(starts, ends, strict=True)]
-
-
 def _reason(reason: Reason, snapshot: Snapshot) -> bytes:
     """A `reasons` entry that rests on an item or on words."""
     content = _CODE + varint(REASONS[reason.code])
     if reason.item_row >= 0:
-        content += _delimited(_REASON_ITEM, snapshot.items.names[reason.item_row])
+        content += _delimited(_REASON_ITEM, snapshot.items[reason.item_row].encode())
     if reason.text:
         content += _delimited(_REASON_TEXT, reason.text.encode())
     return _delimited(_REASONS, content)

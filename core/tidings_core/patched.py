@@ -1,0 +1,228 @@
+"""The snapshot of a release and a delta: each part of the release's that the delta touches, read with it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from tidings_core.attributes import Attribute, blank
+from tidings_core.delta import Delta
+from tidings_core.model import Index, Metric, Neighbours, Payloads, Postings, Ranker, Snapshot, Trending
+from tidings_core.tables import Float32, IdTable, Int32, Int64, LongerIds, Patched, places
+
+SPARE = 16
+"""So many more than wanted are fetched from the index, and twice as many as are likely to be gone among them."""
+MOST_REVERSED = 4
+"""So many new items at most are named as neighbours of one item, the newest."""
+
+
+def patched(base: Snapshot, delta: Delta) -> Snapshot:
+    """What answers with a release and a delta; the release's own snapshot when nothing changed."""
+    if delta.empty:
+        return base
+    count = len(base.items)
+    vectors = _vectors(base, delta)
+    features = Patched(base.item_features, delta.rows, delta.features) if len(delta.rows) else base.item_features
+    gone = delta.deleted
+    stale = np.union1d(delta.word_rows, gone).astype(np.int32)
+    return replace(
+        base,
+        base=base,
+        delta=delta,
+        items=LongerIds(base.items, delta.ids) if len(delta.ids) and isinstance(base.items, IdTable) else base.items,
+        item_vectors=vectors,
+        index=_index(base, delta),
+        item_features=features,
+        payloads=PatchedBytes(base.payloads, delta.rows, delta.payloads) if len(delta.rows) else base.payloads,
+        attributes=_attributes(base, delta, count),
+        neighbours=_neighbours(base, delta),
+        trending=_trending(base.trending, gone),
+        ranker=PatchedRanker(base.ranker, features)
+        if base.ranker is not None and isinstance(features, Patched)
+        else base.ranker,
+        words=_postings(base.words, stale, delta.words),
+        categories=_postings(base.categories, stale, delta.categories),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class PatchedBytes:
+    """The byte strings of a table, with others in some rows, and with more rows: `values[i]` stands in rows[i]."""
+
+    base: Payloads
+    rows: Int32
+    values: tuple[bytes, ...]
+
+    def __len__(self) -> int:
+        return max(len(self.base), int(self.rows[-1]) + 1)
+
+    def __getitem__(self, row: int) -> bytes:
+        at = int(np.searchsorted(self.rows, row))
+        if at < len(self.rows) and self.rows[at] == row:
+            return self.values[at]
+        return self.base[row]
+
+    def views(self, rows: Sequence[int]) -> list[bytes]:
+        """The byte strings of rows."""
+        return [self[row] for row in rows]
+
+
+class PatchedRanker:
+    """Scores with the features of what changed, in place of those the ranker has bound."""
+
+    def __init__(self, base: Ranker, features: Patched) -> None:
+        self._base = base
+        self._features = features
+
+    def score(
+        self,
+        item_rows: Int64,
+        user_features: Float32,
+        candidate_features: Float32,
+        item_features: Float32 | None = None,
+    ) -> Float32:
+        """Scores f32[B, K], as of every Ranker. Raises RankerFailed."""
+        if item_features is None and self._features.touches(item_rows):
+            item_features = self._features[item_rows.ravel()]
+            item_rows = np.arange(item_rows.size, dtype=np.int64).reshape(item_rows.shape)
+        return self._base.score(item_rows, user_features, candidate_features, item_features)
+
+
+class PatchedIndex:
+    """Finds items in an index and among new vectors; what is deleted or has a new vector is not found in the index.
+
+    gone i32[G] ascending are the rows of the index that no longer count; `vectors` f32[V, D] are those of rows i32[V].
+    """
+
+    def __init__(self, base: Index, metric: Metric, count: int, gone: Int32, rows: Int32, vectors: Float32) -> None:
+        self._base = base
+        self._metric: Metric = metric
+        self._count = count
+        self._gone = gone
+        self._rows = rows
+        self._vectors = vectors
+        self._squares = (vectors**2).sum(axis=1)
+
+    def search(self, queries: Float32, k: int, excluded: Int32 | None = None) -> tuple[Int64, Float32]:
+        """Nearest items of queries, as of every Index: rows i64[B, k], scores f32[B, k]. Raises IndexFailed."""
+        rows, scores = self._in_index(queries, k, excluded)
+        if not len(self._rows):
+            return rows, scores
+        said = self._scores(queries)
+        if excluded is not None and len(excluded):
+            said[:, np.isin(self._rows, excluded)] = -np.inf
+        worst = np.where((rows >= 0).all(axis=1), scores.min(axis=1, initial=np.inf), -np.inf)
+        for user in range(len(queries)):
+            better = np.flatnonzero(said[user] > worst[user])
+            if len(better):
+                rows[user], scores[user] = _merged(rows[user], scores[user], self._rows[better], said[user, better])
+        return rows, scores
+
+    def _in_index(self, queries: Float32, k: int, excluded: Int32 | None) -> tuple[Int64, Float32]:
+        """The nearest of those in the index that still count."""
+        if not len(self._gone):
+            return self._base.search(queries, k, excluded)
+        reach = min(k + SPARE + 2 * k * len(self._gone) // self._count, self._count)
+        rows, scores = self._base.search(queries, reach, excluded)
+        rows = np.where(places(self._gone, rows)[1], -1, rows)
+        enough = (rows >= 0).sum(axis=1) >= k
+        if not enough.all():
+            without = self._gone if excluded is None else np.union1d(self._gone, excluded).astype(np.int32)
+            rows[~enough], scores[~enough] = self._base.search(queries[~enough], reach, without)
+        order = np.argsort(rows < 0, axis=1, kind="stable")[:, :k]
+        rows = np.take_along_axis(rows, order, 1)
+        scores = np.where(rows >= 0, np.take_along_axis(scores, order, 1), np.float32(0.0))
+        short = ((0, 0), (0, k - rows.shape[1]))
+        return np.pad(rows, short, constant_values=-1), np.pad(scores, short)
+
+    def _scores(self, queries: Float32) -> Float32:
+        """Scores f32[B, V] of the new vectors."""
+        inner = queries @ self._vectors.T
+        if self._metric != "l2":
+            return inner
+        return 2.0 * inner - self._squares - (queries**2).sum(axis=1)[:, None]
+
+
+def _merged(rows: Int64, scores: Float32, more: Int32, said: Float32) -> tuple[Int64, Float32]:
+    """The best of two answers, as many as the first has room for: rows i64[k] padded with -1, and scores f32[k]."""
+    there = rows >= 0
+    all_rows = np.concatenate([rows[there], more])
+    all_scores = np.concatenate([scores[there], said])
+    best = np.argsort(-all_scores, kind="stable")[: len(rows)]
+    out_rows, out_scores = np.full(len(rows), -1, np.int64), np.zeros(len(rows), np.float32)
+    out_rows[: len(best)], out_scores[: len(best)] = all_rows[best], all_scores[best]
+    return out_rows, out_scores
+
+
+def _vectors(base: Snapshot, delta: Delta) -> "Patched | Float32":
+    """The vectors by row; those of new items that have none are zero."""
+    count, dim = base.item_vectors.shape
+    new = np.arange(count, count + len(delta.ids), dtype=np.int32)
+    rows = np.union1d(delta.vector_rows, new).astype(np.int32)
+    if not len(rows):
+        return base.item_vectors
+    vectors = np.zeros((len(rows), dim), np.float32)
+    if len(delta.vector_rows):
+        vectors[places(rows, delta.vector_rows)[0]] = delta.vectors
+    return Patched(base.item_vectors, rows, vectors)
+
+
+def _index(base: Snapshot, delta: Delta) -> Index:
+    count = len(base.items)
+    alive = ~np.isin(delta.vector_rows, delta.deleted)
+    gone = np.union1d(delta.deleted, delta.vector_rows).astype(np.int32)
+    gone = gone[gone < count]
+    if not len(gone) and not alive.any():
+        return base.index
+    return PatchedIndex(base.index, base.metric, count, gone, delta.vector_rows[alive], delta.vectors[alive])
+
+
+def _attributes(base: Snapshot, delta: Delta, count: int) -> Mapping[str, Attribute]:
+    """The release's attributes, and those that it lacks and the delta holds, which none of its items has."""
+    more = {name: blank(held.kind, count) for name, held in delta.attributes.items() if name not in base.attributes}
+    return {**base.attributes, **more} if more else base.attributes
+
+
+def _trending(trending: Trending | None, gone: Int32) -> Trending | None:
+    if trending is None or not len(gone):
+        return trending
+    kept = ~places(gone, trending.rows)[1]
+    return Trending(trending.rows[kept], trending.scores[kept])
+
+
+def _postings(base: Postings | None, stale: Int32, later: Postings | None) -> Postings | None:
+    return None if base is None else replace(base, stale=stale, newer=later)
+
+
+def _neighbours(base: Snapshot, delta: Delta) -> Neighbours | None:
+    """The neighbours with those of new items: an item goes with its twin, and with what its twin goes with.
+
+    And the other way round: whoever comes by the twin finds the new item first.
+    """
+    found = base.neighbours
+    if found is None or not len(delta.ids) or not found.rows.shape[1]:
+        return found
+    count, width = len(base.items), found.rows.shape[1]
+    new = np.arange(count, count + len(delta.ids), dtype=np.int32)
+    twinned = delta.twins >= 0
+    twins = np.maximum(delta.twins, 0)
+    rows = np.full((len(new), width), -1, np.int32)
+    scores = np.zeros((len(new), width), np.float32)
+    rows[twinned, 0], rows[twinned, 1:] = twins[twinned], found.rows[twins[twinned], : width - 1]
+    best = found.scores[twins[twinned]].max(axis=1)
+    scores[twinned, 0], scores[twinned, 1:] = best, found.scores[twins[twinned], : width - 1]
+    alive = twinned & ~np.isin(new, delta.deleted)
+    order = np.lexsort((-new[alive], twins[alive]))
+    of_twin, named = twins[alive][order], new[alive][order]
+    starts = np.flatnonzero(np.r_[True, np.diff(of_twin) != 0]) if len(of_twin) else np.empty(0, np.int64)
+    owners = of_twin[starts]
+    back_rows, back_scores = np.array(found.rows[owners]), np.array(found.scores[owners])
+    for at, (start, end) in enumerate(zip(starts, np.r_[starts, len(named)][1:], strict=True)):
+        more = named[start : min(end, start + MOST_REVERSED)][:width]
+        back_rows[at] = np.r_[more, back_rows[at]][:width]
+        back_scores[at] = np.r_[np.full(len(more), back_scores[at].max()), back_scores[at]][:width]
+    all_rows = np.r_[owners, new].astype(np.int32)
+    return Neighbours(
+        Patched(found.rows, all_rows, np.concatenate([back_rows, rows])),
+        Patched(found.scores, all_rows, np.concatenate([back_scores, scores])),
+    )
