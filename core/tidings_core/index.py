@@ -1,15 +1,16 @@
-"""The vector index: build, open, search. The only file that imports faiss.
+"""The vector index: build, open, search. Only this file and division.py import faiss.
 
 Scores are larger for nearer items under every metric: the inner product, the cosine, or minus the squared L2 distance.
 """
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
 import faiss
 import numpy as np
 
+from tidings_core import division
+from tidings_core.division import Division, Told
 from tidings_core.errors import IndexFailed, InvalidInput
 from tidings_core.model import Metric
 from tidings_core.tables import Float32, Int32, Int64
@@ -116,11 +117,20 @@ def open_index(path: Path, metric: Metric, key: str, parameters: Parameters) -> 
     return FaissIndex(index, metric, key, parameters)
 
 
-def build_index(key: str, vectors: Float32, metric: Metric, parameters: Parameters, seed: int = 0) -> FaissIndex:
+def divide(vectors: Float32, lists: int, metric: Metric, seed: int = 0, told: Told | None = None) -> Division:
+    """Divide vectors f32[N, D] into inverted lists that several indexes can share: see division.py."""
+    _keep_to_threads()
+    return division.divide(vectors, lists, metric, seed, told)
+
+
+def build_index(
+    key: str, vectors: Float32, metric: Metric, parameters: Parameters, seed: int = 0, divided: Division | None = None
+) -> FaissIndex:
     """Train and fill an index over vectors f32[N, D] that `normalise` has prepared.
 
-    `key` is a FAISS factory string such as "Flat", "IVF512,SQfp16" or "HNSW32". Deterministic given the seed, FAISS's
-    version and the number of threads. Raises InvalidInput for a key that FAISS does not know.
+    `key` is a FAISS factory string such as "Flat", "IVF512,SQfp16" or "HNSW32". Inverted lists are made by `divide`,
+    unless they are given. Deterministic given the seed, FAISS's version and the number of threads. Raises InvalidInput
+    for a key that FAISS does not know, and for more lists than vectors.
     """
     _keep_to_threads()
     faiss_metric = faiss.METRIC_L2 if metric == "l2" else faiss.METRIC_INNER_PRODUCT
@@ -128,15 +138,29 @@ def build_index(key: str, vectors: Float32, metric: Metric, parameters: Paramete
         index = faiss.index_factory(int(vectors.shape[1]), key, faiss_metric)
     except RuntimeError as error:
         raise InvalidInput(("index key", f"FAISS does not know {key!r}: {error}")) from error
+    vectors = np.ascontiguousarray(vectors, np.float32)
     if isinstance(index, faiss.IndexIVF):
-        index.cp.seed = seed
-        lists = re.match(r"IVF(\d+)", key)
-        # Fewer training rows than this make FAISS warn and gain nothing in recall.
-        index.cp.min_points_per_centroid = 1 if lists and int(lists[1]) * 39 > len(vectors) else 39
-    if not index.is_trained:
-        index.train(np.ascontiguousarray(vectors, np.float32))
-    index.add(np.ascontiguousarray(vectors, np.float32))
+        if index.nlist > len(vectors):
+            raise InvalidInput(("index key", f"{key!r} has more lists than there are vectors, {len(vectors)}"))
+        _fill_lists(index, vectors, divided or divide(vectors, index.nlist, metric, seed))
+    else:
+        if not index.is_trained:
+            index.train(vectors)
+        index.add(vectors)
     return FaissIndex(index, metric, key, parameters)
+
+
+def _fill_lists(index: "faiss.IndexIVF", vectors: Float32, divided: Division) -> None:
+    index.quantizer.add(divided.representatives)
+    # Codes are of the vectors, not of what is left beside a centre: what represents a list is not its centre, and a
+    # scan need not add one.
+    index.by_residual = False
+    index.train(vectors)
+    rows = np.arange(len(vectors), dtype=np.int64)
+    for start in range(0, len(vectors), division.BLOCK):
+        parts = (each[start : start + division.BLOCK] for each in (vectors, rows, divided.of_row))
+        pointers = [faiss.swig_ptr(part) for part in parts]
+        index.add_core(min(division.BLOCK, len(vectors) - start), *pointers, None)
 
 
 def exact_search(vectors: Float32, queries: Float32, k: int, metric: Metric) -> tuple[Int64, Float32]:
