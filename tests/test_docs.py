@@ -33,7 +33,7 @@ COMMANDS = {
     ],
     "tidings-server": ["decisions", "renew-epoch", ""],
     "tidings-build-index": ["build", "inspect", "evaluate", "rebuild"],
-    "tidings-train": ["fit"],
+    "tidings-train": ["fit", "carts"],
 }
 
 
@@ -121,9 +121,10 @@ def test_the_rebuild_file_in_the_pages_is_a_valid_one() -> None:
     RebuildSettings.model_validate(tomllib.loads(example))
 
 
-def test_the_settings_in_the_pages_are_valid(tmp_path: Path) -> None:
-    """The triggers and templates of the example pass `--check-config`."""
-    (example,) = blocks(ROOT / "docs" / "push.md", "toml")
+@pytest.mark.parametrize("page", ["push.md", "recommending.md"])
+def test_the_settings_in_the_pages_are_valid(page: str, tmp_path: Path) -> None:
+    """The triggers, templates and serving configs of the examples pass `--check-config`."""
+    (example,) = blocks(ROOT / "docs" / page, "toml")
     config = tmp_path / "server.toml"
     config.write_text(example)
     words = [str(Path(sys.executable).with_name("tidings-server")), "--check-config", "--config", str(config)]

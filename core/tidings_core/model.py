@@ -21,6 +21,7 @@ MAX_ID_BYTES = 256
 DEFAULT_K = 20
 MAX_K = 500
 MAX_CONTEXT_ITEMS = 64
+MAX_EXAMPLES = 64
 MAX_EXCLUDED_ITEMS = 10_000
 MAX_BATCH = 256
 MAX_QUERY_BYTES = 1024
@@ -176,31 +177,17 @@ class Postings:
     newer: "Postings | None" = None
 
 
-def offered_sources(
-    neighbours: Neighbours | None, trending: Trending | None, words: Postings | None, categories: Postings | None
-) -> tuple[str, ...]:
-    """Names of the candidate sources that can be served with these parts."""
-    offers = {
-        "ann": True,
-        "similar": neighbours is not None,
-        "trending": trending is not None,
-        "recent": True,
-        "search": words is not None,
-        "tagged": categories is not None,
-    }
-    return tuple(name for name, offered in offers.items() if offered)
-
-
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """All that an answer is made from. Immutable; read once per batch.
 
     item_vectors f32[N, D], user_vectors f32[U, D] (unit length for the cosine metric), item_features f32[N, F].
-    `payloads` holds each item's encoded `tidings.v1.Item`, opaque here. The weights in `words` are BM25 impacts, those
-    in `categories` popularity; the names in it are folded (`text.fold`). `trained_until` is Unix seconds, 0 when the
-    vectors were learned elsewhere; `user_norm` is the median length of the user vectors. `item_times` i64[N] is when
-    the shop last described each item to the release, in Unix microseconds, 0 where that is not known; vectors of one
-    `vector_space` can be compared.
+    `payloads` holds each item's encoded `tidings.v1.Item`, opaque here. `neighbours` are liked by the same users,
+    `complements` bought in the same orders. The weights in `words` are BM25 impacts, those in `categories` popularity,
+    those in `category_trends` the scores of `trending`; category names are folded (`text.fold`). `trained_until` is
+    Unix seconds, 0 when the vectors were learned elsewhere; `user_norm` is the median length of the user vectors.
+    `item_times` i64[N] is when the shop last described each item to the release, in Unix microseconds, 0 where that is
+    not known; vectors of one `vector_space` can be compared.
 
     With a `delta`, every table but `attributes` is read with it and N is the number of all items, new ones after those
     of the release; `attributes` are the release's own, and `base` is the release alone.
@@ -217,7 +204,9 @@ class Snapshot:
     payloads: Payloads
     attributes: Mapping[str, Attribute]
     neighbours: Neighbours | None = None
+    complements: Neighbours | None = None
     trending: Trending | None = None
+    category_trends: Postings | None = None
     histories: Histories | None = None
     ranker: Ranker | None = None
     words: Postings | None = None
@@ -229,11 +218,6 @@ class Snapshot:
     vector_space: str = ""
     delta: "Delta | None" = None
     base: "Snapshot | None" = None
-
-    @property
-    def sources(self) -> tuple[str, ...]:
-        """Names of the candidate sources this snapshot can serve."""
-        return offered_sources(self.neighbours, self.trending, self.words, self.categories)
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,9 +283,23 @@ SERVING_CONFIGS: Mapping[str, ServingConfig] = MappingProxyType(
             ServingConfig("trending", (SourceUse("trending", 600),), rerank=False, exclude_bought=False),
             ServingConfig(
                 "goes-with",
-                (SourceUse("similar", 60), SourceUse("trending", 20, weight=0.1)),
+                (
+                    SourceUse("complement", 60),
+                    SourceUse("similar", 60, 0.3),
+                    SourceUse("trending", 20, 0.1),
+                ),
                 rerank=False,
                 complements=True,
+            ),
+            ServingConfig(
+                "cart",
+                (
+                    SourceUse("complement", 100),
+                    SourceUse("similar", 60, 0.3),
+                    SourceUse("trending", 20, 0.1),
+                ),
+                rerank=False,
+                exclude_bought=False,
             ),
             ServingConfig("search", (SourceUse("search", 100),), rerank=False),
             ServingConfig(
@@ -329,6 +327,11 @@ class Query:
     category: str = ""
     filter: Filter | None = None
     """What every item of the answer must be, besides what the serving config asks for."""
+    liked_item_ids: Sequence[str] = ()
+    disliked_item_ids: Sequence[str] = ()
+    """Examples of what the answer should and should not be like."""
+    vector: Float32 | None = None
+    """f32[D], taken in place of the user's own; with examples it is one more that is liked."""
     person: Person | None = None
     """What the snapshot makes of the user's profile; None: only what the release itself knows."""
 
@@ -342,6 +345,7 @@ ReasonCode = Literal[
     "searched",
     "in_category",
     "recently_viewed",
+    "bought_together",
 ]
 Cause = Literal["no_release", "unknown_user", "unknown_context", "deadline", "failed"]
 

@@ -37,6 +37,7 @@ def patched(base: Snapshot, delta: Delta) -> Snapshot:
         attributes=_attributes(base, delta, count),
         neighbours=_neighbours(base, delta),
         trending=_trending(base.trending, gone),
+        category_trends=_postings(base.category_trends, gone, None),
         ranker=PatchedRanker(base.ranker, features)
         if base.ranker is not None and isinstance(features, Patched)
         else base.ranker,

@@ -6,11 +6,11 @@ The one entry for the server, its batches, and the offline evaluation, so that t
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
 from tidings_core import policy, sources
+from tidings_core.candidates import Candidates, Proposals, merge
 from tidings_core.errors import DependencyFailed
 from tidings_core.features import SOURCE_FEATURES, attribute_codes, candidate_features, user_features
 from tidings_core.model import (
@@ -20,11 +20,9 @@ from tidings_core.model import (
     Degradation,
     Query,
     RankedItem,
-    Reason,
     ServingConfig,
     Snapshot,
 )
-from tidings_core.sources import Candidates
 from tidings_core.subjects import Subjects, resolve
 from tidings_core.tables import Bool, Float32, Int32, Int64
 
@@ -34,6 +32,7 @@ RETRIEVE_RESERVE = 0.001
 RANK_RESERVE = 0.003
 """Seconds that must be left before the deadline for a source to be asked, and for the ranker to be run."""
 
+UNKNOWN_USER = Degradation("unknown_user", "user", "nothing is known of this user: nothing personal was used")
 UNSCORED = Degradation("failed", "ranker", "ordered by the sources: the ranker gave a score that is no number")
 
 TimeLeft = Callable[[], float]
@@ -64,7 +63,7 @@ class Ranking:
 def recommend(
     batch: Sequence[Query], snapshot: Snapshot, now: float, time_left: TimeLeft = unhurried, keep: bool = False
 ) -> list[Answer]:
-    """Answer queries, in order.
+    """Answer queries, in order. None may have `subjects.faults`.
 
     `now` is Unix seconds; `time_left()` gives the seconds until the nearest deadline of the batch. When they run out,
     or a part fails, the answer is made without that part and says so: ranker, then sources, then nothing. With `keep`
@@ -82,6 +81,8 @@ def _recommend(
     batch: Sequence[Query], serving: ServingConfig, snapshot: Snapshot, now: float, time_left: TimeLeft, keep: bool
 ) -> list[Answer]:
     subjects, degraded = resolve(batch, serving, snapshot, now)
+    for user in np.flatnonzero(_missed(subjects, serving)).tolist():
+        degraded[user].insert(0, UNKNOWN_USER)
     ranking, trouble = retrieve(subjects, serving, snapshot, time_left)
     scores = ranking.fused
     if serving.rerank and snapshot.ranker is not None:
@@ -104,6 +105,14 @@ def _recommend(
         )
         for user, (query, items, missing) in enumerate(zip(batch, found, degraded, strict=True))
     ]
+
+
+def _missed(subjects: Subjects, serving: ServingConfig) -> Bool:
+    """Of whom nothing is known where a source of the config needed it: bool[B]."""
+    if subjects.known.all():
+        return np.zeros(len(subjects.known), np.bool_)
+    speaks = [sources.SOURCES[use.name].speaks(subjects) for use in serving.sources]
+    return ~subjects.known & ~np.all(speaks, axis=0)
 
 
 def _considered(ranking: Ranking, scores: Float32, steps: Sequence[Step], user: int) -> Considered:
@@ -132,12 +141,13 @@ def retrieve(
     """
     trouble: list[Degradation] = []
     names: list[str] = []
-    proposals: list[sources.Proposals] = []
-    offered = snapshot.sources
+    proposals: list[Proposals] = []
+    offered = sources.offered(snapshot)
     for use in serving.sources:
-        if use.name not in offered or sources.silent(use.name, subjects):
+        source = sources.SOURCES[use.name]
+        if use.name not in offered or not source.speaks(subjects).any():
             continue
-        if time_left() < RETRIEVE_RESERVE and use.name != "trending":
+        if time_left() < RETRIEVE_RESERVE and not source.instant:
             trouble.append(Degradation("deadline", use.name, "left out: the deadline was near"))
             continue
         try:
@@ -145,7 +155,7 @@ def retrieve(
             names.append(use.name)
         except DependencyFailed as error:
             trouble.append(Degradation("failed", use.name, str(error)))
-    candidates = sources.merge(names, proposals, len(subjects.vectors))
+    candidates = merge(names, proposals, len(subjects.vectors))
     weights = {use.name: use.weight for use in serving.sources}
     return (
         Ranking(
@@ -247,9 +257,10 @@ def _complements(candidates: Candidates, subjects: Subjects, snapshot: Snapshot)
     """Which candidates go with the context and are of a category that none of it has: bool[B, K]."""
     codes = attribute_codes(snapshot, "category", candidates.rows)
     own = attribute_codes(snapshot, "category", subjects.context)
-    if codes is None or own is None or "similar" not in candidates.sources:
+    if codes is None or own is None:
         return np.zeros(candidates.rows.shape, np.bool_)
-    goes_with = candidates.present[:, :, candidates.sources.index("similar")] & subjects.by_context[:, None]
+    beside = [at for at, name in enumerate(candidates.sources) if sources.SOURCES[name].links is not None]
+    goes_with = candidates.present[:, :, beside].any(axis=2) & subjects.by_context[:, None]
     return goes_with & (codes >= 0) & ~(codes[:, :, None] == own[:, None, :]).any(axis=2)
 
 
@@ -260,81 +271,42 @@ def _items(
     candidates = ranking.candidates
     places = np.maximum(order, 0)
     rows = np.take_along_axis(candidates.rows, places, 1)
-    because = _because(rows, sources.seeds(subjects), snapshot)
-    present = np.take_along_axis(candidates.present, places[:, :, None], 1)
-    said = np.take_along_axis(candidates.scores, places[:, :, None], 1)
     names = candidates.sources
     # Python values at once: taking them out of the arrays one by one costs more than all else here.
-    columns = (order, rows, np.take_along_axis(scores, places, 1), because, present, said)
+    chosen = (order, rows, np.take_along_axis(scores, places, 1))
+    present, said = (
+        np.take_along_axis(found, places[:, :, None], 1).tolist() for found in (candidates.present, candidates.scores)
+    )
+    seeds = _seeds(rows, names, subjects, snapshot).tolist()
     grounds = [
-        _Grounds(by_context, viewed, {name: texts[user] for name, texts in ranking.texts.items()})
+        sources.Grounds(by_context, viewed, {name: texts[user] for name, texts in ranking.texts.items()})
         for user, (by_context, viewed) in enumerate(zip(subjects.by_context.tolist(), subjects.viewed, strict=True))
     ]
-    users = zip(*(column.tolist() for column in columns), grounds, strict=True)
+    users = zip(*(column.tolist() for column in chosen), present, said, seeds, grounds, strict=True)
+    told = [(names.index(name), source.reason) for name, source in sources.SOURCES.items() if name in names]
     return [
         [
             RankedItem(
                 row,
                 score,
                 tuple((name, value) for name, there, value in zip(names, given, values, strict=True) if there),
-                _reasons(row, names, given, start, of_all),
+                tuple(reason(row, starts[at], of_all) for at, reason in told if given[at]),
             )
-            for place, row, score, start, given, values in zip(*of_user, strict=True)
+            for place, row, score, given, values, starts in zip(*of_user, strict=True)
             if place >= 0
         ]
         for *of_user, of_all in users
     ]
 
 
-def _because(rows: Int32, starts: Int32, snapshot: Snapshot) -> Int32:
-    """The seed (of starts i32[B, L]) that names an item (of rows i32[B, k]) most strongly as its neighbour.
-
-    Item rows i32[B, k], -1 where no seed does.
-    """
-    if snapshot.neighbours is None:
-        return np.full(rows.shape, -1, np.int32)
-    near = snapshot.neighbours.rows[np.maximum(starts, 0)]
-    same = (near[:, None] == rows[:, :, None, None]) & (starts >= 0)[:, None, :, None]
-    said = np.where(same, snapshot.neighbours.scores[np.maximum(starts, 0)][:, None], -np.inf).max(axis=3)
-    best = np.take_along_axis(starts, said.argmax(axis=2), 1)
-    return np.where(np.isfinite(said.max(axis=2)), best, np.int32(-1))
-
-
-_RECENTLY_VIEWED = Reason("recently_viewed")
-_MATCHES_TASTE = Reason("matches_taste")
-_TRENDING = Reason("trending")
-
-
-class _Grounds(NamedTuple):
-    """What the reasons of one user's items rest on: the kind of seeds, and for each source the words of each row."""
-
-    by_context: bool
-    viewed: frozenset[int]
-    texts: Mapping[str, Mapping[int, str]]
-
-
-def _reasons(
-    row: int, names: tuple[str, ...], present: list[bool], start: int, grounds: _Grounds
-) -> tuple[Reason, ...]:
-    """Why an item is here, strongest first: what was asked for, what was looked at, what it goes with, taste, trend."""
-    found = [name for name, there in zip(names, present, strict=True) if there]
-    reasons: list[Reason] = []
-    if "search" in found:
-        reasons.append(Reason("searched", text=grounds.texts["search"][row]))
-    if "recent" in found:
-        reasons.append(_RECENTLY_VIEWED)
-    if "similar" in found:
-        if grounds.by_context:
-            reasons.append(Reason("similar_to_context", start))
-        else:
-            reasons.append(Reason("similar_to_viewed" if start in grounds.viewed else "similar_to_bought", start))
-    if "tagged" in found:
-        reasons.append(Reason("in_category", text=grounds.texts["tagged"][row]))
-    if "ann" in found:
-        reasons.append(_MATCHES_TASTE)
-    if "trending" in found:
-        reasons.append(_TRENDING)
-    return tuple(reasons)
+def _seeds(rows: Int32, names: tuple[str, ...], subjects: Subjects, snapshot: Snapshot) -> Int32:
+    """The item that each source says an item rests on, i32[B, k, S] for rows i32[B, k]; -1 where there is none."""
+    seeds = np.full((*rows.shape, len(names)), -1, np.int32)
+    for at, name in enumerate(names):
+        found = sources.rests_on(sources.SOURCES[name], rows, subjects, snapshot)
+        if found is not None:
+            seeds[:, :, at] = found
+    return seeds
 
 
 def unanswered(cause: Cause, stage: str, detail: str) -> Answer:

@@ -33,9 +33,9 @@ from tidings_core.model import (
     Postings,
     Snapshot,
     Trending,
-    offered_sources,
 )
 from tidings_core.ranker import OnnxRanker
+from tidings_core.sources import offered
 from tidings_core.tables import BytesTable, Float32, IdTable, Int64
 
 FORMAT = 1
@@ -151,7 +151,9 @@ class Parts:
     recall_queries: Float32
     attributes: Mapping[str, Attribute] = field(default_factory=dict)
     neighbours: Neighbours | None = None
+    complements: Neighbours | None = None
     trending: Trending | None = None
+    category_trends: Postings | None = None
     histories: Histories | None = None
     words: Postings | None = None
     categories: Postings | None = None
@@ -203,7 +205,7 @@ def write_release(releases: Path, parts: Parts, now: float) -> Manifest:
             vector_space=parts.vector_space or _space(parts),
             changes_held=parts.changes_held,
             index=parts.index_info,
-            sources=offered_sources(parts.neighbours, parts.trending, parts.words, parts.categories),
+            sources=offered(parts),
             ranked=parts.ranker is not None,
             attributes={name: attribute.kind for name, attribute in parts.attributes.items()},
             statistics=_statistics(parts.item_features),
@@ -309,6 +311,8 @@ def _validate(folder: Path, manifest: Manifest) -> Snapshot:
             raise ReleaseRefused(name, f"{file} has been changed: its SHA-256 is not the manifest's")
     try:
         snapshot = _Arrays(folder, manifest).snapshot()
+        if offered(snapshot) != manifest.sources:
+            raise ReleaseRefused(name, f"holds what {offered(snapshot)} need, its manifest says {manifest.sources}")
         _check_golden(folder, manifest, snapshot)
     except (DependencyFailed, InvalidInput) as error:
         raise ReleaseRefused(name, str(error)) from error
@@ -341,18 +345,23 @@ class _Arrays:
             item_features=features,
             payloads=self._strings("payloads", items),
             attributes={name: self._attribute(name, kind, items) for name, kind in manifest.attributes.items()},
-            neighbours=self._neighbours(items) if "similar" in manifest.sources else None,
-            trending=self._trending(items) if "trending" in manifest.sources else None,
-            histories=self._histories(users, items) if "histories.offsets.npy" in manifest.files else None,
+            neighbours=self._neighbours("neighbours", items) if self._has("neighbours.rows") else None,
+            complements=self._neighbours("complements", items) if self._has("complements.rows") else None,
+            trending=self._trending(items) if self._has("trending.rows") else None,
+            category_trends=self._postings("category_trends", items) if self._has("category_trends.starts") else None,
+            histories=self._histories(users, items) if self._has("histories.offsets") else None,
             ranker=OnnxRanker(self._folder / RANKER_FILE, features) if manifest.ranked else None,
-            words=self._postings("words", items) if "search" in manifest.sources else None,
-            categories=self._postings("categories", items) if "tagged" in manifest.sources else None,
+            words=self._postings("words", items) if self._has("words.starts") else None,
+            categories=self._postings("categories", items) if self._has("categories.starts") else None,
             fold_in=None if manifest.fold_in is None else self._fold_in(manifest.fold_in, dim),
             trained_until=manifest.trained_until,
             user_norm=manifest.user_norm,
             item_times=self._read("item_times", np.int64, (items,)),
             vector_space=manifest.vector_space,
         )
+
+    def _has(self, name: str) -> bool:
+        return f"{name}.npy" in self._manifest.files
 
     def _refused(self, problem: str) -> ReleaseRefused:
         return ReleaseRefused(self._manifest.release_id, problem)
@@ -411,9 +420,9 @@ class _Arrays:
             raise self._refused(f"{stem}.starts.npy does not fit {stem}.codes.npy")
         return Tags(starts, codes, values)
 
-    def _neighbours(self, items: int) -> Neighbours:
-        rows = self._rows("neighbours.rows", (items, None), items, padded=True)
-        return Neighbours(rows, self._read("neighbours.scores", np.float32, rows.shape))
+    def _neighbours(self, name: str, items: int) -> Neighbours:
+        rows = self._rows(f"{name}.rows", (items, None), items, padded=True)
+        return Neighbours(rows, self._read(f"{name}.scores", np.float32, rows.shape))
 
     def _trending(self, items: int) -> Trending:
         rows = self._rows("trending.rows", (None,), items)
@@ -461,14 +470,16 @@ def _write_files(folder: Path, parts: Parts) -> None:
     arrays |= _string_arrays("payloads", BytesTable.of(parts.payloads))
     for name, attribute in parts.attributes.items():
         arrays |= _attribute_arrays(f"attribute.{name}", attribute)
-    if parts.neighbours is not None:
-        arrays |= {"neighbours.rows": parts.neighbours.rows, "neighbours.scores": parts.neighbours.scores}
+    for name, near in (("neighbours", parts.neighbours), ("complements", parts.complements)):
+        if near is not None:
+            arrays |= {f"{name}.rows": near.rows, f"{name}.scores": near.scores}
     if parts.trending is not None:
         arrays |= {"trending.rows": parts.trending.rows, "trending.scores": parts.trending.scores}
     if parts.histories is not None:
         for name in ("offsets", "rows", "times", "counts"):
             arrays[f"histories.{name}"] = getattr(parts.histories, name)
-    for name, postings in (("words", parts.words), ("categories", parts.categories)):
+    held = {"words": parts.words, "categories": parts.categories, "category_trends": parts.category_trends}
+    for name, postings in held.items():
         if postings is not None:
             arrays |= _id_arrays(name, postings.words)
             arrays |= {f"{name}.starts": postings.offsets, f"{name}.items": postings.rows}

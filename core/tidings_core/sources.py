@@ -1,18 +1,20 @@
-"""Candidate sources: functions that propose items for many users at once, and the merge of what they propose.
+"""Candidate sources: functions that propose items for many users at once, and what else there is to know of each.
 
-A source takes the subjects, the snapshot and `k`, and returns Proposals. A new one is a function here, its name in
-`SOURCES`, and its use in a serving config.
+A new source is a function here and its entry in `SOURCES`; then its reason gets a number on the wire, and serving
+configs use it by name.
 """
 
 from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from tidings_core import text
+from tidings_core.candidates import Proposals, add_up
 from tidings_core.exclusions import Exclusions
-from tidings_core.model import Snapshot
-from tidings_core.subjects import Subjects
+from tidings_core.model import Neighbours, Reason, Snapshot
+from tidings_core.subjects import SEEDS, Subjects
 from tidings_core.tables import Bool, Float32, Int32, Int64, places
 
 OVERFETCH_LIMIT = 256
@@ -21,18 +23,6 @@ SEED_DECAY = np.float32(0.9)
 """Each older item counts this much of the one after it."""
 SEARCH_DECAY = 0.5
 """Each older search counts this much of the one after it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Proposals:
-    """What one source proposes, best first: rows i64[B, k] padded with -1, scores f32[B, k], larger is better.
-
-    `texts` maps, for each user, a row to the words it rests on; empty for a source that goes by no words.
-    """
-
-    rows: Int64
-    scores: Float32
-    texts: Sequence[Mapping[int, str]] = ()
 
 
 def ann(subjects: Subjects, snapshot: Snapshot, k: int) -> Proposals:
@@ -56,25 +46,82 @@ def ann(subjects: Subjects, snapshot: Snapshot, k: int) -> Proposals:
 def similar(subjects: Subjects, snapshot: Snapshot, k: int) -> Proposals:
     """Neighbours of the context's items or, without context, of the items liked or bought last; scores add up."""
     assert snapshot.neighbours is not None
-    starts = seeds(subjects)
-    weights = _seed_weights(subjects, starts)
-    near = snapshot.neighbours.rows[np.maximum(starts, 0)].astype(np.int64)
-    said = snapshot.neighbours.scores[np.maximum(starts, 0)] * weights[:, :, None]
-    near = np.where((starts >= 0)[:, :, None], near, -1).reshape(len(starts), -1)
-    rows, totals = _add_up(near, said.reshape(near.shape))
-    order = np.argsort(-np.where(rows >= 0, totals, -np.inf), axis=1, kind="stable")
-    rows, totals = np.take_along_axis(rows, order, 1), np.take_along_axis(totals, order, 1)
-    return _drop(rows, totals, subjects.excluded, k)
+    return _beside(_similar_seeds(subjects), snapshot.neighbours, subjects, k)
+
+
+def complement(subjects: Subjects, snapshot: Snapshot, k: int) -> Proposals:
+    """What is bought together with the context's items or, without context, with those of the last order.
+
+    Scores add up: what goes with more of a cart comes first.
+    """
+    assert snapshot.complements is not None
+    return _beside(_complement_seeds(subjects), snapshot.complements, subjects, k)
+
+
+def _beside(seeds: Int32, neighbours: Neighbours, subjects: Subjects, k: int) -> Proposals:
+    """Neighbours of seeds i32[B, L], their scores added up: without context older seeds count less."""
+    rows, scores = _neighbours_of(seeds, neighbours)
+    decay = SEED_DECAY ** np.arange(seeds.shape[1], dtype=np.float32)
+    weights = np.where(subjects.by_context[:, None], np.float32(1.0), decay[None, :])
+    said = (scores * weights[:, :, None]).reshape(len(seeds), -1)
+    found, totals = add_up(rows.reshape(len(seeds), -1).astype(np.int64), said)
+    order = np.argsort(-np.where(found >= 0, totals, -np.inf), axis=1, kind="stable")
+    return _drop(np.take_along_axis(found, order, 1), np.take_along_axis(totals, order, 1), subjects.excluded, k)
+
+
+def _neighbours_of(seeds: Int32, neighbours: Neighbours) -> tuple[Int32, Float32]:
+    """The neighbours of seeds i32[B, L]: rows i32[B, L, M], -1 where there is none, scores f32[B, L, M]."""
+    there = (seeds >= 0) & (seeds < len(neighbours.rows))
+    at = np.where(there, seeds, 0)
+    return np.where(there[:, :, None], neighbours.rows[at], np.int32(-1)), neighbours.scores[at]
+
+
+def _similar_seeds(subjects: Subjects) -> Int32:
+    """The items `similar` starts from, i32[B, L], -1: padding."""
+    return _context_or(subjects, subjects.interests)
+
+
+def _complement_seeds(subjects: Subjects) -> Int32:
+    """The items `complement` starts from, i32[B, L], -1: padding."""
+    history = subjects.history
+    # Days are cut at RECENCY_LIMIT_DAYS: of somebody who was away that long, all that is older counts as one order.
+    last = history.known & (history.days == history.last_days[:, None])
+    return _context_or(subjects, np.where(last, history.rows, np.int32(-1))[:, :SEEDS])
+
+
+def _context_or(subjects: Subjects, other: Int32) -> Int32:
+    """The context, or where there is none the other items i32[B, L]."""
+    width = max(subjects.context.shape[1], other.shape[1])
+
+    def wide(rows: Int32) -> Int32:
+        return np.pad(rows, ((0, 0), (0, width - rows.shape[1])), constant_values=-1)
+
+    return np.where(subjects.by_context[:, None], wide(subjects.context), wide(other))
 
 
 def trending(subjects: Subjects, snapshot: Snapshot, k: int) -> Proposals:
-    """Items bought by many lately; the same for everyone but for the exclusions."""
+    """Items bought by many lately: those of the category that matters most, then those of the whole shop.
+
+    A score counts purchases, older ones for less. Where no category is named, or nothing in it trends, the whole shop's
+    come alone.
+    """
     assert snapshot.trending is not None
     users = len(subjects.vectors)
-    reach = min(len(snapshot.trending.rows), k + int(subjects.excluded.sizes.max(initial=0)))
-    rows = np.broadcast_to(snapshot.trending.rows[:reach].astype(np.int64), (users, reach))
-    scores = np.broadcast_to(snapshot.trending.scores[:reach], (users, reach))
-    return _drop(rows, scores, subjects.excluded, k)
+    reach = k + int(subjects.excluded.sizes.max(initial=0))
+    width = min(len(snapshot.trending.rows), reach)
+    rows = np.broadcast_to(snapshot.trending.rows[:width].astype(np.int64), (users, width))
+    scores = np.broadcast_to(snapshot.trending.scores[:width], (users, width))
+    if snapshot.category_trends is None or not any(len(names) for names in subjects.categories):
+        return _drop(rows, scores, subjects.excluded, k)
+    rows, scores, rest_on = rows.copy(), scores.copy(), list[Mapping[int, str]]()
+    for user, names in enumerate(subjects.categories):
+        name, found, weights = text.first_category(names, snapshot.category_trends, width)
+        others = np.flatnonzero(~np.isin(rows[user], found))
+        rows[user] = np.concatenate([found, rows[user, others]])[:width]
+        scores[user] = np.concatenate([weights, scores[user, others]])[:width]
+        rest_on.append(dict.fromkeys(found.tolist(), name))
+    kept = _drop(rows, scores, subjects.excluded, k)
+    return Proposals(kept.rows, kept.scores, rest_on)
 
 
 def recent(subjects: Subjects, snapshot: Snapshot, k: int) -> Proposals:  # noqa: ARG001 - as every source
@@ -144,25 +191,120 @@ def _by_text(
     return Proposals(kept.rows, kept.scores, rest_on)
 
 
-Source = Callable[[Subjects, Snapshot, int], Proposals]
+class Grounds(NamedTuple):
+    """What the reasons of one user's items rest on.
+
+    Whether there is a context, which interests were not bought, and for each source by words the words of each row.
+    """
+
+    by_context: bool
+    viewed: frozenset[int]
+    texts: Mapping[str, Mapping[int, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """All there is to know of a source.
+
+    `propose` proposes k items, or fewer, to each of B users. `speaks` says to which of them it has something to say,
+    bool[B]: where to none it is not asked. `reason` is told the row, the seed it rests on (-1: none) and the grounds.
+    `needs` names the parts of a snapshot without which it is not offered, and `lacking` says what to do then. `links`
+    gives, for a source that starts from items, the seeds i32[B, L] and the neighbours it goes by. `instant` is one so
+    cheap that it is asked however little time is left.
+    """
+
+    propose: Callable[[Subjects, Snapshot, int], Proposals]
+    speaks: Callable[[Subjects], Bool]
+    reason: Callable[[int, int, Grounds], Reason]
+    needs: tuple[str, ...] = ()
+    lacking: str = ""
+    links: Callable[[Subjects, Snapshot], tuple[Int32, Neighbours | None]] | None = None
+    instant: bool = False
+
+
+def _similar_reason(_: int, seed: int, grounds: Grounds) -> Reason:
+    if grounds.by_context:
+        return Reason("similar_to_context", seed)
+    return Reason("similar_to_viewed" if seed in grounds.viewed else "similar_to_bought", seed)
+
+
+def _filled(lists: Sequence[Sized]) -> Bool:
+    return np.array([len(of_user) > 0 for of_user in lists], np.bool_)
+
+
+def _any(there: Bool) -> Bool:
+    return np.asarray(there.any(axis=1), np.bool_)
+
+
+_RECENTLY_VIEWED = Reason("recently_viewed")
+_MATCHES_TASTE = Reason("matches_taste")
+
 SOURCES: Mapping[str, Source] = {
-    "ann": ann,
-    "similar": similar,
-    "trending": trending,
-    "recent": recent,
-    "search": search,
-    "tagged": tagged,
+    "search": Source(
+        search,
+        lambda subjects: _filled(subjects.searches),
+        lambda row, _, grounds: Reason("searched", text=grounds.texts["search"][row]),
+        needs=("words",),
+        lacking="the release has no words; build it with a catalogue that has titles",
+    ),
+    "recent": Source(recent, lambda subjects: _filled(subjects.unbought), lambda *_: _RECENTLY_VIEWED),
+    "complement": Source(
+        complement,
+        lambda subjects: _any(_complement_seeds(subjects) >= 0),
+        lambda _, seed, __: Reason("bought_together", seed),
+        needs=("complements",),
+        lacking="the release has no complements; build it from a model that has",
+        links=lambda subjects, snapshot: (_complement_seeds(subjects), snapshot.complements),
+    ),
+    "similar": Source(
+        similar,
+        lambda subjects: _any(_similar_seeds(subjects) >= 0),
+        _similar_reason,
+        needs=("neighbours",),
+        lacking="the release has no item neighbours; build it from a model that has",
+        links=lambda subjects, snapshot: (_similar_seeds(subjects), snapshot.neighbours),
+    ),
+    "tagged": Source(
+        tagged,
+        lambda subjects: _filled(subjects.categories),
+        lambda row, _, grounds: Reason("in_category", text=grounds.texts["tagged"][row]),
+        needs=("categories",),
+        lacking="the release has no categories; build it with a catalogue that has",
+    ),
+    "ann": Source(ann, lambda subjects: subjects.has_vector, lambda *_: _MATCHES_TASTE),
+    "trending": Source(
+        trending,
+        lambda subjects: np.ones(len(subjects.vectors), np.bool_),
+        lambda row, _, grounds: Reason("trending", text=grounds.texts.get("trending", {}).get(row, "")),
+        needs=("trending",),
+        lacking="the release has no popularity; build it from a model that has",
+        instant=True,
+    ),
 }
+"""The sources by name, in the order in which their reasons are told: the strongest first."""
 
 
-def silent(name: str, subjects: Subjects) -> bool:
-    """Whether a source has nothing to say to any of the users, so that it need not be asked."""
-    said: Mapping[str, Sequence[Sized]] = {
-        "recent": subjects.unbought,
-        "search": subjects.searches,
-        "tagged": subjects.categories,
-    }
-    return name in said and not any(len(of_user) for of_user in said[name])
+def offered(parts: object) -> tuple[str, ...]:
+    """Names of the sources that can be served with the parts of a snapshot, or with those a release is written from."""
+    return tuple(
+        name for name, source in SOURCES.items() if all(getattr(parts, need) is not None for need in source.needs)
+    )
+
+
+def rests_on(source: Source, rows: Int32, subjects: Subjects, snapshot: Snapshot) -> Int32 | None:
+    """The seed that names each item (rows i32[B, k]) most strongly as its neighbour: i32[B, k], -1 where none does.
+
+    None for a source that starts from no items.
+    """
+    if source.links is None:
+        return None
+    seeds, neighbours = source.links(subjects, snapshot)
+    assert neighbours is not None
+    near, said = _neighbours_of(seeds, neighbours)
+    same = (near[:, None] == rows[:, :, None, None]) & (rows >= 0)[:, :, None, None]
+    strength = np.where(same, said[:, None], -np.inf).max(axis=3, initial=-np.inf)
+    best = np.take_along_axis(seeds, strength.argmax(axis=2), 1)
+    return np.where(np.isfinite(strength.max(axis=2)), best, np.int32(-1))
 
 
 def propose(name: str, subjects: Subjects, snapshot: Snapshot, k: int) -> Proposals:
@@ -172,7 +314,7 @@ def propose(name: str, subjects: Subjects, snapshot: Snapshot, k: int) -> Propos
     that may not be in a user's answer leave gaps: the others keep their places. Raises IndexFailed.
     """
     numbers = np.minimum(np.maximum(k, subjects.wanted), len(snapshot.items))
-    found = SOURCES[name](subjects, snapshot, int(numbers.max()))
+    found = SOURCES[name].propose(subjects, snapshot, int(numbers.max()))
     kept = np.arange(found.rows.shape[1]) < numbers[:, None]
     for user, only in enumerate(subjects.within):
         if only is not None:
@@ -180,23 +322,6 @@ def propose(name: str, subjects: Subjects, snapshot: Snapshot, k: int) -> Propos
     if snapshot.delta is not None and len(snapshot.delta.deleted):
         kept &= ~places(snapshot.delta.deleted, found.rows)[1]
     return Proposals(np.where(kept, found.rows, -1), np.where(kept, found.scores, np.float32(0.0)), found.texts)
-
-
-def seeds(subjects: Subjects) -> Int32:
-    """The items `similar` starts from, i32[B, L], -1: padding."""
-    by_context = subjects.by_context
-    width = max(subjects.context.shape[1], subjects.interests.shape[1])
-    starts = np.full((len(by_context), width), -1, np.int32)
-    starts[by_context, : subjects.context.shape[1]] = subjects.context[by_context]
-    starts[~by_context, : subjects.interests.shape[1]] = subjects.interests[~by_context]
-    return starts
-
-
-def _seed_weights(subjects: Subjects, starts: Int32) -> Float32:
-    """Weight of each seed f32[B, L]: 1 for the context, decaying with age for interests."""
-    by_context = subjects.by_context
-    decay = SEED_DECAY ** np.arange(starts.shape[1], dtype=np.float32)
-    return np.where(by_context[:, None], np.float32(1.0), decay[None, :]).astype(np.float32)
 
 
 def _drop(rows: Int64, scores: Float32, excluded: Exclusions, k: int) -> Proposals:
@@ -209,63 +334,3 @@ def _drop(rows: Int64, scores: Float32, excluded: Exclusions, k: int) -> Proposa
         short = ((0, 0), (0, k - rows.shape[1]))
         rows, scores = np.pad(rows, short, constant_values=-1), np.pad(scores, short)
     return Proposals(rows, scores)
-
-
-def _groups(rows: Int64) -> tuple[Int64, Bool, Int64]:
-    """Sort rows [B, W] and number equal ones: order i64[B, W], valid bool[B, W] and group i64[B, W] in that order."""
-    order = np.argsort(rows, axis=1)
-    ordered = np.take_along_axis(rows, order, 1)
-    valid = ordered >= 0
-    first = valid.copy()
-    first[:, 1:] &= ordered[:, 1:] != ordered[:, :-1]
-    return order, valid, np.cumsum(first, axis=1) - 1
-
-
-def _add_up(rows: Int64, scores: Float32) -> tuple[Int64, Float32]:
-    """Sum the scores of equal rows, per user: distinct rows i64[B, G] padded with -1, sums f32[B, G]."""
-    order, valid, group = _groups(rows)
-    users = np.nonzero(valid)[0]
-    width = int(group.max(initial=0)) + 1
-    flat = users * width + group[valid]
-    sums = np.bincount(flat, np.take_along_axis(scores, order, 1)[valid], minlength=len(rows) * width)
-    distinct = np.full((len(rows), width), -1, np.int64)
-    distinct[users, group[valid]] = np.take_along_axis(rows, order, 1)[valid]
-    return distinct, sums.reshape(distinct.shape).astype(np.float32)
-
-
-@dataclass(frozen=True, slots=True)
-class Candidates:
-    """The distinct items proposed for B users, in row order.
-
-    rows i32[B, K] (-1: padding); for each of the S `sources`: present bool[B, K, S], scores f32[B, K, S] (0 where not
-    present), ranks i32[B, K, S] place in that source from 0.
-    """
-
-    sources: tuple[str, ...]
-    rows: Int32
-    present: Bool
-    scores: Float32
-    ranks: Int32
-
-
-def merge(names: Sequence[str], proposals: Sequence[Proposals], users: int) -> Candidates:
-    """Join what several sources proposed for the same B users."""
-    widths = [proposal.rows.shape[1] for proposal in proposals]
-    rows = np.concatenate([np.empty((users, 0), np.int64), *(p.rows for p in proposals)], axis=1)
-    scores = np.concatenate([np.empty((users, 0), np.float32), *(p.scores for p in proposals)], axis=1)
-    source = np.repeat(np.arange(len(names)), widths)
-    rank = np.concatenate([np.empty(0, np.int64), *(np.arange(width) for width in widths)]).astype(np.int32)
-    order, valid, group = _groups(rows)
-    width = int(group.max(initial=-1)) + 1
-    at = (np.nonzero(valid)[0], group[valid])
-    place = order[valid]
-    out = np.full((users, width), -1, np.int32)
-    out[at] = np.take_along_axis(rows, order, 1)[valid]
-    by_source = (*at, source[place])
-    present = np.zeros((users, width, len(names)), np.bool_)
-    present[by_source] = True
-    out_scores = np.zeros(present.shape, np.float32)
-    out_scores[by_source] = np.take_along_axis(scores, order, 1)[valid]
-    out_ranks = np.zeros(present.shape, np.int32)
-    out_ranks[by_source] = rank[place]
-    return Candidates(tuple(names), out, present, out_scores, out_ranks)

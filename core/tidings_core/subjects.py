@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tidings_core.examples import example_vector
 from tidings_core.exclusions import Exclusions
+from tidings_core.faults import Fault
 from tidings_core.features import DAY, HistoryBlock, history_block
 from tidings_core.model import EMPTY_HISTORY, Degradation, History, Person, Query, ServingConfig, Snapshot
 from tidings_core.tables import Bool, Float32, Int32, Int64
@@ -21,7 +23,8 @@ RECENT_DAYS, CATEGORY_DAYS, SEARCH_DAYS = 30.0, 7.0, 1.0
 class Subjects:
     """Who an answer is for: B users as arrays.
 
-    vectors f32[B, D] and has_vector bool[B]; interests i32[B, S] the item rows liked or bought last, newest first (-1:
+    vectors f32[B, D] and has_vector bool[B]; known bool[B] whether anything is known of the user, or given in place of
+    it; interests i32[B, S] the item rows liked or bought last, newest first (-1:
     padding); context i32[B, L] item rows the answer is about (-1: padding); wanted i64[B] the number of items asked
     for. One entry per user: `viewed` are those interests that were not bought, `unbought` i32 rows newest first,
     `searches` and `categories` texts, what matters most first; `within` i32 rows, the only ones that may be in the
@@ -30,6 +33,7 @@ class Subjects:
 
     vectors: Float32
     has_vector: Bool
+    known: Bool
     history: HistoryBlock
     interests: Int32
     viewed: Sequence[frozenset[int]]
@@ -52,10 +56,18 @@ class Subjects:
         return np.asarray((self.context >= 0).any(axis=1), np.bool_)
 
 
+def faults(query: Query, snapshot: Snapshot) -> list[Fault]:
+    """What of a query does not fit this snapshot: it cannot be answered from it."""
+    dims = snapshot.item_vectors.shape[1]
+    if query.vector is not None and len(query.vector) != dims:
+        return [("vector", f"has {len(query.vector)} numbers, must have {dims}: as many as the release's embeddings")]
+    return []
+
+
 def resolve(
     batch: Sequence[Query], serving: ServingConfig, snapshot: Snapshot, now: float
 ) -> tuple[Subjects, list[list[Degradation]]]:
-    """Look the ids of a batch up: the subjects, and for each query what could not be found."""
+    """Look the ids of a batch without faults up: the subjects, and for each query what could not be found."""
     users = snapshot.users.find_many([query.user_id for query in batch])
     people = [query.person for query in batch]
     histories = [_history(person, int(user), snapshot) for person, user in zip(people, users, strict=True)]
@@ -64,18 +76,25 @@ def resolve(
         (history.rows if person is None else person.interests)[:SEEDS]
         for person, history in zip(people, histories, strict=True)
     ]
+    examples = [
+        (snapshot.items.find_many(query.liked_item_ids), snapshot.items.find_many(query.disliked_item_ids))
+        for query in batch
+    ]
     vectors, has_vector = _vectors(people, users, snapshot)
+    given = _take_given(batch, examples, vectors, has_vector, snapshot)
     subjects = Subjects(
         vectors,
         has_vector,
+        np.array([one or (person is not None and person.known) for one, person in zip(given, people, strict=True)])
+        | (users >= 0),
         history_block(histories, now),
         _padded(interests),
         [_viewed(person, rows) for person, rows in zip(people, interests, strict=True)],
         _padded([rows[rows >= 0] for rows in contexts]),
         Exclusions.of(
             [
-                np.concatenate([context, *_excluded(query, history, serving, snapshot)])
-                for query, context, history in zip(batch, contexts, histories, strict=True)
+                np.concatenate([context, *shown, *_excluded(query, history, serving, snapshot)])
+                for query, context, shown, history in zip(batch, contexts, examples, histories, strict=True)
             ],
             len(snapshot.items),
         ),
@@ -85,11 +104,7 @@ def resolve(
         [_categories(query, now) for query in batch],
         [_within(query, serving, snapshot) for query in batch],
     )
-    missing = [
-        _missing(query, serving, user >= 0, has_context)
-        for query, user, has_context in zip(batch, users.tolist(), subjects.by_context.tolist(), strict=True)
-    ]
-    return subjects, missing
+    return subjects, [_missing(*one) for one in zip(contexts, examples, strict=True)]
 
 
 def _padded(rows_of_users: Sequence[Int32]) -> Int32:
@@ -111,14 +126,44 @@ def _vectors(people: Sequence[Person | None], users: Int32, snapshot: Snapshot) 
     return vectors, has_vector
 
 
-def _missing(query: Query, serving: ServingConfig, in_release: bool, has_context: bool) -> list[Degradation]:
-    """What could not be found for a query."""
+def _take_given(
+    batch: Sequence[Query],
+    examples: Sequence[tuple[Int32, Int32]],
+    vectors: Float32,
+    has_vector: Bool,
+    snapshot: Snapshot,
+) -> list[bool]:
+    """Put the vectors that queries give, or that come of their examples, in place; say for which queries there is one.
+
+    `examples` are the item rows liked and disliked, -1 for one that is not known.
+    """
+    given = []
+    for at, (query, (liked, disliked)) in enumerate(zip(batch, examples, strict=True)):
+        good, bad = (snapshot.item_vectors[rows[rows >= 0]] for rows in (liked, disliked))
+        own = None
+        if query.vector is not None:
+            own = query.vector[None]
+        elif len(bad) and not len(good) and has_vector[at]:
+            own = vectors[at : at + 1]
+        if len(good) or len(bad) or snapshot.metric == "cosine":
+            near = good if own is None else np.concatenate([good, own])
+            found = example_vector(near, bad, snapshot.metric, snapshot.user_norm)
+        else:
+            found = None if own is None else own[0]
+        if found is not None:
+            vectors[at], has_vector[at] = found, True
+        given.append(found is not None)
+    return given
+
+
+def _missing(context: Int32, examples: tuple[Int32, Int32]) -> list[Degradation]:
+    """What a query is about and could not be found: none of its context, or of its examples."""
     found = []
-    known = in_release or (query.person is not None and query.person.known)
-    if not known and _needs_user(query, serving, has_context):
-        found.append(Degradation("unknown_user", "user", "nothing is known of this user: nothing personal was used"))
-    if len(query.context_item_ids) and not has_context:
+    if len(context) and (context < 0).all():
         found.append(Degradation("unknown_context", "similar", "none of the context items is in the release"))
+    shown = np.concatenate(examples)
+    if len(shown) and (shown < 0).all():
+        found.append(Degradation("unknown_context", "examples", "none of the examples is in the release"))
     return found
 
 
@@ -146,12 +191,6 @@ def _within(query: Query, serving: ServingConfig, snapshot: Snapshot) -> Int32 |
     if snapshot.categories is None:
         return np.empty(0, np.int32)
     return category_items(query.category, snapshot.categories, len(snapshot.items))
-
-
-def _needs_user(query: Query, serving: ServingConfig, has_context: bool) -> bool:
-    """Whether a source of the config has nothing to say without knowing the user."""
-    given = {"similar": has_context, "trending": True, "search": bool(query.search), "tagged": bool(query.category)}
-    return not all(given.get(use.name, False) for use in serving.sources)
 
 
 def _viewed(person: Person | None, interests: Int32) -> frozenset[int]:

@@ -193,6 +193,19 @@ def index_categories(paths: Iterable[Sequence[str]], popularity: Float32) -> Pos
     return _postings(list(numbers), np.frombuffer(categories, np.int32), of_row, popularity[of_row])
 
 
+def reweighted(postings: Postings, weights: Float32) -> Postings | None:
+    """The same words with those of their items whose weight (weights f32[N]) is above 0, the largest first.
+
+    None when no item is left.
+    """
+    codes = np.repeat(np.arange(len(postings.words), dtype=np.int32), np.diff(postings.offsets))
+    kept = weights[postings.rows] > 0
+    if not kept.any():
+        return None
+    codes, rows = codes[kept], postings.rows[kept]
+    return _gathered(postings.words, codes, rows, weights[rows])
+
+
 def _postings(names: Sequence[str], codes: Int32, rows: Int32, weights: Float32) -> Postings:
     return _gathered(IdTable.of(names), codes, rows, weights)
 
@@ -274,3 +287,15 @@ def known_words(names: Sequence[str], postings: Postings) -> list[bool]:
 def category_items(name: str, categories: Postings, k: int) -> Int32:
     """The k most popular items of a category, i32[<= k]; none when there is no such category."""
     return entries(fold(name), categories, k)[0]
+
+
+def first_category(names: Sequence[str], categories: Postings, k: int) -> tuple[str, Int64, Float32]:
+    """The first category that has items: its name, its k items of the largest weights i64[<= k], the weights f32[<= k].
+
+    "" and nothing when none has.
+    """
+    for name in names:
+        rows, weights = entries(fold(name), categories, k)
+        if len(rows):
+            return name, rows.astype(np.int64), weights
+    return "", np.empty(0, np.int64), np.empty(0, np.float32)

@@ -39,6 +39,7 @@ class Learned:
 
     statistics: ItemStatistics
     neighbours: Neighbours | None
+    complements: Neighbours | None
     trending: Trending | None
     histories: Histories | None
     items_known: int
@@ -70,16 +71,18 @@ def align_catalogue(catalogue: Catalogue | None, items: Sequence[str]) -> Shown:
 def align_model(model: Model | None, items: Sequence[str], users: Sequence[str]) -> Learned:
     """Find each item and user of the model; what it says of others is left out."""
     if model is None:
-        return Learned(ItemStatistics.unknown(len(items)), None, None, None, 0, 0)
+        return Learned(ItemStatistics.unknown(len(items)), None, None, None, None, 0, 0)
     # Where each of our rows stands in the model, and the other way round.
     item_from, item_to = rows_of(items, model.item_ids), rows_of(model.item_ids, items)
     user_from = rows_of(users, model.user_ids)
     neighbours = _neighbours(model.neighbours, item_from, item_to)
+    complements = _neighbours(model.complements, item_from, item_to)
     trending = _trending(model.trending, item_to)
     histories = _histories(model.histories, user_from, item_to)
     return Learned(
         _statistics(model.statistics, item_from),
         neighbours if (neighbours.rows >= 0).any() else None,
+        complements if (complements.rows >= 0).any() else None,
         trending if len(trending.rows) else None,
         histories if len(histories.rows) else None,
         int((item_from >= 0).sum()),

@@ -6,16 +6,7 @@ from typing import Any
 
 from tidings_core.errors import ReleaseRefused
 from tidings_core.release import Manifest, open_release, read_manifest
-
-LACKING = {
-    "ann": "",
-    "similar": "the release has no item neighbours; build it from a model that has",
-    "trending": "the release has no popularity; build it from a model that has",
-    "recent": "",
-    "search": "the release has no words; build it with a catalogue that has titles",
-    "tagged": "the release has no categories; build it with a catalogue that has",
-}
-"""Candidate source -> why a release would not offer it. Those without a reason are always there."""
+from tidings_core.sources import SOURCES
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +51,7 @@ def inspect_release(folder: Path) -> Inspection:
 
 def not_offered(manifest: Manifest) -> dict[str, str]:
     """What a release cannot offer, each with the reason."""
-    missing = {name: reason for name, reason in LACKING.items() if name not in manifest.sources}
+    missing = {name: source.lacking for name, source in SOURCES.items() if name not in manifest.sources}
     if not manifest.ranked:
         missing["ranker"] = "built without one: answers keep the order of retrieval"
     if "histories.offsets.npy" not in manifest.files:

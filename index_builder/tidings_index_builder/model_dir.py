@@ -4,6 +4,7 @@ Plain Parquet files, so that any trainer can write them; rows are found by id, s
 
     items.parquet, users.parquet    id, embedding (fixed_size_list<float32>)
     neighbours.parquet              item_id, neighbour_ids (list, best first), scores (list<float32>)
+    complements.parquet             the same of what is bought together with an item, as complement_ids
     popularity.parquet              item_id, purchases, purchases_7d, purchases_30d, purchases_90d, buyers, first_time
                                     (Unix seconds or null), trending_score (null: not trending)
     histories.parquet               user_id, item_ids (list, newest first), times (list, Unix seconds), counts (list)
@@ -11,8 +12,8 @@ Plain Parquet files, so that any trainer can write them; rows are found by id, s
     model.json                      format, as_of (Unix seconds), schema_hash (with a ranker), lineage, and fold_in
                                     {alpha, regularization} when implicit's ALS made the embeddings
 
-neighbours, popularity and histories may be left out: then nothing is known of them. Without fold_in the vector of
-somebody new is the mean of what they like.
+neighbours, complements, popularity and histories may be left out: then nothing is known of them. Without fold_in the
+vector of somebody new is the mean of what they like.
 """
 
 import json
@@ -50,8 +51,8 @@ class Model:
     """What was learned from events up to `as_of` (Unix seconds).
 
     item_vectors f32[N, D] and user_vectors f32[U, D] belong to item_ids and user_ids; rows in `neighbours`,
-    `statistics`, `trending` and `histories` count along those. `ranker` is an ONNX model; `lineage` fits JSON;
-    `fold_in` the constants that implicit's ALS learned the vectors with, None when something else did.
+    `complements`, `statistics`, `trending` and `histories` count along those. `ranker` is an ONNX model; `lineage` fits
+    JSON; `fold_in` the constants that implicit's ALS learned the vectors with, None when something else did.
     """
 
     item_ids: list[str]
@@ -59,6 +60,7 @@ class Model:
     user_ids: list[str]
     user_vectors: Float32
     neighbours: Neighbours
+    complements: Neighbours
     statistics: ItemStatistics
     trending: Trending
     histories: Histories
@@ -163,7 +165,8 @@ def _read_files(folder: Path) -> Model:
         item_vectors=items.vectors,
         user_ids=users.ids,
         user_vectors=users.vectors,
-        neighbours=_read_neighbours(folder / "neighbours.parquet", items.ids),
+        neighbours=_read_neighbours(folder / "neighbours.parquet", "neighbour_ids", items.ids),
+        complements=_read_neighbours(folder / "complements.parquet", "complement_ids", items.ids),
         statistics=statistics,
         trending=trending,
         histories=_read_histories(folder / "histories.parquet", users.ids, items.ids),
@@ -177,15 +180,18 @@ def _read_files(folder: Path) -> Model:
 def _check_shapes(model: Model) -> None:
     items, users = len(model.item_ids), len(model.user_ids)
     statistics = [getattr(model.statistics, name) for name in (*COUNTS, "age_days")]
-    near, past = model.neighbours, model.histories
+    past = model.histories
     entries = int(past.offsets[-1]) if len(past.offsets) else -1
     rules = {
         "users have as many dimensions as items": model.user_vectors.shape[1] == model.item_vectors.shape[1],
         "statistics hold one number per item": all(np.shape(column) == (items,) for column in statistics),
-        "neighbours are rows [N, M] and scores [N, M]": near.rows.ndim == 2
-        and len(near.rows) == items
-        and near.scores.shape == near.rows.shape,
-        "neighbour rows are -1 or a row of an item": _within(near.rows, -1, items),
+        "neighbours and complements are rows [N, M] and scores [N, M]": all(
+            near.rows.ndim == 2 and len(near.rows) == items and near.scores.shape == near.rows.shape
+            for near in (model.neighbours, model.complements)
+        ),
+        "neighbour and complement rows are -1 or a row of an item": all(
+            _within(near.rows, -1, items) for near in (model.neighbours, model.complements)
+        ),
         "trending is rows [T] and scores [T]": model.trending.rows.shape == model.trending.scores.shape,
         "trending rows are rows of items": _within(model.trending.rows, 0, items),
         "histories have one offset per user and one more": past.offsets.shape == (users + 1,),
@@ -210,14 +216,8 @@ def _write_files(folder: Path, model: Model) -> None:
     for name, ids, vectors in (("items", items, model.item_vectors), ("users", users, model.user_vectors)):
         flat = pa.array(np.ascontiguousarray(vectors, np.float32).reshape(-1))
         _write(folder / f"{name}.parquet", id=ids, embedding=pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1]))
-    kept = model.neighbours.rows >= 0
-    offsets = np.concatenate([[0], np.cumsum(kept.sum(axis=1))])
-    _write(
-        folder / "neighbours.parquet",
-        item_id=items,
-        neighbour_ids=_lists(offsets, items.take(pa.array(model.neighbours.rows[kept]))),
-        scores=_lists(offsets, pa.array(model.neighbours.scores[kept], pa.float32())),
-    )
+    _write_neighbours(folder / "neighbours.parquet", "neighbour_ids", model.neighbours, items)
+    _write_neighbours(folder / "complements.parquet", "complement_ids", model.complements, items)
     trending = np.full(len(model.item_ids), np.nan)
     trending[model.trending.rows] = model.trending.scores
     first = np.rint(model.as_of - model.statistics.age_days * DAY)
@@ -243,6 +243,13 @@ def _write_files(folder: Path, model: Model) -> None:
         about["fold_in"] = asdict(model.fold_in)
     about["lineage"] = model.lineage
     _write_json(folder / MODEL_FILE, about)
+
+
+def _write_neighbours(path: Path, name: str, near: Neighbours, items: Any) -> None:
+    kept = near.rows >= 0
+    offsets = np.concatenate([[0], np.cumsum(kept.sum(axis=1))])
+    columns = {name: _lists(offsets, items.take(pa.array(near.rows[kept])))}
+    _write(path, item_id=items, **columns, scores=_lists(offsets, pa.array(near.scores[kept], pa.float32())))
 
 
 def _write_json(path: Path, value: Any) -> None:
@@ -311,16 +318,16 @@ def _read_popularity(path: Path, items: list[str], as_of: float) -> tuple[ItemSt
     return statistics, Trending(order.astype(np.int32), scores[order].astype(np.float32))
 
 
-def _read_neighbours(path: Path, items: list[str]) -> Neighbours:
+def _read_neighbours(path: Path, name: str, items: list[str]) -> Neighbours:
     if not path.exists():
         return Neighbours(np.empty((len(items), 0), np.int32), np.empty((len(items), 0), np.float32))
-    table = _Columns(path, "model neighbours", "item_id", ("neighbour_ids", "scores"))
-    rows, lengths = table.rows(items), table.lengths(("neighbour_ids", "scores"))
+    table = _Columns(path, f"model {path.stem}", "item_id", (name, "scores"))
+    rows, lengths = table.rows(items), table.lengths((name, "scores"))
     shape = (len(items), int(lengths.max(initial=0)))
     # Where entry j of list i goes: row of the item, place j.
     at = (np.repeat(rows, lengths), np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths))
     neighbours = Neighbours(np.full(shape, -1, np.int32), np.zeros(shape, np.float32))
-    neighbours.rows[at] = table.list_rows("neighbour_ids", items)
+    neighbours.rows[at] = table.list_rows(name, items)
     neighbours.scores[at] = table.list_numbers("scores", -np.inf)
     return neighbours
 

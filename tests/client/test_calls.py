@@ -32,6 +32,8 @@ async def test_recommend_sends_what_it_was_given_and_returns_the_answer(connect:
         request_id="r-7",
         query="lantern",
         category="home",
+        examples=tidings.RecommendExamples(["84879"], ["22423"]),
+        vector=[0.5, -1.0],
         consistency_token="t-1",
     )
 
@@ -39,6 +41,9 @@ async def test_recommend_sends_what_it_was_given_and_returns_the_answer(connect:
     assert (request.user_id, request.k, request.serving_config, request.request_id) == ("u1", 2, "cart", "r-7")
     assert (list(request.context_item_ids), list(request.exclude_item_ids)) == (["85123A"], ["x", "y"])
     assert (request.query, request.category, request.consistency_token) == ("lantern", "home", "t-1")
+    assert list(request.examples.liked_item_ids) == ["84879"]
+    assert list(request.examples.disliked_item_ids) == ["22423"]
+    assert list(request.vector) == [0.5, -1.0]
     assert [item.item.item_id for item in answer.items] == ["71053", "plain"]
     assert answer.items[0].item.categories == ("home", "light")
     assert answer.items[0].sources == (tidings.SourceScore("ann", 0.5),)

@@ -66,6 +66,11 @@ def test_recommend_passes_every_option_on(server: SmallServer, capsys: pytest.Ca
         "red lantern",
         "--category",
         "home",
+        "--like",
+        "e",
+        "f",
+        "--unlike",
+        "g",
         "--timeout",
         "9",
     ]
@@ -74,6 +79,8 @@ def test_recommend_passes_every_option_on(server: SmallServer, capsys: pytest.Ca
     assert (request.query, request.category) == ("red lantern", "home")
     assert (request.user_id, request.serving_config, request.HasField("k")) == ("u1", "cart", False)
     assert (list(request.context_item_ids), list(request.exclude_item_ids)) == (["a", "b"], ["c", "d"])
+    examples = request.examples
+    assert (list(examples.liked_item_ids), list(examples.disliked_item_ids)) == (["e", "f"], ["g"])
     assert 5 < server.calls[0].seconds_left < 9.1
     assert "serving config cart" in capsys.readouterr().out
 

@@ -85,6 +85,7 @@ def test_a_price_of_zero_is_a_price() -> None:
         (recommendation_service_pb2.RecommendedItem(), tidings.RecommendedItem),
         (recommendation_service_pb2.RecommendResponse(), tidings.Recommendation),
         (recommendation_service_pb2.RecommendRequest(), tidings.RecommendQuery),
+        (recommendation_service_pb2.RecommendExamples(), tidings.RecommendExamples),
         (recommendation_service_pb2.SourceScore(), tidings.SourceScore),
         (recommendation_service_pb2.Reason(), tidings.Reason),
         (recommendation_service_pb2.Degradation(), tidings.Degradation),

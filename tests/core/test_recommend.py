@@ -306,7 +306,8 @@ def test_a_stranger_who_did_something_is_answered_personally() -> None:
             elif reason.code == "similar_to_viewed":
                 assert reason.item_row in (8, 14)
             else:
-                assert (reason.text, reason.item_row) == ("", -1)
+                assert reason.text == ("group-2" if reason.code == "trending" else "")
+                assert reason.item_row == -1
     assert 8 in {item.row for item in answer.items}
 
 
@@ -463,8 +464,9 @@ def test_a_near_deadline_names_only_sources_that_had_something_to_say() -> None:
 def test_built_in_configs_for_triggers_give_what_they_are_for() -> None:
     """What goes with an item, what fits a search, what is in a category; nothing that was bought."""
     goes = ask(user="user-7", serving=SERVING_CONFIGS["goes-with"], context_item_ids=["item-8"], k=3)
-    assert [WORLD.group_of_item[item.row] for item in goes.items] == [2, 2, 2]
-    assert goes.items[0].reasons[0] == Reason("similar_to_context", 8)
+    assert [item.row for item in goes.items[:2]] == [9, 15]
+    assert goes.items[0].reasons[0] == Reason("bought_together", 8)
+    assert goes.items[2].reasons[0] == Reason("similar_to_context", 8)
     hits = ask(user="nobody", serving=SERVING_CONFIGS["search"], search="group 4 things", k=5)
     assert [WORLD.group_of_item[item.row] for item in hits.items] == [4] * 5
     assert hits.items[0].reasons == (Reason("searched", text="group 4 things"),)
@@ -543,7 +545,8 @@ def test_what_goes_with_a_thing_starts_with_something_of_another_category() -> N
     near = SNAPSHOT.neighbours.rows.copy()
     other = next(row for row in range(300) if WORLD.group_of_item[row] == 4)
     near[8, -1] = other
-    snapshot = dataclasses.replace(SNAPSHOT, neighbours=dataclasses.replace(SNAPSHOT.neighbours, rows=near))
+    alone = dataclasses.replace(SNAPSHOT, complements=None)
+    snapshot = dataclasses.replace(alone, neighbours=dataclasses.replace(SNAPSHOT.neighbours, rows=near))
     goes_with = SERVING_CONFIGS["goes-with"]
     plain = dataclasses.replace(goes_with, complements=False)
 
@@ -556,7 +559,70 @@ def test_what_goes_with_a_thing_starts_with_something_of_another_category() -> N
     assert with_lead == [other, *(row for row in without if row != other)]
     # Something of the context's categories does not lead, nor does what is only trending, nor anything without context.
     both = {"context_item_ids": ["item-8", f"item-{other}"]}
-    for asked, more in ((snapshot, both), (SNAPSHOT, {"context_item_ids": ["item-8"]}), (snapshot, {})):
+    for asked, more in ((snapshot, both), (alone, {"context_item_ids": ["item-8"]}), (snapshot, {})):
         assert rows(goes_with, asked, **more) == rows(plain, asked, **more)
     bare = dataclasses.replace(snapshot, attributes={})
     assert rows(goes_with, bare, context_item_ids=["item-8"]) == without
+
+
+def groups_of(answer: Answer) -> list[int]:
+    """The groups of an answer's items, in order."""
+    return [int(WORLD.group_of_item[item.row]) for item in answer.items]
+
+
+def test_examples_stand_in_for_the_users_own_taste() -> None:
+    """What is like the liked comes to a stranger and to somebody of another taste, and no example itself."""
+    plain = dataclasses.replace(FOR_YOU, sources=(SourceUse("ann", 60),), diversity=None)
+    for user in ("nobody", "user-7"):
+        answer = ask(user=user, serving=plain, liked_item_ids=["item-3", "item-9"], k=10)
+        assert groups_of(answer) == [3] * 10
+        assert not {3, 9} & {item.row for item in answer.items}
+        assert answer.degraded == ()
+        assert {reason.code for item in answer.items for reason in item.reasons} == {"matches_taste"}
+
+
+def test_what_is_disliked_pushes_away_and_the_more_the_better_it_is_shown() -> None:
+    """Two groups are liked, one of them is disliked again: the other is left. Alone, it pushes the user's own away."""
+    plain = dataclasses.replace(FOR_YOU, sources=(SourceUse("ann", 60),), diversity=None, exclude_bought=False)
+    both: dict[str, Any] = {"liked_item_ids": ["item-2", "item-3"], "k": 20}
+    assert set(groups_of(ask(user="nobody", serving=plain, **both))) == {2, 3}
+    assert groups_of(ask(user="nobody", serving=plain, disliked_item_ids=["item-8"], **both)) == [3] * 20
+    before = ask(serving=plain, k=300)
+    after = ask(serving=plain, k=300, disliked_item_ids=[f"item-{before.items[0].row}"])
+    assert before.items[0].row not in {item.row for item in after.items}
+    assert [item.row for item in after.items[:20]] != [item.row for item in before.items[1:21]]
+    assert ask(user="nobody", serving=plain, disliked_item_ids=["item-8"]).items == ()
+
+
+def test_a_vector_of_the_caller_is_searched_with() -> None:
+    """The nearest items of it, whoever asks; with examples it is one more that is liked."""
+    plain = dataclasses.replace(FOR_YOU, sources=(SourceUse("ann", 60),), rerank=False, diversity=None)
+    vector = np.array(SNAPSHOT.user_vectors[4])
+    own = ask(user="user-4", serving=dataclasses.replace(plain, exclude_bought=False), k=10)
+    given_one = ask(user="nobody", serving=plain, vector=vector, k=10)
+    assert [item.row for item in given_one.items] == [item.row for item in own.items]
+    assert given_one.degraded == ()
+    mixed = ask(user="nobody", serving=plain, vector=vector, liked_item_ids=["item-3"], k=40)
+    assert set(groups_of(mixed)) == {3, 4}
+
+
+def test_examples_that_are_not_in_the_release_are_said() -> None:
+    """Some unknown ones are ignored; when none is known the answer goes by the user, and says so."""
+    some = ask(liked_item_ids=["no-such-item", "item-3"], k=5)
+    assert some.degraded == ()
+    none = ask(liked_item_ids=["no-such-item"], k=5)
+    assert [(one.cause, one.stage) for one in none.degraded] == [("unknown_context", "examples")]
+    assert [item.row for item in none.items] == [item.row for item in ask(k=5).items]
+
+
+def test_a_cart_gets_what_goes_with_it_and_says_with_which_item() -> None:
+    """First what is bought together with its items, each with the one it rests on."""
+    answer = ask(user="nobody", serving=SERVING_CONFIGS["cart"], context_item_ids=["item-8", "item-14"], k=4)
+    # Both go with item 15: 8 as the second, 14 as the first.
+    assert [item.row for item in answer.items[:3]] == [15, 9, 21]
+    assert [item.reasons[0] for item in answer.items[:3]] == [
+        Reason("bought_together", 14),
+        Reason("bought_together", 8),
+        Reason("bought_together", 14),
+    ]
+    assert answer.degraded == ()

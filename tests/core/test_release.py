@@ -48,7 +48,7 @@ def test_a_release_answers_from_disk_as_from_memory(good: Path) -> None:
     queries = [Query(f"user-{user}", SERVING_CONFIGS["for-you"], 10) for user in range(20)]
     assert recommend(queries, opened.snapshot, NOW) == recommend(queries, WORLD.snapshot(), NOW)
     assert (opened.manifest.item_count, opened.manifest.user_count, opened.manifest.dim) == (300, 60, 16)
-    assert opened.manifest.sources == ("ann", "similar", "trending", "recent", "search", "tagged")
+    assert opened.manifest.sources == ("search", "recent", "complement", "similar", "tagged", "ann", "trending")
     assert opened.manifest.created_at == NOW
 
 
@@ -368,5 +368,5 @@ def test_a_bare_release_has_no_words_and_no_constants(tmp_path: Path) -> None:
     manifest = make_world(bare=True).write(tmp_path)
     snapshot = open_release(tmp_path / manifest.release_id).snapshot
     assert (snapshot.words, snapshot.categories, snapshot.fold_in, snapshot.trained_until) == (None, None, None, 0.0)
-    assert (manifest.sources, manifest.fold_in) == (("ann", "recent"), None)
+    assert (manifest.sources, manifest.fold_in) == (("recent", "ann"), None)
     assert snapshot.user_norm == pytest.approx(np.median(np.linalg.norm(snapshot.user_vectors, axis=1)))

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from tests.support.world import NOW, World, make_world
 from tidings_core import sources
+from tidings_core.candidates import Proposals, merge
 from tidings_core.features import DAY, ITEM_FEATURES
-from tidings_core.model import METRICS, SERVING_CONFIGS, Metric, Person, Query, ServingConfig, SourceUse
-from tidings_core.sources import Proposals, merge
+from tidings_core.model import METRICS, SERVING_CONFIGS, History, Metric, Person, Query, ServingConfig, SourceUse
 from tidings_core.subjects import Subjects, resolve
 
 ROWS = 12
@@ -121,6 +121,13 @@ def of_person(name: str, person: Person, k: int = 20, now: float = NOW, **more: 
     return sources.propose(name, subjects, WORLD_SNAPSHOT, k), subjects
 
 
+def seeds_of(name: str, subjects: Subjects) -> list[int]:
+    """The items that a source starts from for the first user."""
+    links = sources.SOURCES[name].links
+    assert links is not None
+    return [int(row) for row in links(subjects, WORLD_SNAPSHOT)[0][0]]
+
+
 def rows_of(found: Proposals) -> list[int]:
     """The rows proposed to the first user."""
     return [int(row) for row in found.rows[0] if row >= 0]
@@ -187,7 +194,7 @@ def test_similar_starts_from_what_was_liked_last_bought_or_not() -> None:
     """Interests of a person take the place of the history."""
     person = Person(interests=np.array([8, 3], np.int32), interest_times=np.array([NOW, NOW - 1]))
     found, subjects = of_person("similar", person)
-    assert sources.seeds(subjects)[0, :2].tolist() == [8, 3]
+    assert seeds_of("similar", subjects)[:2] == [8, 3]
     assert set(WORLD_GROUPS[rows_of(found)]) == {2, 3}
     assert subjects.viewed == [frozenset({8, 3})]
     by_context, subjects = of_person("similar", person, context_item_ids=["item-5"])
@@ -206,12 +213,106 @@ def test_a_source_that_has_nothing_to_say_is_silent() -> None:
     for people, expected in (([None, Person()], True), ([None, speaking], False)):
         subjects, _ = resolve([Query("x", config, person=person) for person in people], config, WORLD_SNAPSHOT, NOW)
         for name in ("recent", "search", "tagged"):
-            assert sources.silent(name, subjects) == expected
+            said = sources.SOURCES[name].speaks(subjects).tolist()
+            assert said == ([False, False] if expected else [False, True])
             if not expected:
                 found = sources.propose(name, subjects, WORLD_SNAPSHOT, 5)
                 assert (found.rows[0] == -1).all()
                 assert (found.scores[0] == 0).all()
-        assert not sources.silent("ann", subjects)
+        assert not sources.SOURCES["ann"].speaks(subjects).any()
+        assert sources.SOURCES["trending"].speaks(subjects).all()
 
 
 WORLD_GROUPS = make_world().group_of_item
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(0, 63), min_size=1, max_size=3), st.lists(st.integers(0, 299), max_size=5, unique=True))
+def test_complement_adds_up_what_is_bought_with_the_context_or_the_last_order(
+    users: list[int], context: list[int]
+) -> None:
+    """As plain dictionaries say: what goes with more of the cart comes first, and nothing of the cart itself."""
+    snapshot = WORLD_SNAPSHOT
+    config = ServingConfig("x", (SourceUse("complement", 25),), exclude_bought=False)
+    queries = [Query(f"user-{user}", config, context_item_ids=[f"item-{row}" for row in context]) for user in users]
+    subjects, _ = resolve(queries, config, snapshot, NOW)
+    found = sources.complement(subjects, snapshot, 25)
+    assert snapshot.complements is not None
+    assert snapshot.histories is not None
+    for at, user in enumerate(users):
+        # Every purchase of this world has a time of its own, so the last order is one item.
+        last = snapshot.histories[user].rows[:1].tolist() if user < 60 else []
+        totals: dict[int, float] = {}
+        for start in context or last:
+            for row, score in zip(snapshot.complements.rows[start], snapshot.complements.scores[start], strict=True):
+                totals[int(row)] = totals.get(int(row), 0.0) + float(score)
+        for row in context:
+            totals.pop(row, None)
+        got = {int(r): float(s) for r, s in zip(found.rows[at], found.scores[at], strict=True) if r >= 0}
+        assert got == pytest.approx(totals)
+        assert list(got.values()) == sorted(got.values(), reverse=True)
+
+
+def test_the_last_order_is_all_that_was_bought_at_its_time() -> None:
+    """Three items of one moment are one order; what was bought before it does not count."""
+    times = np.array([NOW - 50, NOW - 50, NOW - 50, NOW - 90], np.int64)
+    history = History(np.array([3, 5, 7, 9], np.int32), times, np.ones(4, np.float32))
+    _, subjects = of_person("complement", Person(history=history))
+    assert seeds_of("complement", subjects) == [3, 5, 7, -1]
+
+
+def trends_of(group: int) -> list[int]:
+    """The items of a group that trend, best first."""
+    assert WORLD_SNAPSHOT.trending is not None
+    rows, scores = WORLD_SNAPSHOT.trending.rows, WORLD_SNAPSHOT.trending.scores
+    return [int(row) for row, score in zip(rows, scores, strict=True) if WORLD_GROUPS[row] == group and score > 0]
+
+
+def test_trending_starts_with_the_category_that_is_named_and_goes_on_with_the_whole_shop() -> None:
+    """The query's category, else the one looked at last; what trends nowhere in particular fills the rest, once."""
+    assert WORLD_SNAPSHOT.trending is not None
+    overall = WORLD_SNAPSHOT.trending.rows.tolist()
+    best = trends_of(2)
+    found, _ = of_person("trending", Person(), k=len(best) + 5, category="Group-2")
+    assert rows_of(found) == [*best, *[row for row in overall if row not in best][:5]]
+    assert found.texts[0] == dict.fromkeys(best, "Group-2")
+    looked = Person(categories=(("no such category", NOW), ("group-4", NOW), ("group-2", NOW)))
+    assert rows_of(of_person("trending", looked, k=5)[0]) == trends_of(4)[:5]
+    assert (
+        rows_of(of_person("trending", looked, k=3, exclude_item_ids=[f"item-{trends_of(4)[0]}"])[0])
+        == (trends_of(4)[1:4])
+    )
+    for nothing in (Person(), Person(categories=(("no such category", NOW),))):
+        assert rows_of(of_person("trending", nothing, k=5)[0]) == overall[:5]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.sampled_from(sorted(sources.SOURCES)),
+    st.sampled_from(["user-3", "nobody"]),
+    st.booleans(),
+    st.booleans(),
+    st.booleans(),
+)
+def test_a_source_proposes_only_to_those_it_says_it_speaks_to(
+    name: str, user: str, context: bool, search: bool, person: bool
+) -> None:
+    """`speaks` never denies what `propose` would have given, so skipping a silent source loses nothing."""
+    known = Person(unbought=np.array([1], np.int32), unbought_times=np.array([NOW]), categories=(("group-1", NOW),))
+    query = Query(
+        user,
+        ServingConfig("x", (SourceUse(name, 9),), exclude_bought=False),
+        9,
+        ["item-8"] if context else (),
+        search="group" if search else "",
+        person=known if person else None,
+    )
+    subjects, _ = resolve([query], query.serving, WORLD_SNAPSHOT, NOW)
+    found = sources.propose(name, subjects, WORLD_SNAPSHOT, 9)
+    assert bool((found.rows >= 0).any()) == bool(sources.SOURCES[name].speaks(subjects)[0])
+
+
+def test_a_source_is_offered_when_its_parts_are_there() -> None:
+    """Without any part but vectors only those that need none; with all of them every one."""
+    assert sources.offered(make_world(bare=True).snapshot()) == ("recent", "ann")
+    assert sources.offered(WORLD_SNAPSHOT) == tuple(sources.SOURCES)

@@ -63,6 +63,7 @@ def make_model(items: Embeddings, users: Embeddings, seed: int = 0, ranker: byte
         user_ids=users.ids,
         user_vectors=users.vectors,
         neighbours=Neighbours(near, np.where(near >= 0, [0.9, 0.8, 0.7, 0.6], 0.0).astype(np.float32)),
+        complements=Neighbours(near[:, :3], np.where(near[:, :3] >= 0, [9.0, 8.0, 7.0], 0.0).astype(np.float32)),
         statistics=ItemStatistics(
             purchases, purchases / 8, purchases / 4, purchases / 2, purchases / 3, rng.uniform(1, 300, count).round()
         ),

@@ -42,7 +42,7 @@ def build(releases: Path, **given: Any) -> tuple[Any, Snapshot]:
 def test_embeddings_alone_make_a_release(tmp_path: Path, metric: Metric) -> None:
     """Every trainer's vectors can be served at once: nearest items, no more."""
     manifest, snapshot = build(tmp_path, metric=metric, k=10)
-    assert manifest.sources == ("ann", "recent")
+    assert manifest.sources == ("recent", "ann")
     assert not manifest.ranked
     assert manifest.schema_hash == SCHEMA_HASH
     assert [snapshot.items[row] for row in range(3)] == ["item-0", "item-1", "item-2"]
@@ -69,7 +69,7 @@ def test_the_recall_in_the_manifest_can_be_computed_again_from_the_release(
 def test_a_model_brings_neighbours_trends_histories_and_features(tmp_path: Path) -> None:
     """All that a trainer learned stands in the release, in the order of the release's own rows."""
     manifest, snapshot = build(tmp_path, model=MODEL)
-    assert manifest.sources == ("ann", "similar", "trending", "recent")
+    assert manifest.sources == ("recent", "complement", "similar", "ann", "trending")
     assert snapshot.neighbours is not None
     np.testing.assert_array_equal(snapshot.neighbours.rows, MODEL.neighbours.rows)
     assert snapshot.trending is not None
@@ -139,7 +139,7 @@ def test_a_model_that_knows_none_of_the_items_offers_nothing(tmp_path: Path) -> 
     """What is empty is not offered, and the manifest says how many ids were known."""
     strangers = Embeddings([f"other-{row}" for row in range(300)], ITEMS.vectors)
     manifest, _ = build(tmp_path, items=strangers, model=MODEL)
-    assert manifest.sources == ("ann", "recent")
+    assert manifest.sources == ("recent", "ann")
     assert manifest.lineage["build"]["model"]["items_known"] == 0
 
 
@@ -259,7 +259,7 @@ def test_a_catalogue_brings_words_and_categories(tmp_path: Path) -> None:
         categories=[["Jewellery", "Watches"], ["Jewellery"], ["Jewellery", "Straps"], []],
     )
     manifest, snapshot = build(tmp_path, catalogue=read_catalogue(path), model=MODEL)
-    assert manifest.sources == ("ann", "similar", "trending", "recent", "search", "tagged")
+    assert manifest.sources == ("search", "recent", "complement", "similar", "tagged", "ann", "trending")
     assert snapshot.words is not None
     assert snapshot.categories is not None
 
@@ -277,7 +277,7 @@ def test_a_catalogue_brings_words_and_categories(tmp_path: Path) -> None:
     assert category_items("jewellery", snapshot.categories, 9).tolist() == expected
     assert category_items("Straps", snapshot.categories, 9).tolist() == [2]
     bare, _ = build(tmp_path, catalogue=read_catalogue(path), searchable=False)
-    assert bare.sources == ("ann", "recent")
+    assert bare.sources == ("recent", "ann")
 
 
 def test_the_constants_of_als_go_with_the_vectors_they_belong_to(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def test_a_build_with_everything_prints_one_json_object(files: dict[str, str]) -
     told: dict[str, Any] = json.loads(result.stdout)
     release = open_release(Path(told["path"]))
     assert told["release_id"] == release.manifest.release_id
-    assert release.manifest.sources == ("ann", "similar", "trending", "recent")
+    assert release.manifest.sources == ("recent", "complement", "similar", "ann", "trending")
     assert release.manifest.ranked
     assert release.manifest.attributes["colour"] == "keyword"
     assert set(release.manifest.lineage["inputs"]) == {"items", "users", "catalogue", "ranker"}

@@ -85,6 +85,7 @@ def test_a_bare_release_says_what_it_does_not_offer_and_why(tmp_path: Path) -> N
     found = inspect_release(tmp_path / make_world(bare=True).write(tmp_path).release_id)
     assert set(found.not_offered) == {
         "similar",
+        "complement",
         "trending",
         "search",
         "tagged",

@@ -143,7 +143,7 @@ def test_a_directory_of_something_else_is_never_replaced(tmp_path: Path) -> None
     [
         ({"user_vectors": MODEL.user_vectors[:, :2]}, "users have as many dimensions as items"),
         ({"item_ids": MODEL.item_ids[:-1]}, "has 40 rows for 39 ids"),
-        ({"neighbours": Neighbours(np.full((40, 1), 40, np.int32), np.zeros((40, 1), np.float32))}, "neighbour rows"),
+        ({"neighbours": Neighbours(np.full((40, 1), 40, np.int32), np.zeros((40, 1), np.float32))}, "complement rows"),
         ({"neighbours": Neighbours(np.zeros((3, 1), np.int32), np.zeros((3, 1), np.float32))}, r"rows \[N, M\]"),
         ({"as_of": float("nan")}, "as_of is a number"),
         ({"fold_in": FoldInInfo(4.0, 0.0)}, "fold_in has an alpha and a regularization above 0"),

@@ -76,7 +76,7 @@ def test_all_faults_are_named_at_once(tmp_path: Path) -> None:
     found = faults(
         tmp_path,
         'max_batch = 0\nlisten = "nonsense"\ndrain_seconds = nan\nfront = "carrier pigeon"\nmax_wating = 3\n'
-        "[serving.for-you]\nsources = [{name = 'ann', k = 0}]\n",
+        "[serving.for-you]\nsources = [{name = 'ann', k = 0}, {name = 'magic', k = 1001, weight = -1}]\n",
         http="127.0.0.1:99999",
     )
     assert found["max_batch"] == "is 0: input should be greater than or equal to 1"
@@ -87,13 +87,20 @@ def test_all_faults_are_named_at_once(tmp_path: Path) -> None:
     assert "finite" in found["drain_seconds"]
     assert "known are releases, state, listen" in found["max_wating"]
     assert found["serving.for-you.sources[0].k"] == "is 0: input should be greater than or equal to 1"
-    assert len(found) == 7
+    assert "no such source; known are search" in found["serving.for-you.sources[1].name"]
+    assert "less than or equal to 1000" in found["serving.for-you.sources[1].k"]
+    assert "greater than or equal to 0" in found["serving.for-you.sources[1].weight"]
+    assert len(found) == 10
 
 
 @pytest.mark.parametrize(
     ("text", "field", "said"),
     [
-        ("[serving.x]\nsources = [{name = 'magic', k = 5}]", "serving.x.sources[0].name", "known are ann, similar"),
+        (
+            "[serving.x]\nsources = [{name = 'magic', k = 5}]",
+            "serving.x.sources[0].name",
+            "known are search, recent, complement",
+        ),
         ("[serving.x]\nsources = [{name = 'ann', k = 5, wait = 1}]", "serving.x.sources[0].wait", "known are name, k"),
         ("[serving.x]\nsources = [{name = 'ann'}]", "serving.x.sources[0].k", "is missing"),
         ("[serving.x]\nsources = []", "serving.x.sources", "at least one source"),
@@ -248,7 +255,7 @@ def test_all_faults_of_triggers_and_templates_are_named_at_once(tmp_path: Path) 
     assert set(found) == {
         "push_history", "trigger.a.serving_config", "trigger.a.template", "trigger.b.of", "trigger.b.template",
     }  # fmt: skip
-    assert "known are browse, for-you" in found["trigger.a.serving_config"]
+    assert "known are browse, cart, for-you" in found["trigger.a.serving_config"]
     assert "known are about" in found["trigger.a.template"]
     assert "fails for a rating: template.about.title: line 1" in found["trigger.b.template"]
     found = faults(

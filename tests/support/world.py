@@ -19,6 +19,7 @@ from tidings_core.model import FoldIn, Histories, Metric, Neighbours, Snapshot, 
 from tidings_core.ranker import OnnxRanker
 from tidings_core.release import IndexInfo, Manifest, Parts, user_norm, write_release
 from tidings_core.tables import BytesTable, IdTable
+from tidings_core.text import reweighted
 from tidings_index_builder.postings import index_payloads
 
 NOW = 1_700_000_000.0
@@ -96,7 +97,9 @@ class World:
             payloads=BytesTable.of(parts.payloads),
             attributes=parts.attributes,
             neighbours=parts.neighbours,
+            complements=parts.complements,
             trending=parts.trending,
+            category_trends=parts.category_trends,
             histories=parts.histories,
             ranker=None if parts.ranker is None else OnnxRanker(parts.ranker, parts.item_features),
             words=parts.words,
@@ -125,7 +128,8 @@ def make_world(
     """Generate a shop. `bare` leaves out everything but vectors and index; each user bought `bought` items.
 
     Item 8 of 6 groups is titled "Group 2 thing 8" and stands in the category "group-2"; the most popular items of a
-    category come first. With the inner product vectors are folded in as implicit does it.
+    category come first. It is bought together with items 9 and 15. With the inner product vectors are folded in as
+    implicit does it.
     """
     rng = np.random.default_rng(seed)
     centres = np.linalg.qr(rng.normal(size=(dim, groups)))[0].T
@@ -169,6 +173,11 @@ def make_world(
             "neighbours": Neighbours(
                 np.where(others, near[0], -1).astype(np.int32), np.where(others, near[1], 0).astype(np.float32)
             ),
+            "complements": Neighbours(
+                ((np.arange(items)[:, None] + [1, groups + 1]) % items).astype(np.int32),
+                np.full((items, 2), [2.0, 1.0], np.float32),
+            ),
+            "category_trends": None if tags is None else reweighted(tags, purchases.astype(np.float32)),
             "trending": Trending(order, purchases[order].astype(np.float32)),
             "histories": Histories(
                 np.arange(0, users * bought + 1, bought, dtype=np.int64),

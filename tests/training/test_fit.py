@@ -75,7 +75,7 @@ def test_the_model_becomes_a_release_that_recommends_the_planted_taste(
         report=False,
     )
     assert manifest.ranked
-    assert manifest.sources == ("ann", "similar", "trending", "recent", "search", "tagged")
+    assert manifest.sources == ("search", "recent", "similar", "tagged", "ann", "trending")
     assert manifest.fold_in == model.fold_in
     assert manifest.trained_until == model.as_of == END
     snapshot = open_release(tmp_path / manifest.release_id).snapshot

@@ -132,12 +132,11 @@ def evaluate(trainer: Trainer, end: float, holdout_days: float) -> Evaluation:
 def _contenders(snapshot: Snapshot, events: Events, now: float) -> dict[str, tuple[ServingConfig, Snapshot]]:
     # The baselines go without diversity, which costs hits: they are to be as strong as they can be.
     plain = ServingConfig("plain", (SourceUse("trending", AT),), rerank=False, exclude_bought=SERVING.exclude_bought)
-    ever = dataclasses.replace(snapshot, trending=popularity.trending(events, now, np.inf, len(events.item_ids)))
-    lately = dataclasses.replace(snapshot, trending=popularity.trending(events, now, limit=len(events.item_ids)))
+    ever = dataclasses.replace(snapshot, trending=popularity.trending(events, now, np.inf))
     return {
         "for-you": (SERVING, snapshot),
         "retrieval": (dataclasses.replace(SERVING, rerank=False), snapshot),
-        "trending": (plain, lately),
+        "trending": (plain, snapshot),
         BASELINE: (plain, ever),
     }
 

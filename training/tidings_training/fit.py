@@ -11,6 +11,7 @@ from tidings_index_builder.build import versions
 from tidings_index_builder.catalogue import read_catalogue
 from tidings_index_builder.model_dir import Model, write_model
 from tidings_index_builder.progress import Progress, silent
+from tidings_training.carts import CartEvaluation, evaluate_carts
 from tidings_training.evaluate import Evaluation, evaluate
 from tidings_training.event_files import Layout, read_events
 from tidings_training.events import Events
@@ -68,6 +69,28 @@ def fit(
     model = replace(learned, ranker=None if ranked is None else export(ranked.network), lineage=lineage)
     write_model(out, model, {} if evaluation is None else {EVALUATION_FILE: asdict(evaluation)})
     return Fitted(model, evaluation)
+
+
+def measure_carts(
+    events_path: Path,
+    catalogue_path: Path | None,
+    *,
+    layout: Layout | None = None,
+    until: float | None = None,
+    holdout_days: float = HOLDOUT_DAYS,
+    settings: Settings | None = None,
+    progress: Progress = silent,
+) -> CartEvaluation:
+    """Learn from what came before the last days, and measure what it names of their orders. Writes nothing.
+
+    Deterministic given the seed. Raises InvalidInput naming what is wrong in which file.
+    """
+    progress("reading events and catalogue")
+    events = read_events(events_path, layout, until)
+    catalogue = None if catalogue_path is None else read_catalogue(catalogue_path)
+    with tempfile.TemporaryDirectory(prefix="tidings-train-") as folder:
+        trainer = Trainer(events, catalogue, Path(folder), settings or Settings(), progress)
+        return evaluate_carts(trainer, float(events.times[-1]) if until is None else until, holdout_days)
 
 
 def _described(path: Path, events: Events) -> dict[str, Any]:

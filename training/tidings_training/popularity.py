@@ -8,7 +8,6 @@ from tidings_core.model import Histories, Trending
 from tidings_training.events import Events
 
 TRENDING_HALF_LIFE_DAYS = 14.0
-TRENDING_LIMIT = 1000
 HISTORY_LIMIT = 2048
 """So many of the newest items of a user are kept."""
 
@@ -35,7 +34,7 @@ def item_statistics(events: Events, as_of: float) -> ItemStatistics:
 
 
 def trending(
-    events: Events, as_of: float, half_life_days: float = TRENDING_HALF_LIFE_DAYS, limit: int = TRENDING_LIMIT
+    events: Events, as_of: float, half_life_days: float = TRENDING_HALF_LIFE_DAYS, limit: int | None = None
 ) -> Trending:
     """The items with the most purchases, each counting half of one that is `half_life_days` newer, best first.
 
@@ -44,7 +43,7 @@ def trending(
     age_days = np.maximum(as_of - events.times, 0.0) / DAY
     weights = np.where(events.purchases, np.exp2(-age_days / half_life_days), 0.0)
     scores = np.bincount(events.items, weights, minlength=len(events.item_ids)).astype(np.float32)
-    order = np.argsort(-scores, kind="stable")[: min(limit, int((scores > 0).sum()))]
+    order = np.argsort(-scores, kind="stable")[: int((scores > 0).sum())][:limit]
     return Trending(order.astype(np.int32), scores[order])
 
 

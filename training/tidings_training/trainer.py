@@ -4,15 +4,21 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
+
+from tidings_core.attributes import Keyword
 from tidings_core.features import DAY
 from tidings_core.model import DEFAULT_SERVING_CONFIG, SERVING_CONFIGS, Snapshot
 from tidings_core.release import FoldInInfo, open_release
+from tidings_core.tables import Int32
 from tidings_index_builder.build import build_release
 from tidings_index_builder.catalogue import Catalogue
+from tidings_index_builder.ids import rows_of
 from tidings_index_builder.model_dir import Model
 from tidings_index_builder.progress import Progress, silent
 from tidings_training import popularity
 from tidings_training.als import ALPHA, FACTORS, ITERATIONS, REGULARIZATION, factorise
+from tidings_training.complements import find_complements
 from tidings_training.events import Events
 from tidings_training.examples import Examples, join, make_examples
 from tidings_training.interactions import interactions
@@ -120,6 +126,7 @@ class Trainer:
             user_ids=events.user_ids,
             user_vectors=user_vectors,
             neighbours=find_neighbours(matrix, threads=settings.threads),
+            complements=find_complements(events, self._category_codes(events.item_ids)),
             statistics=popularity.item_statistics(events, as_of),
             trending=popularity.trending(events, as_of),
             histories=popularity.histories(events),
@@ -128,6 +135,14 @@ class Trainer:
             lineage={},
             fold_in=FoldInInfo(ALPHA, REGULARIZATION),
         )
+
+    def _category_codes(self, item_ids: list[str]) -> Int32 | None:
+        """The narrowest category of each item i32[N], -1: none; None without a catalogue that has any."""
+        category = None if self._catalogue is None else self._catalogue.attributes.get("category")
+        if self._catalogue is None or not isinstance(category, Keyword):
+            return None
+        rows = rows_of(item_ids, self._catalogue.ids)
+        return np.where(rows >= 0, category.codes[np.maximum(rows, 0)], np.int32(-1))
 
     def _release(self, model: Model) -> Snapshot:
         self._dated(model.as_of)("building a release")

@@ -84,6 +84,8 @@ def _add_recommend(actions: _Actions) -> None:
     parser.add_argument("--exclude", nargs="+", action="extend", default=[], metavar="ITEM", help="items to leave out")
     parser.add_argument("--query", default="", metavar="TEXT", help="what the user is searching for")
     parser.add_argument("--category", default="", metavar="NAME", help="the category being looked at")
+    parser.add_argument("--like", nargs="+", action="extend", default=[], metavar="ITEM", help="items to be like")
+    parser.add_argument("--unlike", nargs="+", action="extend", default=[], metavar="ITEM", help="items not to be like")
 
 
 def _add_record(actions: _Actions) -> None:

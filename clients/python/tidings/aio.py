@@ -63,6 +63,8 @@ class Client:
         request_id: str = "",
         query: str = "",
         category: str = "",
+        examples: model.RecommendExamples | None = None,
+        vector: Sequence[float] = (),
         consistency_token: str = "",
         timeout: float | None = None,
     ) -> model.Recommendation:
@@ -76,6 +78,8 @@ class Client:
             request_id=request_id,
             query=query,
             category=category,
+            examples=examples,
+            vector=vector,
             consistency_token=consistency_token,
         )
         return wire.recommendation(

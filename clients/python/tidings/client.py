@@ -62,6 +62,8 @@ class Client:
         request_id: str = "",
         query: str = "",
         category: str = "",
+        examples: model.RecommendExamples | None = None,
+        vector: Sequence[float] = (),
         consistency_token: str = "",
         timeout: float | None = None,
     ) -> model.Recommendation:
@@ -70,8 +72,9 @@ class Client:
         `k` is the number of items, 1 to 500 (the server's default is 20). `serving_config` names the recipe ("" means
         "for-you"). `context_item_ids` are the items this answer is about, at most 64; they and `exclude_item_ids`, at
         most 10,000, are never part of it. `request_id` comes back in the answer. `query` is what the user searches for
-        and `category` the one being looked at, for the sources that go by them. `consistency_token` of a `Recorded`
-        makes the answer take those events into account.
+        and `category` the one being looked at, for the sources that go by them. `examples` are items that the answer
+        should and should not be like, and `vector` is one to search with in place of the user's own.
+        `consistency_token` of a `Recorded` makes the answer take those events into account.
         """
         question = model.RecommendQuery(
             user_id,
@@ -82,6 +85,8 @@ class Client:
             request_id=request_id,
             query=query,
             category=category,
+            examples=examples,
+            vector=vector,
             consistency_token=consistency_token,
         )
         return wire.recommendation(

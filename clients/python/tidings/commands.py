@@ -36,6 +36,7 @@ def recommend(connection: Client, arguments: argparse.Namespace) -> int:
         exclude_item_ids=arguments.exclude,
         query=arguments.query,
         category=arguments.category,
+        examples=model.RecommendExamples(arguments.like, arguments.unlike),
     )
     say(arguments, answer, show.recommendation)
     return 0

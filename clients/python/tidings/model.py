@@ -22,6 +22,7 @@ class ReasonCode(StrEnum):
     SEARCHED = "searched"
     IN_CATEGORY = "in_category"
     RECENTLY_VIEWED = "recently_viewed"
+    BOUGHT_TOGETHER = "bought_together"
 
 
 class DegradationCause(StrEnum):
@@ -45,6 +46,14 @@ class ReleaseState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class RecommendExamples:
+    """Items that an answer should be like, and items that it should not be like, at most 64 each."""
+
+    liked_item_ids: Sequence[str] = ()
+    disliked_item_ids: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class RecommendQuery:
     """One question of a batch; the fields mean what the arguments of `Client.recommend` mean."""
 
@@ -57,6 +66,8 @@ class RecommendQuery:
     request_id: str = ""
     query: str = ""
     category: str = ""
+    examples: RecommendExamples | None = None
+    vector: Sequence[float] = ()
     consistency_token: str = ""
 
 

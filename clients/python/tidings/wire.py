@@ -113,6 +113,10 @@ def recommend_request(query: model.RecommendQuery, prefix: str = "") -> recommen
         fill(request, "k", query.k, prefix)
     for name in ("context_item_ids", "exclude_item_ids"):
         fill_ids(request, name, getattr(query, name), prefix)
+    if query.examples is not None:
+        for name in ("liked_item_ids", "disliked_item_ids"):
+            fill_ids(request.examples, name, getattr(query.examples, name), prefix + "examples.")
+    fill_ids(request, "vector", query.vector, prefix)
     return request
 
 
@@ -148,11 +152,11 @@ def fill(request: Any, name: str, value: object, prefix: str = "") -> None:
         raise unfit(prefix + name, value, problem) from error
 
 
-def fill_ids(request: Any, name: str, values: Sequence[str], prefix: str = "") -> None:
-    """Set a field that holds ids; raises InvalidArgument as `fill` does."""
+def fill_ids(request: Any, name: str, values: Sequence[str] | Sequence[float], prefix: str = "") -> None:
+    """Set a field that holds ids, or numbers; raises InvalidArgument as `fill` does."""
     # A text is a sequence of texts too: it would go out as one item per letter.
     if isinstance(values, str | bytes):
-        raise unfit(prefix + name, values, "a list of ids is wanted, not one text")
+        raise unfit(prefix + name, values, "a list is wanted, not one text")
     try:
         getattr(request, name).extend(values)
     except (TypeError, ValueError) as error:

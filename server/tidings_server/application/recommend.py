@@ -3,15 +3,20 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from tidings_core.errors import DeadlinePassed, StorageFailed
+from tidings_core.errors import DeadlinePassed, InvalidInput, StorageFailed
 from tidings_core.model import Answer, Degradation, Person, Query
 from tidings_core.recommend import recommend, unanswered
 from tidings_core.release import Release
+from tidings_core.subjects import faults
 from tidings_server.application.serving import Serving
 
 HURRIED = 0.010
 """Seconds. Queries with less time than this are answered apart, so that they shorten nobody else's answer."""
 NO_RELEASE = unanswered("no_release", "release", "no release is promoted: promote one with PromoteRelease")
+
+
+Made = Answer | DeadlinePassed | InvalidInput
+"""What became of one query: its answer, or why there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +29,7 @@ class Answers:
 
     release: Release | None
     now: float
-    answers: list[Answer | DeadlinePassed]
+    answers: list[Made]
     queries: Sequence[Query] = ()
     decision_ids: Sequence[str] = ()
 
@@ -61,11 +66,12 @@ class Recommend:
     def __call__(self, queries: Sequence[Query], deadlines: Sequence[float], *, keep: bool = False) -> Answers:
         """Answer each query before its deadline (monotonic seconds); one that has passed is DeadlinePassed.
 
+        A query that does not fit the release, such as one with a vector of other dimensions, is InvalidInput.
         With `keep` an answer carries all that was considered.
         """
         release = self._serving.release  # Read once: all of these answers come from the same one.
         now = self._now()
-        answers: list[Answer | DeadlinePassed] = [NO_RELEASE] * len(queries)
+        answers: list[Made] = [NO_RELEASE] * len(queries)
         queries = list(queries)
         start = self._monotonic()
         hurried = [place for place, deadline in enumerate(deadlines) if deadline - start < HURRIED]
@@ -84,7 +90,7 @@ class Recommend:
         deadlines: Sequence[float],
         release: Release | None,
         now: float,
-        answers: list[Answer | DeadlinePassed],
+        answers: list[Made],
         keep: bool,
     ) -> None:
         """Compute the answers at some places, together; each of their queries gets the person who asks."""
@@ -93,7 +99,13 @@ class Recommend:
         for place in places:
             if deadlines[place] <= start:
                 answers[place] = DeadlinePassed("the deadline passed before an answer was ready")
-        if release is None or not live:
+        if release is None:
+            return
+        for place in live:
+            if found := faults(queries[place], release.snapshot):
+                answers[place] = InvalidInput(*found)
+        live = [place for place in live if not isinstance(answers[place], InvalidInput)]
+        if not live:
             return
         nearest = min(deadlines[place] for place in live)
         met = [self._meet(queries[place], release) for place in live]

@@ -19,6 +19,7 @@ REASONS: Mapping[ReasonCode, int] = {
     "searched": pb.REASON_CODE_SEARCHED,
     "in_category": pb.REASON_CODE_IN_CATEGORY,
     "recently_viewed": pb.REASON_CODE_RECENTLY_VIEWED,
+    "bought_together": pb.REASON_CODE_BOUGHT_TOGETHER,
 }
 CAUSES: Mapping[Cause, "pb.DegradationCause"] = {
     "no_release": pb.DEGRADATION_CAUSE_NO_RELEASE,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 
+import numpy as np
 import structlog
 
 from tidings.v1 import recommendation_service_pb2 as pb
@@ -18,6 +19,8 @@ from tidings_server.metrics import Metrics
 from tidings_server.transport.calls import Call, parse
 from tidings_server.transport.encoding import encode_answer, encode_batch
 
+LARGEST_NUMBER = 1e6
+"""Of a vector: the products of larger ones are no numbers any more."""
 MAX_VIOLATIONS = 8
 """So many faults of one request are named; the details of an error must fit into a header."""
 
@@ -89,6 +92,14 @@ class RecommendationHandlers:
             return error
         self._decoded(self._monotonic() - start)
         answers = self._answer(asked, [call.deadline] * len(asked))
+        unfit = _Faults()
+        for at, answer in enumerate(answers):
+            for field, problem in answer.violations if isinstance(answer, InvalidInput) else ():
+                unfit.add(f"requests[{at}].{field}", problem)
+        try:
+            unfit.refuse()
+        except InvalidInput as error:
+            return error
         responses = [answer for answer in answers if isinstance(answer, bytes)]
         if len(responses) < len(answers):
             return next(answer for answer in answers if isinstance(answer, TidingsError))
@@ -115,6 +126,16 @@ class RecommendationHandlers:
             faults.check_ids(prefix + "context_item_ids", context, model.MAX_CONTEXT_ITEMS)
         if exclude:
             faults.check_ids(prefix + "exclude_item_ids", exclude, model.MAX_EXCLUDED_ITEMS)
+        liked, disliked = request.examples.liked_item_ids, request.examples.disliked_item_ids
+        for field, ids in (("liked_item_ids", liked), ("disliked_item_ids", disliked)):
+            if ids:
+                faults.check_ids(f"{prefix}examples.{field}", ids, model.MAX_EXAMPLES)
+        vector = np.fromiter(request.vector, np.float32, len(request.vector)) if request.vector else None
+        if vector is not None:
+            for at in np.flatnonzero(~(np.abs(vector) <= LARGEST_NUMBER)).tolist():
+                faults.add(f"{prefix}vector[{at}]", f"is {vector[at]}, must be from -1e6 to 1e6")
+            if not vector.any():
+                faults.add(f"{prefix}vector", "is zero everywhere and near to nothing; leave it out")
         if _size(request.request_id) > model.MAX_ID_BYTES:
             faults.add(
                 prefix + "request_id", f"has {_size(request.request_id)} bytes, may have {model.MAX_ID_BYTES} at most"
@@ -137,7 +158,18 @@ class RecommendationHandlers:
             known = ", ".join(sorted(self._serving_configs))
             faults.add(prefix + "serving_config", f"is {name[:40]!r}, which is not known; known are {known[:300]}")
             serving = self._serving_configs[model.DEFAULT_SERVING_CONFIG]
-        query = Query(user_id, serving, k, context, exclude, request.query, request.category)
+        query = Query(
+            user_id,
+            serving,
+            k,
+            context,
+            exclude,
+            request.query,
+            request.category,
+            liked_item_ids=liked,
+            disliked_item_ids=disliked,
+            vector=vector,
+        )
         return Asked(query, request.request_id)
 
     def _answer(self, asked: Sequence[Asked], deadlines: Sequence[float]) -> list[bytes | TidingsError]:

@@ -11,7 +11,7 @@ from tidings_core.model import SERVING_CONFIGS, Answer, Query
 from tidings_core.recommend import recommend
 from tidings_server.adapters.release_directory import ReleaseDirectory
 from tidings_server.application.promote_release import PromoteRelease
-from tidings_server.application.recommend import Recommend
+from tidings_server.application.recommend import Made, Recommend
 from tidings_server.application.serving import Serving
 
 FOR_YOU = SERVING_CONFIGS["for-you"]
@@ -41,7 +41,7 @@ def queries(*users: str) -> list[Query]:
     return [Query(user, FOR_YOU, 10) for user in users]
 
 
-def good(answers: list[Answer | DeadlinePassed]) -> list[Answer]:
+def good(answers: list[Made]) -> list[Answer]:
     """The answers, all of which must be answers."""
     assert all(isinstance(answer, Answer) for answer in answers)
     return [answer for answer in answers if isinstance(answer, Answer)]

@@ -61,7 +61,8 @@ def test_three_triggers_lead_to_three_pushes_that_fit(house: House) -> None:
     house.decide()
     (ann,), (bob,), (eve,) = (house.pushes(user) for user in ("ann", "bob", "eve"))
     assert ann.title == "For your Group 2 thing 8"
-    assert groups(items_of(ann)) == {2}
+    assert items_of(ann)[:2] == ["item-9", "item-15"]
+    assert groups(items_of(ann)[2:]) == {2}
     assert "item-8" not in items_of(ann)
     assert ann.body == ", ".join(item.item.title for item in ann.items)
     assert ann.items[0].reasons[0].item_id == "item-8"

@@ -151,9 +151,25 @@ def test_context_and_excluded_items_are_not_in_the_answer(desk: Desk) -> None:
             {"serving_config": "nope"},
             {
                 "serving_config": "is 'nope', which is not known; "
-                "known are browse, for-you, goes-with, search, similar, trending"
+                "known are browse, cart, for-you, goes-with, search, similar, trending"
             },
         ),
+        (
+            {"examples": pb.RecommendExamples(liked_item_ids=["a"] * 65, disliked_item_ids=[""])},
+            {
+                "examples.liked_item_ids": "has 65 entries, may have 64 at most",
+                "examples.disliked_item_ids[0]": "has 0 bytes, must have 1 to 256",
+            },
+        ),
+        (
+            {"vector": [1.0, float("nan"), float("-inf"), 2e6]},
+            {
+                "vector[1]": "is nan, must be from -1e6 to 1e6",
+                "vector[2]": "is -inf, must be from -1e6 to 1e6",
+                "vector[3]": "is 2000000.0, must be from -1e6 to 1e6",
+            },
+        ),
+        ({"vector": [0.0] * 16}, {"vector": "is zero everywhere and near to nothing; leave it out"}),
         ({"user_id": "", "k": 0}, {"user_id": "has 0 bytes, must have 1 to 256", "k": "is 0, must be 1 to 500"}),
     ],
 )
@@ -177,11 +193,41 @@ def test_a_bad_request_names_field_and_limit(desk: Desk, fields: dict[str, Any],
         {"category": "x" * 256},
         {"consistency_token": "good"},
         {"serving_config": "trending"},
+        {"examples": pb.RecommendExamples(liked_item_ids=["a"] * 64, disliked_item_ids=["b"] * 64)},
+        {"vector": [1e6] * 16},
     ],
 )
 def test_the_limits_themselves_are_allowed(desk: Desk, fields: dict[str, Any]) -> None:
     """What stands in the proto works up to and including the limit."""
     desk.one(**{"user_id": "user-1", **fields})
+
+
+def test_a_vector_of_other_dimensions_is_refused_and_hurts_no_other(desk: Desk) -> None:
+    """Only the release knows how many there must be; the others of the batch are answered."""
+    told = "has 3 numbers, must have 16: as many as the release's embeddings"
+    bad, good = desk.recommend(
+        pb.RecommendRequest(user_id="user-1", vector=[1.0] * 3), pb.RecommendRequest(user_id="user-1")
+    )
+    assert isinstance(bad, InvalidInput)
+    assert dict(bad.violations) == {"vector": told}
+    assert isinstance(good, bytes)
+    batch = pb.BatchRecommendRequest(
+        requests=[pb.RecommendRequest(user_id="u", vector=[1.0] * count) for count in (16, 3)]
+    )
+    (refused,) = desk.handlers.batch_recommend([Call(batch.SerializeToString(), LATER)])
+    assert isinstance(refused, InvalidInput)
+    assert dict(refused.violations) == {"requests[1].vector": told}
+
+
+def test_examples_and_a_vector_reach_the_answer(desk: Desk) -> None:
+    """A stranger who likes an item of a group gets that group; a vector stands in for the user's own."""
+    liked = pb.RecommendExamples(liked_item_ids=["item-3"], disliked_item_ids=["item-4"])
+    answer = desk.one(user_id="nobody", k=5, examples=liked)
+    assert all(item.item.title.startswith("Group 3 ") for item in answer.items)
+    desk.one(user_id="nobody", vector=[1.0] * 16)
+    (query,) = desk.asked[-1]
+    assert query.vector is not None
+    assert query.vector.tolist() == [1.0] * 16
 
 
 def test_many_faults_are_cut_to_what_fits_a_header(desk: Desk) -> None:

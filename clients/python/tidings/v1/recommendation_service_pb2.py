@@ -25,33 +25,35 @@ _sym_db = _symbol_database.Default()
 from tidings.v1 import item_pb2 as tidings_dot_v1_dot_item__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'tidings/v1/recommendation_service.proto\x12\ntidings.v1\x1a\x15tidings/v1/item.proto\"\xd5\x01\n\x10RecommendRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x16\n\x0eserving_config\x18\x02 \x01(\t\x12\x0e\n\x01k\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12\x18\n\x10\x63ontext_item_ids\x18\x04 \x03(\t\x12\x18\n\x10\x65xclude_item_ids\x18\x05 \x03(\t\x12\x12\n\nrequest_id\x18\x06 \x01(\t\x12\r\n\x05query\x18\x07 \x01(\t\x12\x10\n\x08\x63\x61tegory\x18\x08 \x01(\t\x12\x19\n\x11\x63onsistency_token\x18\x0e \x01(\tB\x04\n\x02_k\"\x8d\x02\n\x11RecommendResponse\x12*\n\x05items\x18\x01 \x03(\x0b\x32\x1b.tidings.v1.RecommendedItem\x12)\n\x08\x64\x65graded\x18\x02 \x03(\x0b\x32\x17.tidings.v1.Degradation\x12\x12\n\nrelease_id\x18\x03 \x01(\t\x12\x1b\n\x13release_age_seconds\x18\x04 \x01(\x01\x12\x19\n\x11index_age_seconds\x18\x05 \x01(\x01\x12\x16\n\x0eserving_config\x18\x06 \x01(\t\x12\x12\n\nrequest_id\x18\x07 \x01(\t\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x08 \x01(\tJ\x04\x08\x0e\x10\x0fR\x0e\x64\x65\x63ision_token\"\x8f\x01\n\x0fRecommendedItem\x12\x1e\n\x04item\x18\x01 \x01(\x0b\x32\x10.tidings.v1.Item\x12\r\n\x05score\x18\x02 \x01(\x02\x12(\n\x07sources\x18\x03 \x03(\x0b\x32\x17.tidings.v1.SourceScore\x12#\n\x07reasons\x18\x04 \x03(\x0b\x32\x12.tidings.v1.Reason\",\n\x0bSourceScore\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\"M\n\x06Reason\x12$\n\x04\x63ode\x18\x01 \x01(\x0e\x32\x16.tidings.v1.ReasonCode\x12\x0f\n\x07item_id\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\"Y\n\x0b\x44\x65gradation\x12+\n\x05\x63\x61use\x18\x01 \x01(\x0e\x32\x1c.tidings.v1.DegradationCause\x12\r\n\x05stage\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\"G\n\x15\x42\x61tchRecommendRequest\x12.\n\x08requests\x18\x01 \x03(\x0b\x32\x1c.tidings.v1.RecommendRequest\"J\n\x16\x42\x61tchRecommendResponse\x12\x30\n\tresponses\x18\x01 \x03(\x0b\x32\x1d.tidings.v1.RecommendResponse*\xa4\x02\n\nReasonCode\x12\x1b\n\x17REASON_CODE_UNSPECIFIED\x10\x00\x12\x1d\n\x19REASON_CODE_MATCHES_TASTE\x10\x01\x12!\n\x1dREASON_CODE_SIMILAR_TO_BOUGHT\x10\x02\x12\"\n\x1eREASON_CODE_SIMILAR_TO_CONTEXT\x10\x03\x12\x18\n\x14REASON_CODE_TRENDING\x10\x04\x12!\n\x1dREASON_CODE_SIMILAR_TO_VIEWED\x10\x05\x12\x18\n\x14REASON_CODE_SEARCHED\x10\x06\x12\x1b\n\x17REASON_CODE_IN_CATEGORY\x10\x07\x12\x1f\n\x1bREASON_CODE_RECENTLY_VIEWED\x10\x08*\xe0\x01\n\x10\x44\x65gradationCause\x12!\n\x1d\x44\x45GRADATION_CAUSE_UNSPECIFIED\x10\x00\x12 \n\x1c\x44\x45GRADATION_CAUSE_NO_RELEASE\x10\x01\x12\"\n\x1e\x44\x45GRADATION_CAUSE_UNKNOWN_USER\x10\x02\x12\x1e\n\x1a\x44\x45GRADATION_CAUSE_DEADLINE\x10\x03\x12\x1c\n\x18\x44\x45GRADATION_CAUSE_FAILED\x10\x04\x12%\n!DEGRADATION_CAUSE_UNKNOWN_CONTEXT\x10\x05\x32\xba\x01\n\x15RecommendationService\x12H\n\tRecommend\x12\x1c.tidings.v1.RecommendRequest\x1a\x1d.tidings.v1.RecommendResponse\x12W\n\x0e\x42\x61tchRecommend\x12!.tidings.v1.BatchRecommendRequest\x1a\".tidings.v1.BatchRecommendResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'tidings/v1/recommendation_service.proto\x12\ntidings.v1\x1a\x15tidings/v1/item.proto\"\x96\x02\n\x10RecommendRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x16\n\x0eserving_config\x18\x02 \x01(\t\x12\x0e\n\x01k\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12\x18\n\x10\x63ontext_item_ids\x18\x04 \x03(\t\x12\x18\n\x10\x65xclude_item_ids\x18\x05 \x03(\t\x12\x12\n\nrequest_id\x18\x06 \x01(\t\x12\r\n\x05query\x18\x07 \x01(\t\x12\x10\n\x08\x63\x61tegory\x18\x08 \x01(\t\x12/\n\x08\x65xamples\x18\n \x01(\x0b\x32\x1d.tidings.v1.RecommendExamples\x12\x0e\n\x06vector\x18\x0b \x03(\x02\x12\x19\n\x11\x63onsistency_token\x18\x0e \x01(\tB\x04\n\x02_k\"F\n\x11RecommendExamples\x12\x16\n\x0eliked_item_ids\x18\x01 \x03(\t\x12\x19\n\x11\x64isliked_item_ids\x18\x02 \x03(\t\"\x8d\x02\n\x11RecommendResponse\x12*\n\x05items\x18\x01 \x03(\x0b\x32\x1b.tidings.v1.RecommendedItem\x12)\n\x08\x64\x65graded\x18\x02 \x03(\x0b\x32\x17.tidings.v1.Degradation\x12\x12\n\nrelease_id\x18\x03 \x01(\t\x12\x1b\n\x13release_age_seconds\x18\x04 \x01(\x01\x12\x19\n\x11index_age_seconds\x18\x05 \x01(\x01\x12\x16\n\x0eserving_config\x18\x06 \x01(\t\x12\x12\n\nrequest_id\x18\x07 \x01(\t\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x08 \x01(\tJ\x04\x08\x0e\x10\x0fR\x0e\x64\x65\x63ision_token\"\x8f\x01\n\x0fRecommendedItem\x12\x1e\n\x04item\x18\x01 \x01(\x0b\x32\x10.tidings.v1.Item\x12\r\n\x05score\x18\x02 \x01(\x02\x12(\n\x07sources\x18\x03 \x03(\x0b\x32\x17.tidings.v1.SourceScore\x12#\n\x07reasons\x18\x04 \x03(\x0b\x32\x12.tidings.v1.Reason\",\n\x0bSourceScore\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\"M\n\x06Reason\x12$\n\x04\x63ode\x18\x01 \x01(\x0e\x32\x16.tidings.v1.ReasonCode\x12\x0f\n\x07item_id\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\"Y\n\x0b\x44\x65gradation\x12+\n\x05\x63\x61use\x18\x01 \x01(\x0e\x32\x1c.tidings.v1.DegradationCause\x12\r\n\x05stage\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\"G\n\x15\x42\x61tchRecommendRequest\x12.\n\x08requests\x18\x01 \x03(\x0b\x32\x1c.tidings.v1.RecommendRequest\"J\n\x16\x42\x61tchRecommendResponse\x12\x30\n\tresponses\x18\x01 \x03(\x0b\x32\x1d.tidings.v1.RecommendResponse*\xc5\x02\n\nReasonCode\x12\x1b\n\x17REASON_CODE_UNSPECIFIED\x10\x00\x12\x1d\n\x19REASON_CODE_MATCHES_TASTE\x10\x01\x12!\n\x1dREASON_CODE_SIMILAR_TO_BOUGHT\x10\x02\x12\"\n\x1eREASON_CODE_SIMILAR_TO_CONTEXT\x10\x03\x12\x18\n\x14REASON_CODE_TRENDING\x10\x04\x12!\n\x1dREASON_CODE_SIMILAR_TO_VIEWED\x10\x05\x12\x18\n\x14REASON_CODE_SEARCHED\x10\x06\x12\x1b\n\x17REASON_CODE_IN_CATEGORY\x10\x07\x12\x1f\n\x1bREASON_CODE_RECENTLY_VIEWED\x10\x08\x12\x1f\n\x1bREASON_CODE_BOUGHT_TOGETHER\x10\t*\xe0\x01\n\x10\x44\x65gradationCause\x12!\n\x1d\x44\x45GRADATION_CAUSE_UNSPECIFIED\x10\x00\x12 \n\x1c\x44\x45GRADATION_CAUSE_NO_RELEASE\x10\x01\x12\"\n\x1e\x44\x45GRADATION_CAUSE_UNKNOWN_USER\x10\x02\x12\x1e\n\x1a\x44\x45GRADATION_CAUSE_DEADLINE\x10\x03\x12\x1c\n\x18\x44\x45GRADATION_CAUSE_FAILED\x10\x04\x12%\n!DEGRADATION_CAUSE_UNKNOWN_CONTEXT\x10\x05\x32\xba\x01\n\x15RecommendationService\x12H\n\tRecommend\x12\x1c.tidings.v1.RecommendRequest\x1a\x1d.tidings.v1.RecommendResponse\x12W\n\x0e\x42\x61tchRecommend\x12!.tidings.v1.BatchRecommendRequest\x1a\".tidings.v1.BatchRecommendResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tidings.v1.recommendation_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_REASONCODE']._serialized_start=1078
-  _globals['_REASONCODE']._serialized_end=1370
-  _globals['_DEGRADATIONCAUSE']._serialized_start=1373
-  _globals['_DEGRADATIONCAUSE']._serialized_end=1597
+  _globals['_REASONCODE']._serialized_start=1215
+  _globals['_REASONCODE']._serialized_end=1540
+  _globals['_DEGRADATIONCAUSE']._serialized_start=1543
+  _globals['_DEGRADATIONCAUSE']._serialized_end=1767
   _globals['_RECOMMENDREQUEST']._serialized_start=79
-  _globals['_RECOMMENDREQUEST']._serialized_end=292
-  _globals['_RECOMMENDRESPONSE']._serialized_start=295
-  _globals['_RECOMMENDRESPONSE']._serialized_end=564
-  _globals['_RECOMMENDEDITEM']._serialized_start=567
-  _globals['_RECOMMENDEDITEM']._serialized_end=710
-  _globals['_SOURCESCORE']._serialized_start=712
-  _globals['_SOURCESCORE']._serialized_end=756
-  _globals['_REASON']._serialized_start=758
-  _globals['_REASON']._serialized_end=835
-  _globals['_DEGRADATION']._serialized_start=837
-  _globals['_DEGRADATION']._serialized_end=926
-  _globals['_BATCHRECOMMENDREQUEST']._serialized_start=928
-  _globals['_BATCHRECOMMENDREQUEST']._serialized_end=999
-  _globals['_BATCHRECOMMENDRESPONSE']._serialized_start=1001
-  _globals['_BATCHRECOMMENDRESPONSE']._serialized_end=1075
-  _globals['_RECOMMENDATIONSERVICE']._serialized_start=1600
-  _globals['_RECOMMENDATIONSERVICE']._serialized_end=1786
+  _globals['_RECOMMENDREQUEST']._serialized_end=357
+  _globals['_RECOMMENDEXAMPLES']._serialized_start=359
+  _globals['_RECOMMENDEXAMPLES']._serialized_end=429
+  _globals['_RECOMMENDRESPONSE']._serialized_start=432
+  _globals['_RECOMMENDRESPONSE']._serialized_end=701
+  _globals['_RECOMMENDEDITEM']._serialized_start=704
+  _globals['_RECOMMENDEDITEM']._serialized_end=847
+  _globals['_SOURCESCORE']._serialized_start=849
+  _globals['_SOURCESCORE']._serialized_end=893
+  _globals['_REASON']._serialized_start=895
+  _globals['_REASON']._serialized_end=972
+  _globals['_DEGRADATION']._serialized_start=974
+  _globals['_DEGRADATION']._serialized_end=1063
+  _globals['_BATCHRECOMMENDREQUEST']._serialized_start=1065
+  _globals['_BATCHRECOMMENDREQUEST']._serialized_end=1136
+  _globals['_BATCHRECOMMENDRESPONSE']._serialized_start=1138
+  _globals['_BATCHRECOMMENDRESPONSE']._serialized_end=1212
+  _globals['_RECOMMENDATIONSERVICE']._serialized_start=1770
+  _globals['_RECOMMENDATIONSERVICE']._serialized_end=1956
 # @@protoc_insertion_point(module_scope)

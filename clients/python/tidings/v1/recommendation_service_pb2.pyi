@@ -18,6 +18,7 @@ class ReasonCode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     REASON_CODE_SEARCHED: _ClassVar[ReasonCode]
     REASON_CODE_IN_CATEGORY: _ClassVar[ReasonCode]
     REASON_CODE_RECENTLY_VIEWED: _ClassVar[ReasonCode]
+    REASON_CODE_BOUGHT_TOGETHER: _ClassVar[ReasonCode]
 
 class DegradationCause(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -36,6 +37,7 @@ REASON_CODE_SIMILAR_TO_VIEWED: ReasonCode
 REASON_CODE_SEARCHED: ReasonCode
 REASON_CODE_IN_CATEGORY: ReasonCode
 REASON_CODE_RECENTLY_VIEWED: ReasonCode
+REASON_CODE_BOUGHT_TOGETHER: ReasonCode
 DEGRADATION_CAUSE_UNSPECIFIED: DegradationCause
 DEGRADATION_CAUSE_NO_RELEASE: DegradationCause
 DEGRADATION_CAUSE_UNKNOWN_USER: DegradationCause
@@ -44,7 +46,7 @@ DEGRADATION_CAUSE_FAILED: DegradationCause
 DEGRADATION_CAUSE_UNKNOWN_CONTEXT: DegradationCause
 
 class RecommendRequest(_message.Message):
-    __slots__ = ("user_id", "serving_config", "k", "context_item_ids", "exclude_item_ids", "request_id", "query", "category", "consistency_token")
+    __slots__ = ("user_id", "serving_config", "k", "context_item_ids", "exclude_item_ids", "request_id", "query", "category", "examples", "vector", "consistency_token")
     USER_ID_FIELD_NUMBER: _ClassVar[int]
     SERVING_CONFIG_FIELD_NUMBER: _ClassVar[int]
     K_FIELD_NUMBER: _ClassVar[int]
@@ -53,6 +55,8 @@ class RecommendRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     QUERY_FIELD_NUMBER: _ClassVar[int]
     CATEGORY_FIELD_NUMBER: _ClassVar[int]
+    EXAMPLES_FIELD_NUMBER: _ClassVar[int]
+    VECTOR_FIELD_NUMBER: _ClassVar[int]
     CONSISTENCY_TOKEN_FIELD_NUMBER: _ClassVar[int]
     user_id: str
     serving_config: str
@@ -62,8 +66,18 @@ class RecommendRequest(_message.Message):
     request_id: str
     query: str
     category: str
+    examples: RecommendExamples
+    vector: _containers.RepeatedScalarFieldContainer[float]
     consistency_token: str
-    def __init__(self, user_id: _Optional[str] = ..., serving_config: _Optional[str] = ..., k: _Optional[int] = ..., context_item_ids: _Optional[_Iterable[str]] = ..., exclude_item_ids: _Optional[_Iterable[str]] = ..., request_id: _Optional[str] = ..., query: _Optional[str] = ..., category: _Optional[str] = ..., consistency_token: _Optional[str] = ...) -> None: ...
+    def __init__(self, user_id: _Optional[str] = ..., serving_config: _Optional[str] = ..., k: _Optional[int] = ..., context_item_ids: _Optional[_Iterable[str]] = ..., exclude_item_ids: _Optional[_Iterable[str]] = ..., request_id: _Optional[str] = ..., query: _Optional[str] = ..., category: _Optional[str] = ..., examples: _Optional[_Union[RecommendExamples, _Mapping]] = ..., vector: _Optional[_Iterable[float]] = ..., consistency_token: _Optional[str] = ...) -> None: ...
+
+class RecommendExamples(_message.Message):
+    __slots__ = ("liked_item_ids", "disliked_item_ids")
+    LIKED_ITEM_IDS_FIELD_NUMBER: _ClassVar[int]
+    DISLIKED_ITEM_IDS_FIELD_NUMBER: _ClassVar[int]
+    liked_item_ids: _containers.RepeatedScalarFieldContainer[str]
+    disliked_item_ids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, liked_item_ids: _Optional[_Iterable[str]] = ..., disliked_item_ids: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class RecommendResponse(_message.Message):
     __slots__ = ("items", "degraded", "release_id", "release_age_seconds", "index_age_seconds", "serving_config", "request_id", "decision_id")
