@@ -9,7 +9,7 @@ PINS := -c constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; name one with: make PYTHON=python3.11")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade $(PINS) pip
-	@$(BIN)/python -m pip install --quiet $(PINS) --editable ".[server,builder,train]"
+	@$(BIN)/python -m pip install --quiet $(PINS) --editable ".[server,native,builder,train]"
 	@touch $@
 .venv/.dev: .venv/.base
 	@echo "installing the development tools into .venv (once)"

@@ -40,7 +40,7 @@ from tidings_server.settings import Settings
 from tidings_server.transport.batcher import Batcher
 from tidings_server.transport.calls import Lane, Method, Stream
 from tidings_server.transport.events import EventHandlers, encode_event
-from tidings_server.transport.front_grpcio import GrpcioFront
+from tidings_server.transport.front import Front, find_front
 from tidings_server.transport.http import HttpListener
 from tidings_server.transport.profiles import ProfileHandlers
 from tidings_server.transport.push_encoding import encode_push, show_item
@@ -84,7 +84,7 @@ def run(settings: Settings) -> None:
 class Wired:
     """What runs: the front, the threads behind it, who decides pushes and who gets them."""
 
-    front: GrpcioFront
+    front: Front
     batchers: dict[Lane, Batcher]
     decider: DecidePushes
     recorder: RecordAnswers
@@ -97,8 +97,12 @@ class Server:
     def __init__(
         self, settings: Settings, releases: ReleaseDirectory, state: StateDirectory, store: SqliteStore
     ) -> None:
-        """Build what needs no event loop; nothing listens yet. Raises InvalidInput when the state is damaged."""
+        """Build what needs no event loop; nothing listens yet.
+
+        Raises InvalidInput when the state is damaged, or the front's library is not installed.
+        """
         self._settings = settings
+        self._make_front = find_front(settings.front)
         self._releases = releases
         self._store = store
         self._stage = "starting: no release is open yet"
@@ -205,7 +209,7 @@ class Server:
         )
         batchers = self._batchers()
         streams = (Stream("tidings.v1.PushService", "Subscribe", push.subscribe),)
-        front = GrpcioFront(methods, batchers, metrics, settings.max_message_bytes, streams)
+        front = self._make_front(methods, batchers, metrics, settings.max_message_bytes, streams)
         return Wired(front, batchers, decider, recorder, subscriptions)
 
     def _recommendation(self, recommend: ObserveAnswers) -> tuple[Method, ...]:

@@ -25,6 +25,9 @@ from tidings_core.release import Release
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 SECONDS = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.024, 2.048)
+Ended = Callable[[str, float], None]
+"""Notes the gRPC code and the seconds of a call that ended. For any thread."""
+
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
@@ -145,7 +148,7 @@ class Metrics:
         self._pushed = Histogram(PUSH_SECONDS.name, PUSH_SECONDS.help, registry=self.registry, buckets=SECONDS)
         self._recorded = Counter(RECORDED.name, RECORDED.help, RECORDED.labels, registry=self.registry)
 
-    def calls(self, method: str) -> Callable[[str, float], None]:
+    def calls(self, method: str) -> Ended:
         """The function that notes one ended call of `method`: its gRPC code and its seconds."""
         codes = {"OK": self._calls.labels(method, "OK").inc}
         seconds = self._seconds.labels(method).observe

@@ -154,7 +154,9 @@ class Settings(BaseSettings):
     http: ListenAddress = Field(
         Address("127.0.0.1", 9464), description="Address of /metrics, /livez and /readyz over HTTP."
     )
-    front: Literal["grpcio"] = Field("grpcio", description="What speaks gRPC: grpcio.")
+    front: Literal["grpcio", "native"] = Field(
+        "grpcio", description="What speaks gRPC: grpcio, or native, which is faster and needs pygrpc-native."
+    )
     default_deadline_ms: int = Field(
         1000, ge=1, le=600_000, description="Deadline in milliseconds of a recommendation whose caller sets none."
     )

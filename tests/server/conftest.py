@@ -28,6 +28,14 @@ class Shop:
     c: str
 
 
+@pytest.fixture(scope="session", params=["grpcio", "native"])
+def front(request: pytest.FixtureRequest) -> str:
+    """The name of each front in turn: what is promised of one is promised of both."""
+    if request.param == "native":
+        pytest.importorskip("pygrpc_native", reason="the extra [native] is not installed")
+    return str(request.param)
+
+
 @pytest.fixture(scope="session")
 def built_shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     """The releases every test of the server starts from; for reading only."""

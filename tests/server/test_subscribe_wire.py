@@ -18,13 +18,13 @@ PATIENCE = 60.0
 
 
 @contextmanager
-def serving(folder: Path, **settings: Any) -> Iterator[RunningServer]:
+def serving(folder: Path, front: str, **settings: Any) -> Iterator[RunningServer]:
     """A server without a release, which pushes need not, on the state of a folder; settings by name."""
     releases = folder / "releases"
     releases.mkdir(exist_ok=True)
     given = {"push_max_per_day": 1000, "push_history": 10_000, **settings}
     env = {f"TIDINGS_{name.upper()}": str(value) for name, value in given.items()}
-    with start_server(releases, folder / "state", env=env) as server:
+    with start_server(releases, folder / "state", "--front", front, env=env) as server:
         yield server
 
 
@@ -78,9 +78,9 @@ def retry_seconds(error: grpc.RpcError) -> float:
     return retry.retry_delay.ToMilliseconds() / 1000
 
 
-def test_a_push_that_is_sent_is_received_acknowledged_and_counted(tmp_path: Path) -> None:
+def test_a_push_that_is_sent_is_received_acknowledged_and_counted(front: str, tmp_path: Path) -> None:
     """From SendPush to the open stream, and from Acknowledge to the next subscription."""
-    with serving(tmp_path) as server, stub(server) as push:
+    with serving(tmp_path, front) as server, stub(server) as push:
         device = Device(push, "ann", device_id="phone")
         assert server.metric("tidings_subscriptions") == 1
         send(push, "ann", 1, 2)
@@ -97,9 +97,9 @@ def test_a_push_that_is_sent_is_received_acknowledged_and_counted(tmp_path: Path
         assert server.metric('tidings_calls_total{code="CANCELLED",method="Subscribe"}') == 2
 
 
-def test_nothing_is_lost_or_repeated_when_the_server_is_killed(tmp_path: Path) -> None:
+def test_nothing_is_lost_or_repeated_when_the_server_is_killed(front: str, tmp_path: Path) -> None:
     """After kill -9 the stream goes on where the device was, by its own word or by what it acknowledged."""
-    with serving(tmp_path) as server, stub(server) as push:
+    with serving(tmp_path, front) as server, stub(server) as push:
         phone, tv = (Device(push, "ann", device_id=name) for name in ("phone", "tv"))
         send(push, "ann", 1, 5)
         got = [phone.next() for _ in range(5)]
@@ -110,7 +110,7 @@ def test_nothing_is_lost_or_repeated_when_the_server_is_killed(tmp_path: Path) -
         server.process.wait(PATIENCE)
         with pytest.raises(grpc.RpcError):
             list(phone.stream)
-    with serving(tmp_path) as server, stub(server) as push:
+    with serving(tmp_path, front) as server, stub(server) as push:
         send(push, "ann", 6, 1)
         resumed = Device(push, "ann", device_id="phone", resume=pb.Resume(epoch=phone.subscribed.epoch, offset=4))
         assert (resumed.subscribed.recovered, resumed.subscribed.epoch) == (True, phone.subscribed.epoch)
@@ -124,9 +124,9 @@ def test_nothing_is_lost_or_repeated_when_the_server_is_killed(tmp_path: Path) -
         assert list(resumed.stream)[-1].go_away.reason == pb.GO_AWAY_REASON_REPLACED
 
 
-def test_a_drain_sends_every_subscriber_away_and_waits_for_no_silent_one(tmp_path: Path) -> None:
+def test_a_drain_sends_every_subscriber_away_and_waits_for_no_silent_one(front: str, tmp_path: Path) -> None:
     """Streams end well with a go_away and a time to come back; one that does not read holds nothing up for long."""
-    with serving(tmp_path, drain_seconds=2) as server, stub(server) as push, stub(server) as other:
+    with serving(tmp_path, front, drain_seconds=2) as server, stub(server) as push, stub(server) as other:
         mute = Device(other, "bob", max_unacked=1000)
         send(push, "bob", 1, 1000, "x" * 2048)
         devices = [Device(push, f"user-{number}") for number in range(20)]
@@ -141,9 +141,9 @@ def test_a_drain_sends_every_subscriber_away_and_waits_for_no_silent_one(tmp_pat
         assert not [line for line in server.logged() if line["level"] == "error"]
 
 
-def test_one_who_does_not_read_costs_nobody_anything(tmp_path: Path) -> None:
+def test_one_who_does_not_read_costs_nobody_anything(front: str, tmp_path: Path) -> None:
     """Others get all of theirs and the server's memory stays; when it reads at last it gets everything, in order."""
-    with serving(tmp_path) as server, stub(server) as push, stub(server) as other:
+    with serving(tmp_path, front) as server, stub(server) as push, stub(server) as other:
         mute = Device(other, "ann", device_id="mute", max_unacked=1000)
         reader = Device(push, "ann", device_id="reader", max_unacked=1000)
         stranger = Device(push, "bob", max_unacked=10)
@@ -163,9 +163,9 @@ def test_one_who_does_not_read_costs_nobody_anything(tmp_path: Path) -> None:
         assert mute.acknowledge(999) == 999
 
 
-def test_more_subscriptions_than_allowed_are_refused_with_a_time_to_come_back(tmp_path: Path) -> None:
+def test_more_subscriptions_than_allowed_are_refused_with_a_time_to_come_back(front: str, tmp_path: Path) -> None:
     """RESOURCE_EXHAUSTED at once; when somebody leaves there is room again."""
-    with serving(tmp_path, max_subscriptions=3, max_subscriptions_per_user=2) as server, stub(server) as push:
+    with serving(tmp_path, front, max_subscriptions=3, max_subscriptions_per_user=2) as server, stub(server) as push:
         devices = [Device(push, "ann", device_id=name) for name in ("phone", "tv")]
         with pytest.raises(grpc.RpcError) as refused:
             Device(push, "ann", device_id="watch")
@@ -183,9 +183,9 @@ def test_more_subscriptions_than_allowed_are_refused_with_a_time_to_come_back(tm
         assert devices
 
 
-def test_heartbeats_come_as_often_as_was_said(tmp_path: Path) -> None:
+def test_heartbeats_come_as_often_as_was_said(front: str, tmp_path: Path) -> None:
     """A quiet stream shows that it lives, with the server's time and the newest offset."""
-    with serving(tmp_path, push_heartbeat_seconds=0.1) as server, stub(server) as push:
+    with serving(tmp_path, front, push_heartbeat_seconds=0.1) as server, stub(server) as push:
         send(push, "ann", 1, 1)
         device = Device(push, "ann")
         assert device.subscribed.heartbeat_interval.ToMilliseconds() == 100
@@ -197,9 +197,9 @@ def test_heartbeats_come_as_often_as_was_said(tmp_path: Path) -> None:
         assert times[-1] - times[0] >= 150
 
 
-def test_what_is_wrong_is_said_by_status_and_field(tmp_path: Path) -> None:
+def test_what_is_wrong_is_said_by_status_and_field(front: str, tmp_path: Path) -> None:
     """A bad request to subscribe, and an acknowledgement of what was not sent, name the field; nothing is written."""
-    with serving(tmp_path) as server, stub(server) as push:
+    with serving(tmp_path, front) as server, stub(server) as push:
         with pytest.raises(grpc.RpcError) as refused:
             Device(push, "")
         assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT

@@ -1,13 +1,14 @@
 """Adaptive batching: a thread that is free takes whatever waits. No timers.
 
 Calls wait in one bounded queue. Under light load a call is taken at once and alone; under heavy load batches grow, and
-each call costs less. Answers go back to the event loop once per batch.
+each call costs less. The answers of a batch are handed back together.
 """
 
 import asyncio
 import threading
 from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
+from typing import Any, Protocol, cast
 
 import structlog
 
@@ -17,14 +18,26 @@ from tidings_server.transport.calls import Call, Method
 RETRY_AFTER = 0.5
 """Seconds a refused caller is asked to wait: longer than a full queue takes to empty."""
 
-Waiting = tuple[Method, Call, "asyncio.Future[bytes]"]
-Outcome = tuple["asyncio.Future[bytes]", bytes | TidingsError]
+
+class Caller(Protocol):
+    """Who waits for an answer: whatever a front knows a call by. A Future is one."""
+
+    def done(self) -> bool:
+        """Whether nobody waits any more."""
+        ...
+
+
+Outcome = tuple[Any, bytes | TidingsError]
+"""A Caller, and the answer or the error that the call ends with."""
+Deliver = Callable[[Sequence[Outcome]], None]
+"""Hands back the answers of a batch, in the thread that made them. Never waits. Callers may be gone by then."""
+Waiting = tuple[Method, Call, Caller, Deliver]
 
 log = structlog.get_logger(__name__)
 
 
 class Batcher:
-    """Threads that run the handlers of one lane. `submit` belongs to the event loop's thread."""
+    """Threads that run the handlers of one lane. Calls come from one thread: by `submit` from the event loop's."""
 
     def __init__(
         self,
@@ -38,7 +51,7 @@ class Batcher:
         self._max_waiting = max_waiting
         self._monotonic = monotonic
         self._observe_batch = observe_batch
-        # A SimpleQueue is C code and takes no Python lock; its bound is kept by `submit`, its only writer.
+        # A SimpleQueue is C code and takes no Python lock; its bound is kept by `put`, which one thread calls.
         self._queue: SimpleQueue[Waiting | None] = SimpleQueue()
         self._threads = [threading.Thread(target=self._run, name=f"{name}-{n}", daemon=True) for n in range(threads)]
         for thread in self._threads:
@@ -54,13 +67,21 @@ class Batcher:
 
         The future raises the call's TidingsError. Raises Overloaded at once when the queue is full.
         """
+        future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self.put(method, call, future, _to_loop)
+        return future
+
+    def put(self, method: Method, call: Call, caller: Caller, deliver: Deliver) -> None:
+        """Queue a call whose answer `deliver` hands to `caller`, together with those of the same batch.
+
+        A batch goes to the `deliver` of its first call: all calls of a method come from one front. Raises Overloaded at
+        once when the queue is full.
+        """
         if self._queue.qsize() >= self._max_waiting:
             raise Overloaded(
                 f"{self._max_waiting} calls are waiting, the most this server lets wait: try again later", RETRY_AFTER
             )
-        future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        self._queue.put((method, call, future))
-        return future
+        self._queue.put((method, call, caller, deliver))
 
     def close(self, seconds: float) -> None:
         """End the threads after what waits; wait up to `seconds` for each."""
@@ -99,25 +120,25 @@ class Batcher:
 
     def _answer(self, group: Sequence[Waiting]) -> None:
         """Run one handler for the calls of its method that are still wanted, and hand the answers back."""
-        method = group[0][0]
+        method, _, _, deliver = group[0]
         now = self._monotonic()
         outcomes: list[Outcome] = []
         calls: list[Call] = []
-        futures: list[asyncio.Future[bytes]] = []
-        for _, call, future in group:
-            if future.done():
+        callers: list[Caller] = []
+        for _, call, caller, _ in group:
+            if caller.done():
                 continue  # The caller is gone.
             if call.deadline <= now:
-                outcomes.append((future, DeadlinePassed("the deadline passed while the call was waiting")))
+                outcomes.append((caller, DeadlinePassed("the deadline passed while the call was waiting")))
             else:
                 calls.append(call)
-                futures.append(future)
+                callers.append(caller)
         if calls:
             self._observe_batch(len(calls))
-            outcomes.extend(zip(futures, self._handle(method, calls), strict=True))
+            outcomes.extend(zip(callers, self._handle(method, calls), strict=True))
         if outcomes:
             try:
-                outcomes[0][0].get_loop().call_soon_threadsafe(_deliver, outcomes)
+                deliver(outcomes)
             except RuntimeError:
                 log.warning("answers dropped: the server has stopped", method=method.name, calls=len(outcomes))
 
@@ -132,7 +153,13 @@ class Batcher:
             return [TidingsError("the server failed; its log says why") for _ in calls]
 
 
-def _deliver(outcomes: Sequence[Outcome]) -> None:
+def _to_loop(outcomes: Sequence[Outcome]) -> None:
+    """Hand the answers of a batch, whose callers are Futures, to their event loop, all at once."""
+    loop = cast("asyncio.Future[bytes]", outcomes[0][0]).get_loop()
+    loop.call_soon_threadsafe(_complete, outcomes)
+
+
+def _complete(outcomes: Sequence[Outcome]) -> None:
     """Complete the futures of a batch. Runs on the event loop."""
     for future, answer in outcomes:
         if future.done():

@@ -1,14 +1,12 @@
 """The grpcio front: gRPC over HTTP/2 by grpcio's asyncio server, on raw bytes, with health and reflection."""
 
 import asyncio
-import errno
 import math
-import os
-import socket
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import TypeVar
 
 import grpc
 import grpc.aio
@@ -16,10 +14,11 @@ import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from tidings_core.errors import InUse, InvalidInput, Stopping, TidingsError
-from tidings_server.metrics import Metrics
+from tidings_core.errors import InvalidInput, Stopping, TidingsError
+from tidings_server.metrics import Ended, Metrics
 from tidings_server.settings import Address
 from tidings_server.transport import status
+from tidings_server.transport.addresses import check_free
 from tidings_server.transport.batcher import Batcher
 from tidings_server.transport.calls import Call, Lane, Method, Stream, by_service
 
@@ -34,9 +33,10 @@ RETRY_AFTER = 1.0
 MAX_PENDING = 1 << 16
 """Calls that grpc-core holds at most until the event loop takes them."""
 
+# Finds peers that vanished.
+KEEPALIVE_MS, KEEPALIVE_TIMEOUT_MS = 60_000, 20_000
+
 Context = grpc.aio.ServicerContext[bytes, bytes]
-Ended = Callable[[str, float], None]
-"""Notes the gRPC code and the seconds of a call that ended."""
 
 _T = TypeVar("_T")
 
@@ -53,8 +53,12 @@ class GrpcioFront:
         metrics: Metrics,
         max_message_bytes: int,
         streams: Sequence[Stream] = (),
+        named: Sequence[str] = (),
     ) -> None:
-        """Take the methods, the batcher that runs each lane, and the streams."""
+        """Take the methods, the batcher that runs each lane, and the streams.
+
+        Reflection names the services of `named` too, which another front has.
+        """
         self._stopping = False
         self._under_way = 0
         self._last_arrival = 0.0
@@ -64,9 +68,9 @@ class GrpcioFront:
                 ("grpc.so_reuseport", 0),
                 ("grpc.max_receive_message_length", max_message_bytes),
                 ("grpc.max_send_message_length", -1),
-                # Finds peers that vanished; lets clients ping every 10 s, also without a call under way.
-                ("grpc.keepalive_time_ms", 60_000),
-                ("grpc.keepalive_timeout_ms", 20_000),
+                # Clients may ping every 10 s, also without a call under way.
+                ("grpc.keepalive_time_ms", KEEPALIVE_MS),
+                ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
                 ("grpc.keepalive_permit_without_calls", 1),
                 ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
                 # What waits for the event loop is refused by the handlers, with a status and a time to come back. By
@@ -88,16 +92,20 @@ class GrpcioFront:
                 handlers.setdefault(service, {})[stream.name] = grpc.unary_stream_rpc_method_handler(sending)
         for service, of_service in handlers.items():
             self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, of_service),))
-        names = (*handlers, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        names = (*dict.fromkeys((*handlers, *named)), health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
 
     def bind(self, address: Address) -> Address:
         """Take the address without answering yet, and return it with its real port. Raises InUse or InvalidInput."""
-        _probe(address)
+        check_free(address)
         try:
             return address.with_port(self._server.add_insecure_port(str(address)))
         except RuntimeError as error:
             raise InvalidInput(("listen", f"{address} cannot be listened on: {error}")) from error
+
+    def bind_unix(self, path: Path) -> None:
+        """Take a Unix socket without answering yet."""
+        self._server.add_insecure_port(f"unix:{path}")
 
     async def start(self) -> None:
         """Answer."""
@@ -109,13 +117,17 @@ class GrpcioFront:
         serving = health_pb2.HealthCheckResponse.SERVING
         await self._health.set(READY_SERVICE, serving if ready else health_pb2.HealthCheckResponse.NOT_SERVING)
 
+    async def fail_health(self) -> None:
+        """Tell health checks that the server is about to end, for good."""
+        await self._health.enter_graceful_shutdown()
+
     async def drain(self, seconds: float) -> None:
         """Fail health checks, refuse new calls, let those under way end within `seconds`, then cut off what is left.
 
         New calls are refused here and not by closing the server at once: grpcio cancels the calls it has received but
         not yet handed over when it is closed, and a client does not retry what was cancelled.
         """
-        await self._health.enter_graceful_shutdown()
+        await self.fail_health()
         self._stopping = True
         end = time.monotonic() + seconds
         while (now := time.monotonic()) < end and (self._under_way or now - self._last_arrival < QUIET):
@@ -190,33 +202,3 @@ async def _refuse(context: Context, error: TidingsError) -> None:
     """End a call with an error. Always raises."""
     details = ((status.DETAILS_KEY, status.details_of(error)),)
     await context.abort(status.code_of(error), status.message_of(error), details)
-
-
-def _probe(address: Address) -> None:
-    """Raise InUse when any address that the name stands for is taken, InvalidInput when none can be listened on.
-
-    gRPC is content when one of several is free, and says only in its log what the others failed for.
-    """
-    try:
-        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except OSError as error:
-        raise InvalidInput(("listen", f"{address}: {address.host} is not known: {error.strerror}")) from error
-    problems = [_problem(family, where) for family, _, _, _, where in found]
-    if errno.EADDRINUSE in problems:
-        raise InUse(f"listen: {address} is in use by another process: stop it, or name another with --listen")
-    if all(problems):
-        raise InvalidInput(("listen", f"{address} cannot be listened on: {os.strerror(problems[0])}"))
-
-
-def _problem(family: int, where: Any) -> int:
-    """The error number of listening on a socket address, 0 when it can be done."""
-    try:
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            probe.bind(where)
-            probe.listen(1)
-    except OSError as error:
-        return error.errno or errno.EINVAL
-    return 0

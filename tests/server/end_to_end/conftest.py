@@ -46,9 +46,10 @@ def reason(error: grpc.RpcError) -> str:
 
 
 @pytest.fixture(scope="module")
-def server(built_shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    """A running server that serves release a."""
-    with start_server(built_shop.path, tmp_path_factory.mktemp("shared") / "state") as running:
+def server(front: str, built_shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """A running server that serves release a, with each front in turn."""
+    state = tmp_path_factory.mktemp("shared") / "state"
+    with start_server(built_shop.path, state, "--front", front) as running:
         with stubs(running) as ask:
             ask.promote(built_shop.a)
         yield running

@@ -27,9 +27,9 @@ def causes(answer: pb.RecommendResponse) -> list[tuple[int, str]]:
     return [(one.cause, one.stage) for one in answer.degraded]
 
 
-def test_a_new_server_is_live_but_not_ready_until_a_release_serves(shop: Shop, tmp_path: Path) -> None:
+def test_a_new_server_is_live_but_not_ready_until_a_release_serves(front: str, shop: Shop, tmp_path: Path) -> None:
     """It answers at once, says what it lacks and what to do, and is ready the moment a release is promoted."""
-    with start_server(shop.path, tmp_path / "state") as server, stubs(server) as ask:
+    with start_server(shop.path, tmp_path / "state", "--front", front) as server, stubs(server) as ask:
         assert server.release_id == ""
         assert server.get("/livez")[0] == 200
         status, why = server.get("/readyz")
@@ -50,14 +50,14 @@ def test_a_new_server_is_live_but_not_ready_until_a_release_serves(shop: Shop, t
         assert events == ["listening", "not ready", "promote done", "draining", "stopped"]
 
 
-def test_a_killed_server_serves_the_same_release_after_its_restart(shop: Shop, tmp_path: Path) -> None:
+def test_a_killed_server_serves_the_same_release_after_its_restart(front: str, shop: Shop, tmp_path: Path) -> None:
     """kill -9 loses no promotion and leaves no lock behind."""
-    with start_server(shop.path, tmp_path / "state") as server, stubs(server) as ask:
+    with start_server(shop.path, tmp_path / "state", "--front", front) as server, stubs(server) as ask:
         ask.promote(shop.a)
         ask.promote(shop.b)
         server.process.send_signal(signal.SIGKILL)
         assert server.process.wait(30) == -signal.SIGKILL
-    with start_server(shop.path, tmp_path / "state") as server, stubs(server) as ask:
+    with start_server(shop.path, tmp_path / "state", "--front", front) as server, stubs(server) as ask:
         assert server.release_id == shop.b
         assert server.get("/readyz")[0] == 200
         answer = ask.recommendation.Recommend(pb.RecommendRequest(user_id="user-1"), timeout=30)
@@ -77,11 +77,11 @@ def test_a_restart_without_its_release_serves_the_one_before_and_says_so(shop: S
         assert "manifest.json" in refusal["problem"]
 
 
-def test_a_port_in_use_is_one_line(shop: Shop, tmp_path: Path) -> None:
+def test_a_port_in_use_is_one_line(front: str, shop: Shop, tmp_path: Path) -> None:
     """Either listener's port; the running server is not disturbed."""
-    with start_server(shop.path, tmp_path / "state") as server:
+    with start_server(shop.path, tmp_path / "state", "--front", front) as server:
         for option, address in (("--listen", server.address), ("--http", server.http)):
-            ended = run_server(shop.path, tmp_path / "other", option, address)
+            ended = run_server(shop.path, tmp_path / "other", "--front", front, option, address)
             assert (ended.returncode, ended.stdout) == (1, "")
             assert f"{option[2:]}: {address} is in use" in one_line(ended.stderr)
         assert server.get("/livez")[0] == 200
@@ -95,13 +95,13 @@ def test_a_state_directory_in_use_is_one_line(shop: Shop, tmp_path: Path) -> Non
         assert f"in use by another server (process {server.process.pid})" in one_line(ended.stderr)
 
 
-def test_a_stopping_server_finishes_what_is_under_way(shop: Shop, tmp_path: Path) -> None:
+def test_a_stopping_server_finishes_what_is_under_way(front: str, shop: Shop, tmp_path: Path) -> None:
     """SIGTERM while large batches are computed and wait: all are answered, new calls are refused, exit status 0."""
     requests = [pb.RecommendRequest(user_id=f"user-{n % 60}", k=100) for n in range(256)]
     body = pb.BatchRecommendRequest(requests=requests)
     patient = {"TIDINGS_DRAIN_SECONDS": "60"}
     with (
-        start_server(shop.path, tmp_path / "state", env=patient) as server,
+        start_server(shop.path, tmp_path / "state", "--front", front, env=patient) as server,
         stubs(server) as ask,
         ThreadPoolExecutor(8) as pool,
     ):
@@ -135,13 +135,13 @@ def test_a_ranker_that_fails_at_run_time_degrades_and_is_logged(tmp_path: Path) 
         assert "user-1" not in json.dumps(server.logged())
 
 
-def test_calls_that_cannot_be_taken_in_are_refused_at_once(shop: Shop, tmp_path: Path) -> None:
+def test_calls_that_cannot_be_taken_in_are_refused_at_once(front: str, shop: Shop, tmp_path: Path) -> None:
     """With room for one waiting call, a burst of large batches sees RESOURCE_EXHAUSTED, and the rest are answered."""
     requests = [pb.RecommendRequest(user_id=f"user-{n % 60}", k=500) for n in range(256)]
     body = pb.BatchRecommendRequest(requests=requests)
     (tmp_path / "tidings.toml").write_text("max_waiting = 1\n")
     options = ("--config", str(tmp_path / "tidings.toml"))
-    with start_server(shop.path, tmp_path / "state", *options) as server, stubs(server) as ask:
+    with start_server(shop.path, tmp_path / "state", "--front", front, *options) as server, stubs(server) as ask:
         ask.promote(shop.a)
         calls = [ask.recommendation.BatchRecommend.future(body, timeout=60) for _ in range(8)]
         codes = [call.code() for call in calls]

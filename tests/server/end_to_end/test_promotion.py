@@ -89,9 +89,9 @@ def test_a_spoilt_release_is_refused_with_its_reason_and_the_old_one_answers(sho
         assert len(refused) == len(refusals) + 1
 
 
-def test_swaps_under_load_fail_no_call(shop: Shop, tmp_path: Path) -> None:
+def test_swaps_under_load_fail_no_call(front: str, shop: Shop, tmp_path: Path) -> None:
     """While releases are promoted and rolled back, every call is answered in full, from one of them."""
-    with start_server(shop.path, tmp_path / "state") as server, stubs(server) as ask:
+    with start_server(shop.path, tmp_path / "state", "--front", front) as server, stubs(server) as ask:
         ask.promote(shop.a)
         over = threading.Event()
         seen: Counter[str] = Counter()

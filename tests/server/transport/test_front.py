@@ -1,7 +1,8 @@
-"""The grpcio front, over a real channel: it knows only methods and bytes, and speaks gRPC as it should."""
+"""A front, over a real channel: it knows only methods and bytes, and speaks gRPC as it should."""
 
 import asyncio
 import socket
+import sys
 import threading
 import time
 from collections import Counter
@@ -21,7 +22,8 @@ from tidings_server.metrics import Metrics
 from tidings_server.settings import Address
 from tidings_server.transport.batcher import Batcher
 from tidings_server.transport.calls import Call, Method
-from tidings_server.transport.front_grpcio import READY_SERVICE, GrpcioFront
+from tidings_server.transport.front import Front, MakeFront, find_front
+from tidings_server.transport.front_grpcio import READY_SERVICE
 
 ANY = Address("127.0.0.1", 0)
 LIMIT = 64 << 10
@@ -48,7 +50,7 @@ class Shout:
 class Running:
     """A started front and what it runs."""
 
-    front: GrpcioFront
+    front: Front
     address: Address
     shout: Shout
     batcher: Batcher
@@ -65,12 +67,12 @@ class Running:
 
 
 @asynccontextmanager
-async def running(max_waiting: int = 8) -> AsyncIterator[Running]:
+async def running(make_front: MakeFront, max_waiting: int = 8) -> AsyncIterator[Running]:
     """A front with one method, test.Shout/Shout, on one thread."""
     shout, metrics = Shout(), Metrics()
     method = Method("test.Shout", "Shout", shout, "compute", 4, 100.0)
     batcher = Batcher("compute", 1, max_waiting, time.monotonic)
-    front = GrpcioFront([method], {"compute": batcher}, metrics, LIMIT)
+    front = make_front([method], {"compute": batcher}, metrics, LIMIT)
     address = front.bind(ANY)
     await front.start()
     try:
@@ -98,16 +100,16 @@ def status_of(error: grpc.aio.AioRpcError) -> status_pb2.Status:
     return status_pb2.Status.FromString(found)
 
 
-async def test_bytes_go_in_and_come_out() -> None:
+async def test_bytes_go_in_and_come_out(make_front: MakeFront) -> None:
     """The front adds nothing to the bytes of a call, even none."""
-    async with running() as server, server.channel() as channel:
+    async with running(make_front) as server, server.channel() as channel:
         assert await shout(channel, b"hello") == b"HELLO"
         assert await shout(channel, b"") == b""
 
 
-async def test_an_error_becomes_its_status_with_details() -> None:
+async def test_an_error_becomes_its_status_with_details(make_front: MakeFront) -> None:
     """Code, message and ErrorInfo reach the caller."""
-    async with running() as server, server.channel() as channel:
+    async with running(make_front) as server, server.channel() as channel:
         with pytest.raises(grpc.aio.AioRpcError) as raised:
             await shout(channel, b"missing")
         assert raised.value.code() == grpc.StatusCode.NOT_FOUND
@@ -117,9 +119,9 @@ async def test_an_error_becomes_its_status_with_details() -> None:
         assert (info.reason, info.domain) == ("NOT_FOUND", "tidings")
 
 
-async def test_the_callers_deadline_reaches_the_handler() -> None:
+async def test_the_callers_deadline_reaches_the_handler(make_front: MakeFront) -> None:
     """A deadline of 20 s is 20 s from now; a caller without one gets the method's own."""
-    async with running() as server, server.channel() as channel:
+    async with running(make_front) as server, server.channel() as channel:
         await shout(channel, b"x", timeout=20.0)
         await shout(channel, b"x", timeout=None)
         with_deadline, without = (call.deadline - time.monotonic() for call in server.shout.seen)
@@ -128,9 +130,9 @@ async def test_the_callers_deadline_reaches_the_handler() -> None:
         assert 90.0 < without <= 100.0
 
 
-async def test_a_call_that_outlives_its_deadline_ends_with_deadline_exceeded() -> None:
+async def test_a_call_that_outlives_its_deadline_ends_with_deadline_exceeded(make_front: MakeFront) -> None:
     """The caller is told in time, whatever the handler does."""
-    async with running() as server, server.channel() as channel:
+    async with running(make_front) as server, server.channel() as channel:
         with pytest.raises(grpc.aio.AioRpcError) as raised:
             await shout(channel, b"hold", timeout=0.2)
         assert raised.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
@@ -143,9 +145,9 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0)
 
 
-async def test_a_cancelled_call_that_waits_is_never_worked_on() -> None:
+async def test_a_cancelled_call_that_waits_is_never_worked_on(make_front: MakeFront) -> None:
     """The caller's cancellation reaches the queue."""
-    async with running() as server, server.channel() as channel:
+    async with running(make_front) as server, server.channel() as channel:
         busy = shout(channel, b"hold")
         await asyncio.to_thread(server.shout.entered.wait, 30)
         gone = shout(channel, b"gone")
@@ -159,9 +161,9 @@ async def test_a_cancelled_call_that_waits_is_never_worked_on() -> None:
         assert [call.body for call in server.shout.seen] == [b"hold", b"kept"]
 
 
-async def test_overload_is_refused_at_once_with_the_time_to_return() -> None:
+async def test_overload_is_refused_at_once_with_the_time_to_return(make_front: MakeFront) -> None:
     """Beyond the bound a call gets RESOURCE_EXHAUSTED and RetryInfo while the others still wait."""
-    async with running(max_waiting=2) as server, server.channel() as channel:
+    async with running(make_front, max_waiting=2) as server, server.channel() as channel:
         busy = shout(channel, b"hold")
         await asyncio.to_thread(server.shout.entered.wait, 30)
         waiting = [shout(channel, b"x") for _ in range(2)]
@@ -179,9 +181,9 @@ async def test_overload_is_refused_at_once_with_the_time_to_return() -> None:
         assert server.counted("OK") == 3
 
 
-async def test_a_message_over_the_limit_is_refused_with_the_limit_and_the_server_lives() -> None:
+async def test_a_message_over_the_limit_is_refused_with_the_limit_and_the_server_lives(make_front: MakeFront) -> None:
     """The limit is in the message; the next call on the same channel is answered."""
-    async with running() as server, server.channel() as channel:
+    async with running(make_front) as server, server.channel() as channel:
         with pytest.raises(grpc.aio.AioRpcError) as raised:
             await shout(channel, b"x" * (LIMIT + 1))
         assert raised.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -189,18 +191,18 @@ async def test_a_message_over_the_limit_is_refused_with_the_limit_and_the_server
         assert await shout(channel, b"x" * LIMIT) == b"X" * LIMIT
 
 
-async def test_an_unknown_method_is_unimplemented() -> None:
+async def test_an_unknown_method_is_unimplemented(make_front: MakeFront) -> None:
     """Of a known service or of none."""
-    async with running() as server, server.channel() as channel:
+    async with running(make_front) as server, server.channel() as channel:
         for path in ("/test.Shout/Whisper", "/no.Such/Service"):
             with pytest.raises(grpc.aio.AioRpcError) as raised:
                 await raw(channel, path)(b"", timeout=30)
             assert raised.value.code() == grpc.StatusCode.UNIMPLEMENTED
 
 
-async def test_health_follows_readiness() -> None:
+async def test_health_follows_readiness(make_front: MakeFront) -> None:
     """The server is SERVING while it lives; its readiness is a service of its own, and can be watched."""
-    async with running() as server, server.channel() as channel:
+    async with running(make_front) as server, server.channel() as channel:
         stub = health_pb2_grpc.HealthStub(channel)
 
         async def check(service: str) -> str:
@@ -217,9 +219,9 @@ async def test_health_follows_readiness() -> None:
         watch.cancel()
 
 
-async def test_reflection_names_the_services() -> None:
+async def test_reflection_names_the_services(make_front: MakeFront) -> None:
     """Tools find what is served without the proto files."""
-    async with running() as server:
+    async with running(make_front) as server:
 
         def services() -> list[str]:
             with grpc.insecure_channel(str(server.address)) as channel:
@@ -229,9 +231,9 @@ async def test_reflection_names_the_services() -> None:
         assert found == ["grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection", "test.Shout"]
 
 
-async def test_draining_finishes_what_is_under_way_and_refuses_the_rest() -> None:
+async def test_draining_finishes_what_is_under_way_and_refuses_the_rest(make_front: MakeFront) -> None:
     """A call that was accepted is answered; health says NOT_SERVING; a new call gets UNAVAILABLE."""
-    async with running() as server, server.channel() as channel, server.channel() as other:
+    async with running(make_front) as server, server.channel() as channel, server.channel() as other:
         busy = shout(channel, b"hold")
         await asyncio.to_thread(server.shout.entered.wait, 30)
         drained = asyncio.ensure_future(server.front.drain(30.0))
@@ -253,9 +255,9 @@ async def test_draining_finishes_what_is_under_way_and_refuses_the_rest() -> Non
         assert [call.body for call in server.shout.seen] == [b"hold"]
 
 
-async def test_a_drain_cancels_no_call_that_is_on_its_way() -> None:
+async def test_a_drain_cancels_no_call_that_is_on_its_way(make_front: MakeFront) -> None:
     """Callers that never let up see answers and UNAVAILABLE, which a client retries, and nothing else."""
-    async with running(max_waiting=64) as server, server.channel() as channel:
+    async with running(make_front, max_waiting=64) as server, server.channel() as channel:
         codes: Counter[grpc.StatusCode] = Counter()
 
         async def call_on() -> None:
@@ -271,9 +273,9 @@ async def test_a_drain_cancels_no_call_that_is_on_its_way() -> None:
         assert set(codes) == {grpc.StatusCode.OK}
 
 
-async def test_a_drain_does_not_wait_for_who_watches_health() -> None:
+async def test_a_drain_does_not_wait_for_who_watches_health(make_front: MakeFront) -> None:
     """A stream that never ends by itself is told NOT_SERVING and ended; the drain is over long before its limit."""
-    async with running() as server, server.channel() as channel:
+    async with running(make_front) as server, server.channel() as channel:
         watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=600)
         assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
         async with asyncio.timeout(60):
@@ -281,9 +283,9 @@ async def test_a_drain_does_not_wait_for_who_watches_health() -> None:
         assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
 
 
-async def test_a_drain_cuts_off_what_does_not_end_in_time() -> None:
+async def test_a_drain_cuts_off_what_does_not_end_in_time(make_front: MakeFront) -> None:
     """A handler that hangs cannot keep the server from ending."""
-    async with running() as server, server.channel() as channel:
+    async with running(make_front) as server, server.channel() as channel:
         busy = shout(channel, b"hold")
         await asyncio.to_thread(server.shout.entered.wait, 30)
         await server.front.drain(0.05)
@@ -291,36 +293,44 @@ async def test_a_drain_cuts_off_what_does_not_end_in_time() -> None:
             await busy
 
 
-def free_front() -> GrpcioFront:
+def free_front(make_front: MakeFront) -> Front:
     """A front that is not started."""
-    return GrpcioFront([], {}, Metrics(), LIMIT)
+    return make_front([], {}, Metrics(), LIMIT)
 
 
-async def test_a_port_in_use_is_refused_by_name() -> None:
+async def test_a_port_in_use_is_refused_by_name(make_front: MakeFront) -> None:
     """Two servers never share a port, and the second is told which one it was."""
-    async with running() as server:
-        second = free_front()
+    async with running(make_front) as server:
+        second = free_front(make_front)
         with pytest.raises(InUse, match=rf"listen: {server.address} is in use .* --listen"):
             second.bind(server.address)
         await second.drain(0.0)
 
 
-async def test_a_port_in_use_on_one_of_several_addresses_is_refused() -> None:
+async def test_a_port_in_use_on_one_of_several_addresses_is_refused(make_front: MakeFront) -> None:
     """gRPC itself would be content with the free one, and nobody would be told."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen(1)
         port = taken.getsockname()[1]
-        front = free_front()
+        front = free_front(make_front)
         with pytest.raises(InUse):
             front.bind(Address("localhost", port))
         await front.drain(0.0)
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "no.such.host.invalid"])
-async def test_an_address_that_is_not_ours_is_refused(host: str) -> None:
+async def test_an_address_that_is_not_ours_is_refused(make_front: MakeFront, host: str) -> None:
     """Another machine's address and an unknown name are the settings' fault."""
-    front = free_front()
+    front = free_front(make_front)
     with pytest.raises(InvalidInput, match=f"listen: {host}:50051"):
         front.bind(Address(host, 50051))
     await front.drain(0.0)
+
+
+def test_a_front_whose_library_is_missing_is_refused_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The native front is an extra of its own."""
+    monkeypatch.setitem(sys.modules, "pygrpc_native", None)
+    monkeypatch.delitem(sys.modules, "tidings_server.transport.front_native", raising=False)
+    with pytest.raises(InvalidInput, match=r'front: is native, .* pip install "tidings\[server,native\]"'):
+        find_front("native")

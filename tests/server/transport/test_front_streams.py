@@ -1,4 +1,4 @@
-"""Streams of the grpcio front, over a real channel: order, errors, peers that leave or do not read, storms, the end."""
+"""Streams of a front, over a real channel: order, errors, peers that leave or do not read, storms, the end."""
 
 import asyncio
 from collections import Counter
@@ -15,7 +15,7 @@ from tidings_core.errors import NotFound, Overloaded
 from tidings_server.metrics import Metrics
 from tidings_server.settings import Address
 from tidings_server.transport.calls import Stream
-from tidings_server.transport.front_grpcio import GrpcioFront
+from tidings_server.transport.front import Front, MakeFront
 
 PATIENCE = 30.0
 Handler = Callable[[bytes], AsyncGenerator[bytes, None]]
@@ -25,7 +25,7 @@ Handler = Callable[[bytes], AsyncGenerator[bytes, None]]
 class Running:
     """A started front with one stream."""
 
-    front: GrpcioFront
+    front: Front
     address: Address
     metrics: Metrics
 
@@ -43,10 +43,10 @@ class Running:
 
 
 @asynccontextmanager
-async def running(handler: Handler) -> AsyncIterator[Running]:
+async def running(make_front: MakeFront, handler: Handler) -> AsyncIterator[Running]:
     """A front with test.Tell/Tell."""
     metrics = Metrics()
-    front = GrpcioFront([], {}, metrics, 64 << 10, [Stream("test.Tell", "Tell", handler)])
+    front = make_front([], {}, metrics, 64 << 10, [Stream("test.Tell", "Tell", handler)])
     address = front.bind(Address("127.0.0.1", 0))
     await front.start()
     try:
@@ -72,16 +72,16 @@ async def told(call: Any) -> list[bytes]:
     return [message async for message in call]
 
 
-async def test_the_messages_of_a_stream_come_in_order_and_it_ends_well() -> None:
+async def test_the_messages_of_a_stream_come_in_order_and_it_ends_well(make_front: MakeFront) -> None:
     """What the handler makes arrives, and a stream that ends by itself is OK and is counted so."""
-    async with running(count_to) as server, server.channel() as tell:
+    async with running(make_front, count_to) as server, server.channel() as tell:
         assert await told(tell(b"20", timeout=PATIENCE)) == [b"%d" % number for number in range(20)]
         assert server.counted("OK") == 1
 
 
-async def test_an_error_before_the_first_message_ends_the_stream_by_the_table() -> None:
+async def test_an_error_before_the_first_message_ends_the_stream_by_the_table(make_front: MakeFront) -> None:
     """The caller of a stream gets the same codes and details as the caller of a call."""
-    async with running(count_to) as server, server.channel() as tell:
+    async with running(make_front, count_to) as server, server.channel() as tell:
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await told(tell(b"0", timeout=PATIENCE))
         assert refused.value.code() is grpc.StatusCode.NOT_FOUND
@@ -89,9 +89,9 @@ async def test_an_error_before_the_first_message_ends_the_stream_by_the_table() 
         assert server.counted("NOT_FOUND") == 1
 
 
-async def test_an_error_during_a_stream_comes_after_what_was_told() -> None:
+async def test_an_error_during_a_stream_comes_after_what_was_told(make_front: MakeFront) -> None:
     """Nothing told before it is lost, and it says when to come back."""
-    async with running(count_to) as server, server.channel() as tell:
+    async with running(make_front, count_to) as server, server.channel() as tell:
         call, got = tell(b"3", timeout=PATIENCE), list[bytes]()
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             got.extend([message async for message in call])
@@ -107,9 +107,9 @@ async def test_an_error_during_a_stream_comes_after_what_was_told() -> None:
         assert numbers == [b"0", b"1", b"2"]
 
 
-async def test_a_fault_of_ours_ends_a_stream_as_internal() -> None:
+async def test_a_fault_of_ours_ends_a_stream_as_internal(make_front: MakeFront) -> None:
     """The caller hears that the server failed, and nothing of its insides."""
-    async with running(count_to) as server, server.channel() as tell:
+    async with running(make_front, count_to) as server, server.channel() as tell:
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await told(tell(b"4", timeout=PATIENCE))
         assert refused.value.code() is grpc.StatusCode.INTERNAL
@@ -139,10 +139,10 @@ class Endless:
 
 
 @pytest.mark.parametrize("size", [1, 1 << 20])
-async def test_a_stream_whose_caller_leaves_is_closed_at_once(size: int) -> None:
+async def test_a_stream_whose_caller_leaves_is_closed_at_once(make_front: MakeFront, size: int) -> None:
     """Whether it waits for something to tell or for the peer to read, its handler's end is run."""
     endless = Endless(size, 1 if size == 1 else 10**9)
-    async with running(endless) as server, server.channel() as tell:
+    async with running(make_front, endless) as server, server.channel() as tell:
         call = tell(b"a")
         await call.read()
         call.cancel()
@@ -152,10 +152,10 @@ async def test_a_stream_whose_caller_leaves_is_closed_at_once(size: int) -> None
                 await asyncio.sleep(0)
 
 
-async def test_a_stream_ends_at_its_deadline() -> None:
+async def test_a_stream_ends_at_its_deadline(make_front: MakeFront) -> None:
     """A caller that wants a stream for a while only is not forgotten."""
     endless = Endless(1, 1)
-    async with running(endless) as server, server.channel() as tell:
+    async with running(make_front, endless) as server, server.channel() as tell:
         with pytest.raises(grpc.aio.AioRpcError) as ended:
             await told(tell(b"a", timeout=0.1))
         assert ended.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
@@ -165,10 +165,10 @@ async def test_a_stream_ends_at_its_deadline() -> None:
                 await asyncio.sleep(0)
 
 
-async def test_nothing_is_made_for_a_peer_that_does_not_read() -> None:
+async def test_nothing_is_made_for_a_peer_that_does_not_read(make_front: MakeFront) -> None:
     """Once HTTP/2's window is full the handler is not asked for more, while others, also of that peer, get all."""
-    endless, enough = Endless(4096, 10**9), 5000
-    async with running(endless) as server, server.channel() as tell, server.channel() as other:
+    endless, enough = Endless(4096, 10**9), 2500
+    async with running(make_front, endless) as server, server.channel() as tell, server.channel() as other:
         mute = tell(b"mute")
         await mute.initial_metadata()
         # The first reader shares the connection with the mute one.
@@ -182,7 +182,7 @@ async def test_nothing_is_made_for_a_peer_that_does_not_read() -> None:
         mute.cancel()
 
 
-async def test_a_drain_waits_for_streams_that_end_and_lets_no_new_one_in() -> None:
+async def test_a_drain_waits_for_streams_that_end_and_lets_no_new_one_in(make_front: MakeFront) -> None:
     """A stream that was asked to end has its last word; who comes meanwhile is told to go elsewhere."""
     ending = asyncio.Event()
 
@@ -191,7 +191,7 @@ async def test_a_drain_waits_for_streams_that_end_and_lets_no_new_one_in() -> No
         await ending.wait()
         yield b"good bye"
 
-    async with running(tell_and_end) as server, server.channel() as tell:
+    async with running(make_front, tell_and_end) as server, server.channel() as tell:
         call = tell(b"", timeout=PATIENCE)
         assert await call.read() == b"hello"
         draining = asyncio.create_task(server.front.drain(PATIENCE))
@@ -210,7 +210,7 @@ async def _told_until_refused(tell: Any) -> None:
         await tell(b"", timeout=PATIENCE).read()
 
 
-async def test_a_storm_of_streams_is_let_in_up_to_the_limit_and_refused_cleanly_above() -> None:
+async def test_a_storm_of_streams_is_let_in_up_to_the_limit_and_refused_cleanly_above(make_front: MakeFront) -> None:
     """Thousands that come at the same moment are all answered: let in, or told when to come back; none is cut off."""
     room, comers, channels = 2000, 4000, 8
     inside = 0
@@ -223,7 +223,7 @@ async def test_a_storm_of_streams_is_let_in_up_to_the_limit_and_refused_cleanly_
         yield b"in"
         await asyncio.Event().wait()
 
-    async with running(limited) as server:
+    async with running(make_front, limited) as server:
         open_channels = [server.channel() for _ in range(channels)]
         tells = [await channel.__aenter__() for channel in open_channels]
         calls = [tells[number % channels](b"", timeout=PATIENCE) for number in range(comers)]
