@@ -23,6 +23,7 @@ PAGES = [ROOT / "README.md", ROOT / "README.zh-CN.md", ROOT / "CHANGELOG.md", *s
 COMMANDS = {
     "tidings": [
         "recommend",
+        "explain",
         "record",
         "profile",
         "send",

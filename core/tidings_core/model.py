@@ -386,7 +386,8 @@ class Considered:
     For each of the S `sources`: present bool[K, S], said f32[K, S] (0 where not present), ranks i32[K, S] place in that
     source from 0. user f32[U] and pair f32[K, C] are what a ranker sees of the user, and of user and item together.
     `steps` are the orders that one rule after another made, each i64[K] positions, best first: the first is that of the
-    scores, the last is the answer's, which goes on after the items that were asked for.
+    scores, the last is the answer's, which goes on after the items that were asked for. `ranked` says whether the
+    ranker gave the scores; without it the order of the sources did.
     """
 
     rows: Int32
@@ -398,6 +399,7 @@ class Considered:
     user: Float32
     pair: Float32
     steps: tuple[tuple[str, Int64], ...]
+    ranked: bool
 
     @property
     def order(self) -> Int64:

@@ -84,7 +84,7 @@ def _recommend(
     for user in np.flatnonzero(_missed(subjects, serving)).tolist():
         degraded[user].insert(0, UNKNOWN_USER)
     ranking, trouble = retrieve(subjects, serving, snapshot, time_left)
-    scores = ranking.fused
+    scores, ranked = ranking.fused, np.zeros(len(batch), np.bool_)
     if serving.rerank and snapshot.ranker is not None:
         if time_left() < RANK_RESERVE:
             trouble.append(Degradation("deadline", "ranker", "ordered by the sources: the deadline was near"))
@@ -94,16 +94,17 @@ def _recommend(
             except DependencyFailed as error:
                 trouble.append(Degradation("failed", "ranker", f"ordered by the sources: {error}"))
             else:
+                ranked = subjects.personal
+                ranked[unscored] = False
                 for user in unscored:
                     degraded[user].append(UNSCORED)
     most = max(query.k for query in batch)
     steps = _order(ranking.candidates, scores, subjects, serving, snapshot)
     found = _items(steps[-1][1][:, :most], ranking, scores, subjects, snapshot)
+    kept = [_considered(ranking, scores, ranked, steps, user) if keep else None for user in range(len(batch))]
     return [
-        Answer(
-            tuple(items[: query.k]), (*missing, *trouble), _considered(ranking, scores, steps, user) if keep else None
-        )
-        for user, (query, items, missing) in enumerate(zip(batch, found, degraded, strict=True))
+        Answer(tuple(items[: query.k]), (*missing, *trouble), considered)
+        for query, items, missing, considered in zip(batch, found, degraded, kept, strict=True)
     ]
 
 
@@ -115,20 +116,21 @@ def _missed(subjects: Subjects, serving: ServingConfig) -> Bool:
     return ~subjects.known & ~np.all(speaks, axis=0)
 
 
-def _considered(ranking: Ranking, scores: Float32, steps: Sequence[Step], user: int) -> Considered:
+def _considered(ranking: Ranking, scores: Float32, ranked: Bool, steps: Sequence[Step], user: int) -> Considered:
     candidates = ranking.candidates
-    # What is there stands before the padding, so positions stay as they are.
-    count = int((candidates.rows[user] >= 0).sum())
+    # What is there stands before the padding, so positions stay as they are. Copies: the batch is let go of.
+    own = user, slice(int((candidates.rows[user] >= 0).sum()))
     return Considered(
-        candidates.rows[user, :count],
-        scores[user, :count],
+        candidates.rows[own].copy(),
+        scores[own].copy(),
         candidates.sources,
-        candidates.present[user, :count],
-        candidates.scores[user, :count],
-        candidates.ranks[user, :count],
-        ranking.user[user],
-        ranking.candidate[user, :count],
-        tuple((rule, order[user, :count]) for rule, order in steps),
+        candidates.present[own].copy(),
+        candidates.scores[own].copy(),
+        candidates.ranks[own].copy(),
+        ranking.user[user].copy(),
+        ranking.candidate[own].copy(),
+        tuple((rule, order[own].copy()) for rule, order in steps),
+        bool(ranked[user]),
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -70,7 +71,7 @@ def resolve(
     """Look the ids of a batch without faults up: the subjects, and for each query what could not be found."""
     users = snapshot.users.find_many([query.user_id for query in batch])
     people = [query.person for query in batch]
-    histories = [_history(person, int(user), snapshot) for person, user in zip(people, users, strict=True)]
+    histories = [history_of(person, int(user), snapshot) for person, user in zip(people, users, strict=True)]
     contexts = [snapshot.items.find_many(query.context_item_ids) for query in batch]
     interests = [
         (history.rows if person is None else person.interests)[:SEEDS]
@@ -93,7 +94,9 @@ def resolve(
         _padded([rows[rows >= 0] for rows in contexts]),
         Exclusions.of(
             [
-                np.concatenate([context, *shown, *_excluded(query, history, serving, snapshot)])
+                np.concatenate(
+                    [r for _, r in excluded(query, context, np.concatenate(shown), history, serving, snapshot)]
+                )
                 for query, context, shown, history in zip(batch, contexts, examples, histories, strict=True)
             ],
             len(snapshot.items),
@@ -170,19 +173,38 @@ def _missing(context: Int32, examples: tuple[Int32, Int32]) -> list[Degradation]
 _NOBODY = Person()
 
 
-def _history(person: Person | None, user: int, snapshot: Snapshot) -> History:
+def history_of(person: Person | None, user: int, snapshot: Snapshot) -> History:
+    """What was bought by a person or, of whom nothing is recorded, by the release's user of that row (-1: none)."""
     if person is not None:
         return person.history
     return EMPTY_HISTORY if snapshot.histories is None or user < 0 else snapshot.histories[user]
 
 
-def _excluded(query: Query, history: History, serving: ServingConfig, snapshot: Snapshot) -> list[Int32]:
-    """What must not be in the answer, context aside."""
+Exclusion = Literal["context", "example", "request", "blocked", "bought", "returned", "seen"]
+"""Why an item must not be in an answer: it is what the answer is about, it is an example, the request excludes it, the
+person asked to see less of it, bought it, gave it back, or has seen it.
+"""
+
+
+def excluded(
+    query: Query, context: Int32, examples: Int32, history: History, serving: ServingConfig, snapshot: Snapshot
+) -> list[tuple[Exclusion, Int32]]:
+    """What must not be in the answer, by why: item rows i32, -1 for an id that is not known.
+
+    `context` and `examples` are the rows of the query's.
+    """
     person = query.person or _NOBODY
-    found = [snapshot.items.find_many(query.exclude_item_ids), person.blocked]
+    found: list[tuple[Exclusion, Int32]] = [
+        ("context", context),
+        ("example", examples),
+        ("request", snapshot.items.find_many(query.exclude_item_ids)),
+        ("blocked", person.blocked),
+    ]
     if serving.exclude_bought:
-        found += [history.rows, person.returned]
-    return [*found, person.seen] if serving.exclude_seen else found
+        found += [("bought", history.rows), ("returned", person.returned)]
+    if serving.exclude_seen:
+        found.append(("seen", person.seen))
+    return found
 
 
 def _within(query: Query, serving: ServingConfig, snapshot: Snapshot) -> Int32 | None:

@@ -20,6 +20,7 @@ from tidings_server.application.acknowledge import Acknowledge
 from tidings_server.application.compose import Composer
 from tidings_server.application.consistency import check_token
 from tidings_server.application.decide_push import DecidePushes
+from tidings_server.application.explain import Explain
 from tidings_server.application.get_profile import GetProfile
 from tidings_server.application.known_documents import KnownDocuments
 from tidings_server.application.list_releases import ListReleases
@@ -40,6 +41,7 @@ from tidings_server.settings import Settings
 from tidings_server.transport.batcher import Batcher
 from tidings_server.transport.calls import Lane, Method, Stream
 from tidings_server.transport.events import EventHandlers, encode_event
+from tidings_server.transport.explain import ExplainHandlers
 from tidings_server.transport.front import Front, find_front
 from tidings_server.transport.http import HttpListener
 from tidings_server.transport.profiles import ProfileHandlers
@@ -59,6 +61,8 @@ FEW_WAITING = 32
 """Calls that may wait for the lanes of batches and of releases."""
 RECORD_SECONDS = 10.0
 """Deadline of a call that writes, when its caller sets none: a disk may take its time."""
+EXPLAIN_SECONDS = 10.0
+"""Deadline of an explanation whose caller sets none: it compares with every item there is."""
 ADMIN_SECONDS = 600.0
 """Deadline of a release call whose caller sets none: opening a large release takes a while."""
 
@@ -164,6 +168,7 @@ class Server:
             "acknowledge": (1, self._settings.max_waiting),
             "send": (1, self._settings.max_waiting),
             "admin": (ADMIN_THREADS, FEW_WAITING),
+            "explain": (1, FEW_WAITING),
         }
         batchers = {
             lane: Batcher(lane, threads, waiting, time.monotonic, self._metrics.batches(lane))
@@ -201,7 +206,10 @@ class Server:
         recorder = RecordAnswers(store, settings.record_keep, metrics.recorded)
         recording = Recording(settings.record_share, recorder.offer, lambda: f"answer/{secrets.token_hex(8)}")
         methods = (
-            *self._recommendation(ObserveAnswers(recommend, recording, random.random)),
+            *self._recommendation(
+                ObserveAnswers(recommend, recording, random.random),
+                Explain(self._serving, recommend.meet, store, settings.serving_configs, recorder.settle, time.time),
+            ),
             *self._writing(
                 EventHandlers(record, time.time, metrics), push, SendPushHandler(send, settings.push_ttl_seconds)
             ),
@@ -212,16 +220,18 @@ class Server:
         front = self._make_front(methods, batchers, metrics, settings.max_message_bytes, streams)
         return Wired(front, batchers, decider, recorder, subscriptions)
 
-    def _recommendation(self, recommend: ObserveAnswers) -> tuple[Method, ...]:
+    def _recommendation(self, recommend: ObserveAnswers, explain: Explain) -> tuple[Method, ...]:
         """What only reads."""
         settings, check = self._settings, partial(check_token, self._store)
         handlers = RecommendationHandlers(recommend, settings.serving_configs, self._metrics, time.monotonic, check)
+        told = ExplainHandlers(explain, handlers.question)
         profile = ProfileHandlers(GetProfile(self._documents, self._serving, self._people.item_ids, time.time), check)
         service = "tidings.v1.RecommendationService"
         seconds = settings.default_deadline_ms / 1000
         return (
             Method(service, "Recommend", handlers.recommend, "compute", settings.max_batch, seconds),
             Method(service, "BatchRecommend", handlers.batch_recommend, "bulk", 1, seconds),
+            Method(service, "Explain", told.explain, "explain", 1, EXPLAIN_SECONDS),
             Method("tidings.v1.ProfileService", "GetProfile", profile.get_profile, "compute", 16, seconds),
         )
 

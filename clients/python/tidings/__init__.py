@@ -56,11 +56,23 @@ from tidings.model import (
     SourceScore,
     SuppressReason,
 )
+from tidings.model_explain import (
+    Bar,
+    ExplainedDecision,
+    Explanation,
+    Feature,
+    ItemExplanation,
+    Move,
+    SourceStatus,
+    SourceVerdict,
+    Verdict,
+)
 from tidings.proto_files import proto_dir
 from tidings.subscription import Subscription
 
 __all__ = [
     "Affinity",
+    "Bar",
     "BoughtItem",
     "Client",
     "DeadlineExceeded",
@@ -74,10 +86,15 @@ __all__ = [
     "EventStatus",
     "EventType",
     "EventVerdict",
+    "ExplainedDecision",
+    "Explanation",
     "FailedPrecondition",
+    "Feature",
     "InternalError",
     "InvalidArgument",
     "Item",
+    "ItemExplanation",
+    "Move",
     "NotFound",
     "Overloaded",
     "Profile",
@@ -97,12 +114,15 @@ __all__ = [
     "Replaced",
     "SentPush",
     "SourceScore",
+    "SourceStatus",
+    "SourceVerdict",
     "StorageFull",
     "Subscription",
     "SuppressReason",
     "TidingsError",
     "Unavailable",
     "Unimplemented",
+    "Verdict",
     "aio",
     "proto_dir",
 ]

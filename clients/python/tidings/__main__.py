@@ -66,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"tidings {_version()}")
     actions = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_recommend(actions)
+    _add_explain(actions)
     _add_record(actions)
     _add_profile(actions)
     _add_send(actions)
@@ -78,6 +79,11 @@ def _add_recommend(actions: _Actions) -> None:
     parser = actions.add_parser("recommend", help="items for one user, best first", parents=[_common()])
     parser.set_defaults(run=commands.recommend, default_timeout=_SECONDS)
     parser.add_argument("user", metavar="USER", help=_USER)
+    _add_question(parser)
+
+
+def _add_question(parser: argparse.ArgumentParser) -> None:
+    """What is asked for a user."""
     parser.add_argument("-k", type=int, metavar="N", help="number of items, 1 to 500 (default: the server's, 20)")
     parser.add_argument("--serving-config", default="", metavar="NAME", help='the recipe (default: "for-you")')
     parser.add_argument("--context", nargs="+", action="extend", default=[], metavar="ITEM", help="items it is about")
@@ -86,6 +92,22 @@ def _add_recommend(actions: _Actions) -> None:
     parser.add_argument("--category", default="", metavar="NAME", help="the category being looked at")
     parser.add_argument("--like", nargs="+", action="extend", default=[], metavar="ITEM", help="items to be like")
     parser.add_argument("--unlike", nargs="+", action="extend", default=[], metavar="ITEM", help="items not to be like")
+
+
+def _add_explain(actions: _Actions) -> None:
+    parser = actions.add_parser(
+        "explain",
+        help="why items are in an answer or a decision, or why not",
+        parents=[_common()],
+        usage="%(prog)s [-h] USER [ITEM ...] [options]\n       %(prog)s [-h] --decision ID [ITEM ...]",
+    )
+    parser.set_defaults(run=commands.explain, refuse=parser.error, default_timeout=_SECONDS)
+    parser.add_argument("user", metavar="USER", nargs="?", help=_USER)
+    parser.add_argument(
+        "items", metavar="ITEM", nargs="*", help="the items, 100 at most (default: those of the answer)"
+    )
+    parser.add_argument("--decision", default="", metavar="ID", help="a recorded answer's decision_id, or a push_id")
+    _add_question(parser)
 
 
 def _add_record(actions: _Actions) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import grpc
 
-from tidings import model, wire, wire_events, wire_push
+from tidings import model, model_explain, wire, wire_events, wire_explain, wire_push
 from tidings.aio_subscription import Subscription as Subscription
 from tidings.stream import Stream
 from tidings.v1 import release_service_pb2
@@ -93,6 +93,28 @@ class Client:
         return wire.recommendations(
             await self._call(self._recommendations.BatchRecommend, wire.batch_request(queries), timeout)
         )
+
+    async def explain(
+        self, question: model.RecommendQuery | str, item_ids: Sequence[str] = (), *, timeout: float | None = None
+    ) -> model_explain.Explanation:
+        """Return why items, 100 at most, are in the answer to a question now, or why they are not.
+
+        `question` is what `recommend` is asked, as a RecommendQuery, or just the id of a user. Without `item_ids` those
+        of the answer are explained.
+        """
+        request = wire_explain.question_request(question, item_ids)
+        return wire_explain.explanation(await self._call(self._recommendations.Explain, request, timeout))
+
+    async def explain_decision(
+        self, decision_id: str, item_ids: Sequence[str] = (), *, timeout: float | None = None
+    ) -> model_explain.Explanation:
+        """Return what became of items, 100 at most, in a decision; without `item_ids`, of those it chose.
+
+        `decision_id` is that of a `Recommendation` that was recorded, or the `push_id` of a push. Raises NotFound when
+        there is no such decision, or no more.
+        """
+        request = wire_explain.decision_request(decision_id, item_ids)
+        return wire_explain.explanation(await self._call(self._recommendations.Explain, request, timeout))
 
     async def list_releases(self, *, timeout: float | None = None) -> list[model.Release]:
         """Return every release of the server, newest first, broken ones with their problem."""

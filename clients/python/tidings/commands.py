@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from tidings import errors, event_lines, model, show
+from tidings import errors, event_lines, model, show, show_explain
 from tidings.client import Client
 
 _BATCH = 500
@@ -28,17 +28,36 @@ def say(arguments: argparse.Namespace, value: object, render: Callable[..., str]
 
 def recommend(connection: Client, arguments: argparse.Namespace) -> int:
     """Print items for a user."""
-    answer = connection.recommend(
-        arguments.user,
-        k=arguments.k,
-        serving_config=arguments.serving_config,
-        context_item_ids=arguments.context,
-        exclude_item_ids=arguments.exclude,
-        query=arguments.query,
-        category=arguments.category,
-        examples=model.RecommendExamples(arguments.like, arguments.unlike),
-    )
+    answer = connection.recommend(arguments.user, **_question(arguments))
     say(arguments, answer, show.recommendation)
+    return 0
+
+
+def _question(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What is asked for a user, as `recommend` and RecommendQuery take it."""
+    return {
+        "k": arguments.k,
+        "serving_config": arguments.serving_config,
+        "context_item_ids": arguments.context,
+        "exclude_item_ids": arguments.exclude,
+        "query": arguments.query,
+        "category": arguments.category,
+        "examples": model.RecommendExamples(arguments.like, arguments.unlike),
+    }
+
+
+def explain(connection: Client, arguments: argparse.Namespace) -> int:
+    """Print why items are in an answer or a decision, or why not."""
+    if arguments.decision:
+        if arguments.user:
+            arguments.items.insert(0, arguments.user)
+        found = connection.explain_decision(arguments.decision, arguments.items)
+    elif arguments.user is None:
+        arguments.refuse("USER is needed, or --decision ID")
+    else:
+        question = model.RecommendQuery(arguments.user, **_question(arguments))
+        found = connection.explain(question, arguments.items)
+    say(arguments, found, show_explain.explanation)
     return 0
 
 

@@ -32,17 +32,17 @@ def recommendation(answer: model.Recommendation) -> str:
     rows = [
         (
             str(rank),
-            _clean(item.item.item_id),
-            _shorten(_clean(item.item.title), _TITLE_COLUMNS),
+            clean(item.item.item_id),
+            _shorten(clean(item.item.title), _TITLE_COLUMNS),
             f"{item.score:.4f}",
-            _clean(", ".join(f"{source.source} {source.score:.4f}" for source in item.sources)),
+            clean(", ".join(f"{source.source} {source.score:.4f}" for source in item.sources)),
             _reasons(item),
         )
         for rank, item in enumerate(answer.items, start=1)
     ]
-    lines = _table(header, rows, right=(0, 3)) if rows else ["no items"]
+    lines = table(header, rows, right=(0, 3)) if rows else ["no items"]
     lines += ["", _origin(answer)]
-    lines += [f"degraded: {_clean(d.cause)} in {_clean(d.stage)}: {_clean(d.detail)}" for d in answer.degraded]
+    lines += [f"degraded: {clean(d.cause)} in {clean(d.stage)}: {clean(d.detail)}" for d in answer.degraded]
     return "\n".join(lines)
 
 
@@ -52,34 +52,34 @@ def releases(found: Sequence[model.Release]) -> str:
         return "no releases"
     header = ("release", "state", "built (UTC)", "items", "users", "index", "recall", "sources", "ranker")
     rows = [
-        (_clean(release.release_id), release.state, "", "", "", "", "", "", "")
+        (clean(release.release_id), release.state, "", "", "", "", "", "", "")
         if release.state is model.ReleaseState.BROKEN
         else (
-            _clean(release.release_id),
+            clean(release.release_id),
             release.state,
             f"{release.create_time:%Y-%m-%d %H:%M}" if release.create_time else "",
             f"{release.item_count:,}",
             f"{release.user_count:,}",
-            _clean(f"{release.index_key}, {release.metric}, {release.dim} dims"),
+            clean(f"{release.index_key}, {release.metric}, {release.dim} dims"),
             f"{math.floor(release.recall * 1e4) / 1e4:.4f} at {release.recall_k}",
-            _clean(", ".join(release.sources)),
+            clean(", ".join(release.sources)),
             "yes" if release.ranked else "no",
         )
         for release in found
     ]
-    problems = [f"{_clean(r.release_id)} is broken: {_clean(r.problem)}" for r in found if r.problem]
-    return "\n".join(_table(header, rows, right=(3, 4)) + ([""] if problems else []) + problems)
+    problems = [f"{clean(r.release_id)} is broken: {clean(r.problem)}" for r in found if r.problem]
+    return "\n".join(table(header, rows, right=(3, 4)) + ([""] if problems else []) + problems)
 
 
 def promotion(done: model.Promotion) -> str:
     """Return what serves now and what served before."""
-    before = _clean(done.previous_release_id) or "none"
-    return f"serving {_clean(done.release.release_id)}; before: {before}"
+    before = clean(done.previous_release_id) or "none"
+    return f"serving {clean(done.release.release_id)}; before: {before}"
 
 
 def recorded(event: model.Event, verdict: model.EventVerdict) -> str:
     """Return what became of one event."""
-    name = f"{_clean(event.type)} of {_clean(event.user_id)}, event {_clean(event.event_id)}"
+    name = f"{clean(event.type)} of {clean(event.user_id)}, event {clean(event.event_id)}"
     if verdict.status is model.EventStatus.DUPLICATE:
         return f"duplicate: {name}: this id was recorded before, nothing was changed"
     return f"{verdict.status}: {name}"
@@ -87,7 +87,7 @@ def recorded(event: model.Event, verdict: model.EventVerdict) -> str:
 
 def fault(field: str, description: str) -> str:
     """Return one thing wrong with an event."""
-    return _clean(f"{field} {description}")
+    return clean(f"{field} {description}")
 
 
 def recorded_file(counts: Mapping[str, int]) -> str:
@@ -99,29 +99,29 @@ def recorded_file(counts: Mapping[str, int]) -> str:
 def sent_push(done: model.SentPush) -> str:
     """Return what became of a push."""
     if done.decision is model.PushDecision.SENT:
-        return f"sent: push {_clean(done.push_id)} at offset {done.offset}"
+        return f"sent: push {clean(done.push_id)} at offset {done.offset}"
     return f"not sent: {_SUPPRESSED.get(done.reason, done.reason)}"
 
 
 def push(got: model.Push) -> str:
     """Return a push: when it was made and its title, then its text, items with reasons, address and cause."""
-    lines = [f"{_time(got.create_time)}  {_clean(got.title)}"]
+    lines = [f"{_time(got.create_time)}  {clean(got.title)}"]
     if got.body:
-        lines.append(f"  {_clean(got.body)}")
+        lines.append(f"  {clean(got.body)}")
     rows = [
         (
             f"  {rank}",
-            _clean(item.item.item_id),
-            _shorten(_clean(item.item.title), _TITLE_COLUMNS),
+            clean(item.item.item_id),
+            _shorten(clean(item.item.title), _TITLE_COLUMNS),
             _price(item.item),
             _reasons(item),
         )
         for rank, item in enumerate(got.items, start=1)
     ]
-    lines += _table(rows[0], rows[1:], right=(3,)) if rows else []
-    lines += [f"  {_clean(key)}: {_clean(text)}" for key, text in [("url", got.url), *got.data.items()] if text]
-    cause = f"trigger {_clean(got.trigger)}, event {_clean(got.event_id)}, " if got.trigger else ""
-    return "\n".join([*lines, f"  {cause}push {_clean(got.push_id)}"])
+    lines += table(rows[0], rows[1:], right=(3,)) if rows else []
+    lines += [f"  {clean(key)}: {clean(text)}" for key, text in [("url", got.url), *got.data.items()] if text]
+    cause = f"trigger {clean(got.trigger)}, event {clean(got.event_id)}, " if got.trigger else ""
+    return "\n".join([*lines, f"  {cause}push {clean(got.push_id)}"])
 
 
 def profile(known: model.Profile) -> str:
@@ -129,26 +129,26 @@ def profile(known: model.Profile) -> str:
     vector = "with" if known.known_to_release else "without"
     first, last = _time(known.first_event_time), _time(known.last_event_time)
     lines = [
-        f"user {_clean(known.user_id)}, {vector} a vector in the release, version {known.version}",
+        f"user {clean(known.user_id)}, {vector} a vector in the release, version {known.version}",
         f"events from {first} to {last}, spent {known.spent:,.2f}",
         "",
     ]
     counts = [
         (c.type, f"{c.total:,}", f"{c.last_day:,}", f"{c.last_week:,}", f"{c.last_month:,}") for c in known.counts
     ]
-    lines += _table(("events", "total", "1 day", "7 days", "30 days"), counts, right=(1, 2, 3, 4))
+    lines += table(("events", "total", "1 day", "7 days", "30 days"), counts, right=(1, 2, 3, 4))
     for name, values in (("categories", known.categories), ("brands", known.brands)):
         if values:
-            lines += ["", f"{name}: " + ", ".join(f"{_clean(each.value)} {each.share:.0%}" for each in values)]
-    less = [_clean(each) for each in (*known.blocked_item_ids, *known.blocked_categories)]
+            lines += ["", f"{name}: " + ", ".join(f"{clean(each.value)} {each.share:.0%}" for each in values)]
+    less = [clean(each) for each in (*known.blocked_item_ids, *known.blocked_categories)]
     lines += ["", f"less of: {', '.join(less)}"] if less else []
     if known.bought_items:
         shown = known.bought_items[:_SHOWN]
-        bought = [(_clean(i.item_id), _time(i.last_time), str(i.purchases), str(i.returns)) for i in shown]
+        bought = [(clean(i.item_id), _time(i.last_time), str(i.purchases), str(i.returns)) for i in shown]
         header = (f"bought ({known.bought_item_count:,} items)", "last", "times", "returned")
-        lines += ["", *_table(header, bought, right=(2, 3))]
+        lines += ["", *table(header, bought, right=(2, 3))]
     recent = [(_time(event.event_time), event.type, _object(event)) for event in known.recent_events[:_SHOWN]]
-    return "\n".join([*lines, "", *_table(("newest events", "type", "of"), recent, right=())])
+    return "\n".join([*lines, "", *table(("newest events", "type", "of"), recent, right=())])
 
 
 def age(seconds: float) -> str:
@@ -163,17 +163,17 @@ def age(seconds: float) -> str:
 
 def _reasons(item: model.RecommendedItem) -> str:
     said = (" ".join(part for part in (r.code, r.item_id, r.text) if part) for r in item.reasons)
-    return _clean(", ".join(said))
+    return clean(", ".join(said))
 
 
 def _price(item: model.Item) -> str:
-    return "" if item.price is None else _clean(f"{item.price:,.2f} {item.currency}".rstrip())
+    return "" if item.price is None else clean(f"{item.price:,.2f} {item.currency}".rstrip())
 
 
 def _object(event: model.RecentEvent) -> str:
     value = "" if event.value is None else f"{event.value:g}"
     parts = [", ".join(event.item_ids), event.category, f'"{event.query}"' if event.query else "", value]
-    return _clean("  ".join(part for part in parts if part))
+    return clean("  ".join(part for part in parts if part))
 
 
 def _time(time: datetime | None) -> str:
@@ -181,14 +181,15 @@ def _time(time: datetime | None) -> str:
 
 
 def _origin(answer: model.Recommendation) -> str:
-    config = f"serving config {_clean(answer.serving_config)}"
+    config = f"serving config {clean(answer.serving_config)}"
     if not answer.release_id:
         return f"no release, {config}"
-    built = f"release {_clean(answer.release_id)}, {age(answer.release_age_seconds)} old"
+    built = f"release {clean(answer.release_id)}, {age(answer.release_age_seconds)} old"
     return f"{built}, index {age(answer.index_age_seconds)} old, {config}"
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int]) -> list[str]:
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int]) -> list[str]:
+    """Return lines with aligned columns, those numbered in `right` to the right."""
     cells = [header, *rows]
     widths = [max(_columns(row[at]) for row in cells) for at in range(len(header))]
     return ["  ".join(_pad(text, widths[at], at in right) for at, text in enumerate(row)).rstrip() for row in cells]
@@ -223,7 +224,7 @@ def _shorten(text: str, columns: int) -> str:
     return text
 
 
-def _clean(text: str) -> str:
+def clean(text: str) -> str:
     """Return a text on one line; a shop's text may hold line breaks, and escapes that steer a terminal."""
     if text.isprintable():
         return text

@@ -34,6 +34,7 @@ _LONGEST_SECONDS = 86_400
 _RETRIED = (
     ("tidings.v1.RecommendationService", "Recommend"),
     ("tidings.v1.RecommendationService", "BatchRecommend"),
+    ("tidings.v1.RecommendationService", "Explain"),
     ("tidings.v1.ReleaseService", "ListReleases"),
     ("tidings.v1.ReleaseService", "PromoteRelease"),
     ("tidings.v1.EventService", "RecordEvents"),
@@ -199,12 +200,7 @@ def recommendation(message: recommendation_service_pb2.RecommendResponse) -> mod
     """Return one answer."""
     return model.Recommendation(
         items=tuple(recommended_item(item) for item in message.items),
-        degraded=tuple(
-            model.Degradation(
-                cause=_CAUSES.get(d.cause, model.DegradationCause.UNSPECIFIED), stage=d.stage, detail=d.detail
-            )
-            for d in message.degraded
-        ),
+        degraded=degradations(message.degraded),
         release_id=message.release_id,
         release_age_seconds=message.release_age_seconds,
         index_age_seconds=message.index_age_seconds,
@@ -237,10 +233,24 @@ def recommended_item(message: recommendation_service_pb2.RecommendedItem) -> mod
         item=_item(message.item),
         score=message.score,
         sources=tuple(model.SourceScore(source=s.source, score=s.score) for s in message.sources),
-        reasons=tuple(
-            model.Reason(_REASONS.get(r.code, model.ReasonCode.UNSPECIFIED), item_id=r.item_id, text=r.text)
-            for r in message.reasons
-        ),
+        reasons=reasons(message.reasons),
+    )
+
+
+def reasons(given: Iterable[recommendation_service_pb2.Reason]) -> tuple[model.Reason, ...]:
+    """Return why an item was recommended."""
+    return tuple(
+        model.Reason(_REASONS.get(r.code, model.ReasonCode.UNSPECIFIED), item_id=r.item_id, text=r.text) for r in given
+    )
+
+
+def degradations(given: Iterable[recommendation_service_pb2.Degradation]) -> tuple[model.Degradation, ...]:
+    """Return what an answer had to do without."""
+    return tuple(
+        model.Degradation(
+            cause=_CAUSES.get(d.cause, model.DegradationCause.UNSPECIFIED), stage=d.stage, detail=d.detail
+        )
+        for d in given
     )
 
 

@@ -120,8 +120,9 @@ def read_record(content: bytes) -> dict[str, Any]:
     """A record as plain values that fit JSON. Raises StorageFailed when it is damaged.
 
     `candidates`, when items were recommended, holds `item_ids` in the order of the answer, which goes on after the
-    items that were asked for, `scores` (those that the rules began from) and `sources`: for each source what it said of
-    each candidate, None where it did not propose it. `features`, of the first of them: `schema` (the feature schema's
+    items that were asked for, `scores` (those that the rules began from; `ranked` says whether they are the ranker's),
+    the `rules` by name, and for each source, in `sources` what it said of each candidate and in `places` at which place
+    from 1, None where it did not propose it. `features`, of the first of them: `schema` (the feature schema's
     hash), `user`, and for each item a row of `item` and of `pair`. `question` holds what was asked. `chosen` holds for
     each item its `item_id`, `score`, `sources` (name to score) and `reasons` (`code`, `item_id`, `text`). `latency_ms`
     tells how long it `waited` since it was called for, and how long it took to `recommend` and to `compose`; `outcome`
@@ -138,8 +139,13 @@ def read_record(content: bytes) -> dict[str, Any]:
         if candidates is not None:
             candidates["scores"] = _unpack_floats(candidates["scores"])
             count = len(candidates["scores"])
+            packed = candidates["sources"]
             candidates["sources"] = {
-                name: _unpack_said(present, said, count) for name, (present, said) in candidates["sources"].items()
+                name: _spread(present, _unpack_floats(said), count) for name, (present, said, _) in packed.items()
+            }
+            candidates["places"] = {
+                name: _spread(present, (np.frombuffer(base64.b64decode(ranks), "<u4") + 1).tolist(), count)
+                for name, (present, _, ranks) in packed.items()
             }
             features = fields["features"]
             features["user"] = _unpack_floats(features["user"])
@@ -163,6 +169,9 @@ def _question(query: Query) -> dict[str, Any]:
         "excluded": len(excluded),
         "query": query.search,
         "category": query.category,
+        "liked_item_ids": list(query.liked_item_ids),
+        "disliked_item_ids": list(query.disliked_item_ids),
+        "vector": None if query.vector is None else query.vector.tolist(),
     }
 
 
@@ -179,18 +188,21 @@ def _features(considered: Considered, count: int, snapshot: Snapshot) -> dict[st
 
 def _candidates(considered: Considered, snapshot: Snapshot) -> dict[str, Any]:
     order = considered.order
-    present, said = considered.present[order], considered.said[order]
+    present, said, ranks = considered.present[order], considered.said[order], considered.ranks[order]
     return {
         "item_ids": _item_ids(considered.rows[order].tolist(), snapshot),
         "scores": _floats(considered.scores[order]),
-        # For each source a bit for each candidate, whether it proposed it, and the scores of those it did.
+        # For each source a bit for each candidate, whether it proposed it, and scores and places of those it did.
         "sources": {
             name: (
                 base64.b64encode(np.packbits(present[:, at]).tobytes()).decode(),
                 _floats(said[present[:, at], at]),
+                base64.b64encode(ranks[present[:, at], at].astype("<u4").tobytes()).decode(),
             )
             for at, name in enumerate(considered.sources)
         },
+        "rules": [rule for rule, _ in considered.steps[1:]],
+        "ranked": considered.ranked,
     }
 
 
@@ -230,7 +242,8 @@ def _unpack_floats(packed: str) -> list[float]:
     return values
 
 
-def _unpack_said(present: str, packed: str, count: int) -> list[float | None]:
+def _spread(present: str, given: Sequence[float], count: int) -> list[float | None]:
+    """The values of those that a source proposed, None for the others."""
     bits = np.unpackbits(np.frombuffer(base64.b64decode(present), np.uint8), count=count)
-    said = iter(_unpack_floats(packed))
-    return [next(said) if bit else None for bit in bits.tolist()]
+    values = iter(given)
+    return [next(values) if bit else None for bit in bits.tolist()]

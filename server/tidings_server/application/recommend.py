@@ -108,14 +108,14 @@ class Recommend:
         if not live:
             return
         nearest = min(deadlines[place] for place in live)
-        met = [self._meet(queries[place], release) for place in live]
+        met = [self.meet(queries[place], release) for place in live]
         batch = [query for query, _ in met]
         made = recommend(batch, release.snapshot, now, lambda: nearest - self._monotonic(), keep)
         for place, answer, (query, missing) in zip(live, made, met, strict=True):
             queries[place] = query
             answers[place] = replace(answer, degraded=(missing, *answer.degraded)) if missing else answer
 
-    def _meet(self, query: Query, release: Release) -> tuple[Query, Degradation | None]:
+    def meet(self, query: Query, release: Release) -> tuple[Query, Degradation | None]:
         """The query with the person who asks, and what could not be found out about that person."""
         try:
             person = self._find_person(query.user_id, release)

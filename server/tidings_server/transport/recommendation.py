@@ -105,6 +105,13 @@ class RecommendationHandlers:
             return next(answer for answer in answers if isinstance(answer, TidingsError))
         return encode_batch(responses)
 
+    def question(self, request: "pb.RecommendRequest", prefix: str) -> Query:
+        """The query in a request inside another. Raises InvalidInput, naming `prefix` + field, or Conflict."""
+        faults = _Faults()
+        asked = self._read(request, faults, prefix)
+        faults.refuse()
+        return asked.query
+
     def _decode(self, body: bytes) -> Asked | InvalidInput | Conflict:
         try:
             faults = _Faults()

@@ -1,3 +1,4 @@
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from tidings.v1 import item_pb2 as _item_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -28,6 +29,35 @@ class DegradationCause(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     DEGRADATION_CAUSE_DEADLINE: _ClassVar[DegradationCause]
     DEGRADATION_CAUSE_FAILED: _ClassVar[DegradationCause]
     DEGRADATION_CAUSE_UNKNOWN_CONTEXT: _ClassVar[DegradationCause]
+
+class Verdict(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    VERDICT_UNSPECIFIED: _ClassVar[Verdict]
+    VERDICT_RECOMMENDED: _ClassVar[Verdict]
+    VERDICT_UNKNOWN_ITEM: _ClassVar[Verdict]
+    VERDICT_FILTERED: _ClassVar[Verdict]
+    VERDICT_IN_CONTEXT: _ClassVar[Verdict]
+    VERDICT_EXCLUDED_BY_REQUEST: _ClassVar[Verdict]
+    VERDICT_BLOCKED: _ClassVar[Verdict]
+    VERDICT_BOUGHT: _ClassVar[Verdict]
+    VERDICT_RETURNED: _ClassVar[Verdict]
+    VERDICT_SEEN: _ClassVar[Verdict]
+    VERDICT_NOT_RETRIEVED: _ClassVar[Verdict]
+    VERDICT_OUTRANKED: _ClassVar[Verdict]
+    VERDICT_HELD_BACK: _ClassVar[Verdict]
+    VERDICT_NOT_SENT: _ClassVar[Verdict]
+    VERDICT_PASSED_OVER: _ClassVar[Verdict]
+    VERDICT_DELETED: _ClassVar[Verdict]
+    VERDICT_EXAMPLE: _ClassVar[Verdict]
+
+class SourceStatus(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    SOURCE_STATUS_UNSPECIFIED: _ClassVar[SourceStatus]
+    SOURCE_STATUS_PROPOSED: _ClassVar[SourceStatus]
+    SOURCE_STATUS_PASSED: _ClassVar[SourceStatus]
+    SOURCE_STATUS_SILENT: _ClassVar[SourceStatus]
+    SOURCE_STATUS_LEFT_OUT: _ClassVar[SourceStatus]
+    SOURCE_STATUS_NOT_OFFERED: _ClassVar[SourceStatus]
 REASON_CODE_UNSPECIFIED: ReasonCode
 REASON_CODE_MATCHES_TASTE: ReasonCode
 REASON_CODE_SIMILAR_TO_BOUGHT: ReasonCode
@@ -44,6 +74,29 @@ DEGRADATION_CAUSE_UNKNOWN_USER: DegradationCause
 DEGRADATION_CAUSE_DEADLINE: DegradationCause
 DEGRADATION_CAUSE_FAILED: DegradationCause
 DEGRADATION_CAUSE_UNKNOWN_CONTEXT: DegradationCause
+VERDICT_UNSPECIFIED: Verdict
+VERDICT_RECOMMENDED: Verdict
+VERDICT_UNKNOWN_ITEM: Verdict
+VERDICT_FILTERED: Verdict
+VERDICT_IN_CONTEXT: Verdict
+VERDICT_EXCLUDED_BY_REQUEST: Verdict
+VERDICT_BLOCKED: Verdict
+VERDICT_BOUGHT: Verdict
+VERDICT_RETURNED: Verdict
+VERDICT_SEEN: Verdict
+VERDICT_NOT_RETRIEVED: Verdict
+VERDICT_OUTRANKED: Verdict
+VERDICT_HELD_BACK: Verdict
+VERDICT_NOT_SENT: Verdict
+VERDICT_PASSED_OVER: Verdict
+VERDICT_DELETED: Verdict
+VERDICT_EXAMPLE: Verdict
+SOURCE_STATUS_UNSPECIFIED: SourceStatus
+SOURCE_STATUS_PROPOSED: SourceStatus
+SOURCE_STATUS_PASSED: SourceStatus
+SOURCE_STATUS_SILENT: SourceStatus
+SOURCE_STATUS_LEFT_OUT: SourceStatus
+SOURCE_STATUS_NOT_OFFERED: SourceStatus
 
 class RecommendRequest(_message.Message):
     __slots__ = ("user_id", "serving_config", "k", "context_item_ids", "exclude_item_ids", "request_id", "query", "category", "examples", "vector", "consistency_token")
@@ -150,3 +203,123 @@ class BatchRecommendResponse(_message.Message):
     RESPONSES_FIELD_NUMBER: _ClassVar[int]
     responses: _containers.RepeatedCompositeFieldContainer[RecommendResponse]
     def __init__(self, responses: _Optional[_Iterable[_Union[RecommendResponse, _Mapping]]] = ...) -> None: ...
+
+class ExplainRequest(_message.Message):
+    __slots__ = ("question", "decision_id", "item_ids")
+    QUESTION_FIELD_NUMBER: _ClassVar[int]
+    DECISION_ID_FIELD_NUMBER: _ClassVar[int]
+    ITEM_IDS_FIELD_NUMBER: _ClassVar[int]
+    question: RecommendRequest
+    decision_id: str
+    item_ids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, question: _Optional[_Union[RecommendRequest, _Mapping]] = ..., decision_id: _Optional[str] = ..., item_ids: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class ExplainResponse(_message.Message):
+    __slots__ = ("items", "release_id", "serving_config", "answer_time", "k", "last_score", "ranked", "may_be_found", "degraded", "decision")
+    ITEMS_FIELD_NUMBER: _ClassVar[int]
+    RELEASE_ID_FIELD_NUMBER: _ClassVar[int]
+    SERVING_CONFIG_FIELD_NUMBER: _ClassVar[int]
+    ANSWER_TIME_FIELD_NUMBER: _ClassVar[int]
+    K_FIELD_NUMBER: _ClassVar[int]
+    LAST_SCORE_FIELD_NUMBER: _ClassVar[int]
+    RANKED_FIELD_NUMBER: _ClassVar[int]
+    MAY_BE_FOUND_FIELD_NUMBER: _ClassVar[int]
+    DEGRADED_FIELD_NUMBER: _ClassVar[int]
+    DECISION_FIELD_NUMBER: _ClassVar[int]
+    items: _containers.RepeatedCompositeFieldContainer[ItemExplanation]
+    release_id: str
+    serving_config: str
+    answer_time: _timestamp_pb2.Timestamp
+    k: int
+    last_score: float
+    ranked: bool
+    may_be_found: int
+    degraded: _containers.RepeatedCompositeFieldContainer[Degradation]
+    decision: ExplainedDecision
+    def __init__(self, items: _Optional[_Iterable[_Union[ItemExplanation, _Mapping]]] = ..., release_id: _Optional[str] = ..., serving_config: _Optional[str] = ..., answer_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., k: _Optional[int] = ..., last_score: _Optional[float] = ..., ranked: bool = ..., may_be_found: _Optional[int] = ..., degraded: _Optional[_Iterable[_Union[Degradation, _Mapping]]] = ..., decision: _Optional[_Union[ExplainedDecision, _Mapping]] = ...) -> None: ...
+
+class ExplainedDecision(_message.Message):
+    __slots__ = ("decision_id", "user_id", "cause", "state", "reason", "push_id")
+    DECISION_ID_FIELD_NUMBER: _ClassVar[int]
+    USER_ID_FIELD_NUMBER: _ClassVar[int]
+    CAUSE_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    PUSH_ID_FIELD_NUMBER: _ClassVar[int]
+    decision_id: str
+    user_id: str
+    cause: str
+    state: str
+    reason: str
+    push_id: str
+    def __init__(self, decision_id: _Optional[str] = ..., user_id: _Optional[str] = ..., cause: _Optional[str] = ..., state: _Optional[str] = ..., reason: _Optional[str] = ..., push_id: _Optional[str] = ...) -> None: ...
+
+class ItemExplanation(_message.Message):
+    __slots__ = ("item_id", "verdict", "detail", "bars", "place", "score", "sources", "moves", "features", "similarity", "exact_rank", "reasons", "recorded")
+    ITEM_ID_FIELD_NUMBER: _ClassVar[int]
+    VERDICT_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
+    BARS_FIELD_NUMBER: _ClassVar[int]
+    PLACE_FIELD_NUMBER: _ClassVar[int]
+    SCORE_FIELD_NUMBER: _ClassVar[int]
+    SOURCES_FIELD_NUMBER: _ClassVar[int]
+    MOVES_FIELD_NUMBER: _ClassVar[int]
+    FEATURES_FIELD_NUMBER: _ClassVar[int]
+    SIMILARITY_FIELD_NUMBER: _ClassVar[int]
+    EXACT_RANK_FIELD_NUMBER: _ClassVar[int]
+    REASONS_FIELD_NUMBER: _ClassVar[int]
+    RECORDED_FIELD_NUMBER: _ClassVar[int]
+    item_id: str
+    verdict: Verdict
+    detail: str
+    bars: _containers.RepeatedCompositeFieldContainer[Bar]
+    place: int
+    score: float
+    sources: _containers.RepeatedCompositeFieldContainer[SourceVerdict]
+    moves: _containers.RepeatedCompositeFieldContainer[Move]
+    features: _containers.RepeatedCompositeFieldContainer[Feature]
+    similarity: float
+    exact_rank: int
+    reasons: _containers.RepeatedCompositeFieldContainer[Reason]
+    recorded: bool
+    def __init__(self, item_id: _Optional[str] = ..., verdict: _Optional[_Union[Verdict, str]] = ..., detail: _Optional[str] = ..., bars: _Optional[_Iterable[_Union[Bar, _Mapping]]] = ..., place: _Optional[int] = ..., score: _Optional[float] = ..., sources: _Optional[_Iterable[_Union[SourceVerdict, _Mapping]]] = ..., moves: _Optional[_Iterable[_Union[Move, _Mapping]]] = ..., features: _Optional[_Iterable[_Union[Feature, _Mapping]]] = ..., similarity: _Optional[float] = ..., exact_rank: _Optional[int] = ..., reasons: _Optional[_Iterable[_Union[Reason, _Mapping]]] = ..., recorded: bool = ...) -> None: ...
+
+class Bar(_message.Message):
+    __slots__ = ("verdict", "detail")
+    VERDICT_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
+    verdict: Verdict
+    detail: str
+    def __init__(self, verdict: _Optional[_Union[Verdict, str]] = ..., detail: _Optional[str] = ...) -> None: ...
+
+class SourceVerdict(_message.Message):
+    __slots__ = ("source", "status", "rank", "score")
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    RANK_FIELD_NUMBER: _ClassVar[int]
+    SCORE_FIELD_NUMBER: _ClassVar[int]
+    source: str
+    status: SourceStatus
+    rank: int
+    score: float
+    def __init__(self, source: _Optional[str] = ..., status: _Optional[_Union[SourceStatus, str]] = ..., rank: _Optional[int] = ..., score: _Optional[float] = ...) -> None: ...
+
+class Move(_message.Message):
+    __slots__ = ("rule", "before", "after")
+    RULE_FIELD_NUMBER: _ClassVar[int]
+    BEFORE_FIELD_NUMBER: _ClassVar[int]
+    AFTER_FIELD_NUMBER: _ClassVar[int]
+    rule: str
+    before: int
+    after: int
+    def __init__(self, rule: _Optional[str] = ..., before: _Optional[int] = ..., after: _Optional[int] = ...) -> None: ...
+
+class Feature(_message.Message):
+    __slots__ = ("block", "name", "value")
+    BLOCK_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    block: str
+    name: str
+    value: float
+    def __init__(self, block: _Optional[str] = ..., name: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...

@@ -48,6 +48,11 @@ class RecommendationServiceStub(object):
                 request_serializer=tidings_dot_v1_dot_recommendation__service__pb2.BatchRecommendRequest.SerializeToString,
                 response_deserializer=tidings_dot_v1_dot_recommendation__service__pb2.BatchRecommendResponse.FromString,
                 _registered_method=True)
+        self.Explain = channel.unary_unary(
+                '/tidings.v1.RecommendationService/Explain',
+                request_serializer=tidings_dot_v1_dot_recommendation__service__pb2.ExplainRequest.SerializeToString,
+                response_deserializer=tidings_dot_v1_dot_recommendation__service__pb2.ExplainResponse.FromString,
+                _registered_method=True)
 
 
 class RecommendationServiceServicer(object):
@@ -73,6 +78,15 @@ class RecommendationServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Explain(self, request, context):
+        """Explain says why items are in an answer, or why they are not: in the answer that the question gets now, or in a
+        decision that was recorded. It is for people who look into a case, and has a lane of its own: many at once are
+        refused with RESOURCE_EXHAUSTED. NOT_FOUND for a decision that is not there, FAILED_PRECONDITION without a release.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RecommendationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -85,6 +99,11 @@ def add_RecommendationServiceServicer_to_server(servicer, server):
                     servicer.BatchRecommend,
                     request_deserializer=tidings_dot_v1_dot_recommendation__service__pb2.BatchRecommendRequest.FromString,
                     response_serializer=tidings_dot_v1_dot_recommendation__service__pb2.BatchRecommendResponse.SerializeToString,
+            ),
+            'Explain': grpc.unary_unary_rpc_method_handler(
+                    servicer.Explain,
+                    request_deserializer=tidings_dot_v1_dot_recommendation__service__pb2.ExplainRequest.FromString,
+                    response_serializer=tidings_dot_v1_dot_recommendation__service__pb2.ExplainResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -145,6 +164,33 @@ class RecommendationService(object):
             '/tidings.v1.RecommendationService/BatchRecommend',
             tidings_dot_v1_dot_recommendation__service__pb2.BatchRecommendRequest.SerializeToString,
             tidings_dot_v1_dot_recommendation__service__pb2.BatchRecommendResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Explain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tidings.v1.RecommendationService/Explain',
+            tidings_dot_v1_dot_recommendation__service__pb2.ExplainRequest.SerializeToString,
+            tidings_dot_v1_dot_recommendation__service__pb2.ExplainResponse.FromString,
             options,
             channel_credentials,
             insecure,

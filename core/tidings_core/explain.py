@@ -1,0 +1,269 @@
+"""Why an item is in an answer, or why it is not: made from the answer itself, so that the two cannot differ."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+import numpy as np
+
+from tidings_core.exact import may_be_found, rank_among, selected, similarities
+from tidings_core.features import CANDIDATE_FEATURES, ITEM_FEATURES, USER_FEATURES
+from tidings_core.model import Answer, Considered, Query, Snapshot
+from tidings_core.recommend import recommend
+from tidings_core.sources import offered
+from tidings_core.subjects import Exclusion, Subjects, excluded, history_of, resolve
+from tidings_core.tables import Bool, Float32
+
+Bar = Literal["deleted", "filtered", Exclusion]
+"""What keeps an item out of an answer, however well it does: it is gone, or a filter or an exclusion."""
+Verdict = Literal["recommended", "unknown_item", Bar, "not_retrieved", "outranked", "held_back"]
+"""What became of an item. `outranked`: its score was too small; `held_back`: by its score it had a place, and a rule
+took it.
+"""
+Said = Literal["proposed", "passed", "silent", "left_out", "not_offered"]
+"""What a source did: proposed the item; proposed others; had nothing to say about this user; was left out, since it
+failed or the deadline was near; is not offered by the release.
+"""
+Block = Literal["user", "item", "pair"]
+
+BARRED: dict[Bar, str] = {
+    "deleted": "the shop took it out of the catalogue",
+    "filtered": "it does not pass what the query asks of all items",
+    "context": "the answer is about it",
+    "example": "it is one of the request's examples",
+    "request": "the request excludes it",
+    "blocked": "the user asked to see less of it, or of its category",
+    "bought": "the user bought it",
+    "returned": "the user gave it back",
+    "seen": "the user has seen it lately",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSaid:
+    """What one source of the serving config said of an item: with what score, at which place from 1 (0: none)."""
+
+    source: str
+    said: Said
+    rank: int = 0
+    score: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """What one rule did to an item's place, from 1."""
+
+    rule: str
+    before: int
+    after: int
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """One thing the ranker sees."""
+
+    block: Block
+    name: str
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What became of one item.
+
+    `bars` is all that keeps it out of the answer, with a sentence each; the first is the verdict. `place` is from 1 in
+    the order of the answer, which goes on after the items that were asked for; 0 and `score` 0.0 for no candidate.
+    `similarity` to the user's vector is None without one, and for an item that has none; `exact_rank`, from 1,
+    is its place by that among all items that may be found, 0 when it is none of them.
+    """
+
+    item_id: str
+    row: int
+    verdict: Verdict
+    detail: str
+    bars: tuple[tuple[Bar, str], ...] = ()
+    place: int = 0
+    score: float = 0.0
+    sources: tuple[SourceSaid, ...] = ()
+    moves: tuple[Move, ...] = ()
+    features: tuple[Feature, ...] = ()
+    similarity: float | None = None
+    exact_rank: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """An answer, and what became of some items.
+
+    `last_score` is that of the answer's last item, None when it has none; `ranked` says whether scores are the
+    ranker's; `may_be_found` is the number of items that no bar keeps out.
+    """
+
+    answer: Answer
+    last_score: float | None
+    ranked: bool
+    may_be_found: int
+    items: tuple[Explanation, ...]
+
+
+def explain(query: Query, item_ids: Sequence[str], snapshot: Snapshot, now: float) -> Explained:
+    """Answer a query and say what became of each of some items; without any, of those in the answer.
+
+    `now` is Unix seconds.
+    """
+    (answer,) = recommend([query], snapshot, now, keep=True)
+    considered = answer.considered
+    assert considered is not None
+    subjects, _ = resolve([query], query.serving, snapshot, now)
+    view = _View(query, answer, considered, subjects, snapshot)
+    item_ids = item_ids or [snapshot.items[item.row] for item in answer.items]
+    return Explained(
+        answer,
+        answer.items[-1].score if answer.items else None,
+        considered.ranked,
+        int(view.may.sum()),
+        tuple(view.explain(item_id, row) for item_id, row in zip(item_ids, view.rows_of(item_ids), strict=True)),
+    )
+
+
+class _View:
+    """One answer with all that it was made from."""
+
+    def __init__(
+        self, query: Query, answer: Answer, considered: Considered, subjects: Subjects, snapshot: Snapshot
+    ) -> None:
+        self._query = query
+        self._answer = answer
+        self._considered = considered
+        self._snapshot = snapshot
+        self._places = [_places(order) for _, order in considered.steps]
+        self._silent = {use.name: _why_silent(use.name, answer, considered, snapshot) for use in query.serving.sources}
+        self._bars = _bars(query, subjects, snapshot)
+        self.may: Bool = may_be_found(subjects, 0, snapshot)
+        self._near: Float32 | None = similarities(subjects.vectors[0], snapshot) if subjects.has_vector[0] else None
+
+    def rows_of(self, item_ids: Sequence[str]) -> list[int]:
+        """The row of each item, -1 when it is not known."""
+        rows: list[int] = self._snapshot.items.find_many(item_ids).tolist()
+        return rows
+
+    def explain(self, item_id: str, row: int) -> Explanation:
+        if row < 0:
+            return Explanation(item_id, row, "unknown_item", "the release has no such item")
+        bars = tuple((bar, BARRED[bar]) for bar, rows in self._bars if rows[row])
+        at = int(np.searchsorted(self._considered.rows, row))
+        there = at < len(self._considered.rows) and int(self._considered.rows[at]) == row
+        places = [int(place[at]) for place in self._places] if there else []
+        verdict, detail = self._verdict(row, bars, places)
+        return Explanation(
+            item_id,
+            row,
+            verdict,
+            detail,
+            bars,
+            places[-1] if there else 0,
+            float(self._considered.scores[at]) if there else 0.0,
+            tuple(self._said(use.name, at if there else -1) for use in self._query.serving.sources),
+            self._moves(places),
+            self._features(at) if there else (),
+            float(self._near[row]) if self._near is not None and self._nearness(row) else None,
+            self._exact_rank(row),
+        )
+
+    def _verdict(self, row: int, bars: Sequence[tuple[Bar, str]], places: Sequence[int]) -> tuple[Verdict, str]:
+        count = len(self._answer.items)
+        if bars:
+            return bars[0]
+        if not places:
+            return "not_retrieved", self._not_retrieved(row)
+        if places[-1] <= count:
+            return "recommended", f"place {places[-1]} of {count}"
+        total = len(self._considered.rows)
+        if places[0] > count:
+            return "outranked", f"place {places[-1]} of {total} candidates, and the first {count} were asked for"
+        rules = [f"{move.rule} moved it from {move.before} to {move.after}" for move in self._moves(places)]
+        return "held_back", f"place {places[0]} by its score, but {', then '.join(rules)}"
+
+    def _not_retrieved(self, row: int) -> str:
+        if not self._nearness(row):
+            whose = "the user" if self._near is None else "it"
+            return f"no source proposed it, and {whose} has no vector"
+        rank = self._exact_rank(row)
+        return (
+            f"no source proposed it; by vector it is number {rank:,} of the {int(self.may.sum()):,} that may be found"
+        )
+
+    def _nearness(self, row: int) -> bool:
+        """Whether there is a vector on both sides."""
+        return self._near is not None and bool(np.isfinite(self._near[row]))
+
+    def _exact_rank(self, row: int) -> int:
+        if self._near is None or not self._nearness(row) or not self.may[row]:
+            return 0
+        return rank_among(row, self._near, self.may)
+
+    def _moves(self, places: Sequence[int]) -> tuple[Move, ...]:
+        """What rules changed, when there is anything."""
+        rules = [rule for rule, _ in self._considered.steps[1:]]
+        steps = zip(rules, pairwise(places), strict=True) if places else ()
+        return tuple(Move(rule, before, after) for rule, (before, after) in steps if before != after)
+
+    def _said(self, source: str, at: int) -> SourceSaid:
+        silent = self._silent[source]
+        if silent is not None:
+            return SourceSaid(source, silent)
+        column = self._considered.sources.index(source)
+        if at < 0 or not self._considered.present[at, column]:
+            return SourceSaid(source, "passed")
+        rank, score = self._considered.ranks[at, column], self._considered.said[at, column]
+        return SourceSaid(source, "proposed", int(rank) + 1, float(score))
+
+    def _features(self, at: int) -> tuple[Feature, ...]:
+        considered = self._considered
+        blocks: tuple[tuple[Block, Sequence[str], Float32], ...] = (
+            ("user", USER_FEATURES, considered.user),
+            ("item", ITEM_FEATURES, self._snapshot.item_features[considered.rows[at]]),
+            ("pair", CANDIDATE_FEATURES, considered.pair[at]),
+        )
+        return tuple(
+            Feature(block, name, value)
+            for block, names, values in blocks
+            for name, value in zip(names, values.tolist(), strict=True)
+        )
+
+
+def _places(order: "np.ndarray[tuple[int], np.dtype[np.int64]]") -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
+    """The place of each candidate, from 1, in an order."""
+    places = np.empty(len(order), np.int64)
+    places[order] = np.arange(1, len(order) + 1)
+    return places
+
+
+def _why_silent(source: str, answer: Answer, considered: Considered, snapshot: Snapshot) -> Said | None:
+    """Why a source proposed nothing at all, None when it did."""
+    if source not in offered(snapshot):
+        return "not_offered"
+    if any(one.stage == source and one.cause in ("deadline", "failed") for one in answer.degraded):
+        return "left_out"
+    if source not in considered.sources or not considered.present[:, considered.sources.index(source)].any():
+        return "silent"
+    return None
+
+
+def _bars(query: Query, subjects: Subjects, snapshot: Snapshot) -> list[tuple[Bar, Bool]]:
+    """All that keeps items out, strongest first, with those that it keeps out: bool[N]."""
+    user = int(snapshot.users.find(query.user_id))
+    history = history_of(query.person, user, snapshot)
+    context = snapshot.items.find_many(query.context_item_ids)
+    examples = snapshot.items.find_many([*query.liked_item_ids, *query.disliked_item_ids])
+    bars: list[tuple[Bar, Bool]] = [("filtered", ~selected(subjects, 0, snapshot))]
+    if snapshot.delta is not None:
+        gone = np.zeros(len(snapshot.items), np.bool_)
+        gone[snapshot.delta.deleted] = True
+        bars.insert(0, ("deleted", gone))
+    for why, rows in excluded(query, context, examples, history, query.serving, snapshot):
+        kept_out = np.zeros(len(snapshot.items), np.bool_)
+        kept_out[rows[rows >= 0]] = True
+        bars.append((why, kept_out))
+    return bars
