@@ -12,6 +12,9 @@ from tidings_core.tables import Bool, Float32, Int64
 CHUNK = 1 << 16
 """Rows that are compared at once: 16 MB of vectors of 64 dimensions, which is all that is held besides the answer."""
 
+PRECISION = 1e-5
+"""Two ways to compute one float32 similarity differ by so much of it at most."""
+
 
 def may_be_found(subjects: Subjects, user: int, snapshot: Snapshot) -> Bool:
     """Which items may be in the answer of one user of a batch, bool[N]."""
@@ -81,7 +84,7 @@ class Recalled:
 def measure(query: Query, snapshot: Snapshot, now: float) -> Recalled | None:
     """Ask the source `ann` again as the query did, and compare with the exact answer; None when it has nothing to say.
 
-    A found item counts when it is as near as the last of the exact ones. Raises IndexFailed.
+    A found item counts when it is as near as the last of the exact ones, as far as float32 tells. Raises IndexFailed.
     """
     uses = [use for use in query.serving.sources if use.name == "ann"]
     if not uses:
@@ -97,10 +100,11 @@ def measure(query: Query, snapshot: Snapshot, now: float) -> Recalled | None:
     if wanted == 0:
         return None
     last = np.partition(scores, len(scores) - wanted)[len(scores) - wanted]
-    return Recalled(_hits(found, scores, last) / wanted, wanted, float(passing.mean()))
+    hits = min(_hits(found, scores, last - PRECISION * max(1.0, abs(last))), wanted)
+    return Recalled(hits / wanted, wanted, float(passing.mean()))
 
 
-def _hits(found: Int64, scores: Float32, last: np.float32) -> int:
+def _hits(found: Int64, scores: Float32, last: float) -> int:
     """How many distinct found rows i64[k] (-1: none) have at least the score `last`."""
     rows = np.unique(found[found >= 0])
     return int((scores[rows] >= last).sum())

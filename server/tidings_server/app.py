@@ -17,6 +17,7 @@ from tidings_server.adapters.release_directory import ReleaseDirectory
 from tidings_server.adapters.sqlite_store import SqliteStore
 from tidings_server.adapters.state_directory import StateDirectory
 from tidings_server.application.acknowledge import Acknowledge
+from tidings_server.application.check_recall import CheckRecall
 from tidings_server.application.compose import Composer
 from tidings_server.application.consistency import check_token
 from tidings_server.application.decide_push import DecidePushes
@@ -24,7 +25,7 @@ from tidings_server.application.explain import Explain
 from tidings_server.application.get_profile import GetProfile
 from tidings_server.application.known_documents import KnownDocuments
 from tidings_server.application.list_releases import ListReleases
-from tidings_server.application.observe_answers import ObserveAnswers, Recording
+from tidings_server.application.observe_answers import Checking, ObserveAnswers, Recording
 from tidings_server.application.people import People
 from tidings_server.application.plan_push import PlanPushes, Wording
 from tidings_server.application.promote_release import PromoteRelease
@@ -92,6 +93,7 @@ class Wired:
     batchers: dict[Lane, Batcher]
     decider: DecidePushes
     recorder: RecordAnswers
+    monitor: CheckRecall
     subscriptions: Subscriptions
 
 
@@ -141,6 +143,7 @@ class Server:
             await self._front.start()
             wired.decider.start()
             wired.recorder.start()
+            wired.monitor.start()
             self._stage = ""
             await self._front.set_ready(not self.not_ready())
             self._announce(str(listen), str(http))
@@ -156,6 +159,7 @@ class Server:
             # Off the loop, which what the decider still publishes is handed to.
             await asyncio.to_thread(wired.decider.close, settings.drain_seconds)
             await asyncio.to_thread(wired.recorder.close, settings.drain_seconds)
+            await asyncio.to_thread(wired.monitor.close, settings.drain_seconds)
             wired.subscriptions.close()
         log.info("stopped")
 
@@ -204,10 +208,12 @@ class Server:
         record = RecordEvents(store, documents, tuple(settings.triggers.values()), time.time, decider.wake)
         push = PushHandlers(subscriptions, Acknowledge(store, documents, subscriptions, encode_event, time.time))
         recorder = RecordAnswers(store, settings.record_keep, metrics.recorded)
+        monitor = CheckRecall(metrics, time.monotonic)
+        checking = Checking(settings.recall_share, monitor.offer)
         recording = Recording(settings.record_share, recorder.offer, lambda: f"answer/{secrets.token_hex(8)}")
         methods = (
             *self._recommendation(
-                ObserveAnswers(recommend, recording, random.random),
+                ObserveAnswers(recommend, recording, checking, random.random),
                 Explain(self._serving, recommend.meet, store, settings.serving_configs, recorder.settle, time.time),
             ),
             *self._writing(
@@ -218,7 +224,7 @@ class Server:
         batchers = self._batchers()
         streams = (Stream("tidings.v1.PushService", "Subscribe", push.subscribe),)
         front = self._make_front(methods, batchers, metrics, settings.max_message_bytes, streams)
-        return Wired(front, batchers, decider, recorder, subscriptions)
+        return Wired(front, batchers, decider, recorder, monitor, subscriptions)
 
     def _recommendation(self, recommend: ObserveAnswers, explain: Explain) -> tuple[Method, ...]:
         """What only reads."""

@@ -28,6 +28,7 @@ SECONDS = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256
 Ended = Callable[[str, float], None]
 """Notes the gRPC code and the seconds of a call that ended. For any thread."""
 
+SHARES = (0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 1.0)
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
@@ -90,6 +91,24 @@ RECORDED = Spec(
     ("outcome",),
     "Answers that were to be recorded: recorded, dropped (no room to wait), or failed (the store did not take them).",
 )
+RECALL = Spec(
+    "tidings_live_recall",
+    "histogram",
+    ("selectivity",),
+    "Share of the truly nearest items that the index found, by the share of all items that pass the query's filter.",
+)
+RECALL_LOW = Spec(
+    "tidings_live_recall_low",
+    "gauge",
+    ("selectivity",),
+    "1 while the newest queries show, beyond doubt, less recall than the release promises; else 0.",
+)
+RECALL_CHECKS = Spec(
+    "tidings_recall_checks_total",
+    "counter",
+    ("outcome",),
+    "Queries taken to be checked: checked, passed (nothing to compare), dropped (too many waited), or failed.",
+)
 RELEASE_INFO = Spec("tidings_release_info", "gauge", ("release_id", "index_key"), "1 for the serving release.")
 RELEASE_RECALL = Spec("tidings_release_recall", "gauge", (), "Measured recall of the serving release's index, 0 to 1.")
 RELEASE_AGE = Spec("tidings_release_age_seconds", "gauge", (), "Seconds since the serving release was built.")
@@ -111,6 +130,9 @@ METRICS = (
     DECIDE_SECONDS,
     PUSH_SECONDS,
     RECORDED,
+    RECALL,
+    RECALL_LOW,
+    RECALL_CHECKS,
     RELEASE_INFO,
     RELEASE_RECALL,
     RELEASE_AGE,
@@ -146,6 +168,11 @@ class Metrics:
         self._decisions = Counter(DECISIONS.name, DECISIONS.help, DECISIONS.labels, registry=self.registry)
         self._decided = Histogram(DECIDE_SECONDS.name, DECIDE_SECONDS.help, registry=self.registry, buckets=SECONDS)
         self._pushed = Histogram(PUSH_SECONDS.name, PUSH_SECONDS.help, registry=self.registry, buckets=SECONDS)
+        self._recall = Histogram(RECALL.name, RECALL.help, RECALL.labels, registry=self.registry, buckets=SHARES)
+        self._recall_low = Gauge(RECALL_LOW.name, RECALL_LOW.help, RECALL_LOW.labels, registry=self.registry)
+        self._recall_checks = Counter(
+            RECALL_CHECKS.name, RECALL_CHECKS.help, RECALL_CHECKS.labels, registry=self.registry
+        )
         self._recorded = Counter(RECORDED.name, RECORDED.help, RECORDED.labels, registry=self.registry)
 
     def calls(self, method: str) -> Ended:
@@ -214,6 +241,18 @@ class Metrics:
     def recorded(self, outcome: str) -> None:
         """Note what became of an answer that was to be recorded."""
         self._recorded.labels(outcome).inc()
+
+    def recall_check(self, outcome: str) -> None:
+        """Note what became of a query that was taken to be checked."""
+        self._recall_checks.labels(outcome).inc()
+
+    def recall(self, selectivity: str, recall: float) -> None:
+        """Note the recall of a query that was checked."""
+        self._recall.labels(selectivity).observe(recall)
+
+    def recall_low(self, selectivity: str, low: bool) -> None:
+        """Note whether recall is below what the release promises."""
+        self._recall_low.labels(selectivity).set(low)
 
     def watch_release(self, release: Callable[[], Release | None]) -> None:
         """Ask `release` at each scrape what is serving."""

@@ -205,6 +205,13 @@ class Settings(BaseSettings):
     record_keep: int = Field(
         20_000, ge=1, le=10_000_000, description="Recorded answers that are kept, the newest; each takes some 4 kB."
     )
+    recall_share: float = Field(
+        0.005,
+        ge=0,
+        le=1,
+        allow_inf_nan=False,
+        description="Share of the queries whose recall is checked against exact search afterwards, 0 to 1.",
+    )
     serving: dict[Name, ServingTable] = Field(
         {}, description="Tables [serving.NAME] change a serving config or add one."
     )

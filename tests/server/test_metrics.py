@@ -25,6 +25,9 @@ def used(release: Release | None = None) -> Metrics:
     metrics.decided(0.002)
     metrics.pushed(0.003)
     metrics.recorded("recorded")
+    metrics.recall_check("checked")
+    metrics.recall("all", 0.97)
+    metrics.recall_low("all", False)
     return metrics
 
 

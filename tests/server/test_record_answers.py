@@ -18,7 +18,7 @@ from tidings_server.adapters.release_directory import ReleaseDirectory
 from tidings_server.adapters.sqlite_store import SqliteStore
 from tidings_server.application.decision_record import read_record
 from tidings_server.application.known_documents import KnownDocuments
-from tidings_server.application.observe_answers import ObserveAnswers, Recording
+from tidings_server.application.observe_answers import Checking, ObserveAnswers, Recording
 from tidings_server.application.people import People
 from tidings_server.application.promote_release import PromoteRelease
 from tidings_server.application.recommend import Recommend
@@ -27,6 +27,7 @@ from tidings_server.application.serving import Serving
 from tidings_server.cli import command
 
 PATIENCE = 30.0
+UNCHECKED = Checking(0.0, lambda _: None)
 QUERY = Query("user-1", SERVING_CONFIGS["for-you"], 5, ["item-3"], ["item-9"], "thing", "group-2")
 
 
@@ -41,7 +42,9 @@ class House:
         self.made = 0
         people = People(self.store, KnownDocuments(self.store))
         recommend = Recommend(serving, clock, lambda: 0.0, find_person=people.find)
-        self.ask = ObserveAnswers(recommend, Recording(0.5, self.recorder.offer, self.name), lambda: self.draw)
+        self.ask = ObserveAnswers(
+            recommend, Recording(0.5, self.recorder.offer, self.name), UNCHECKED, lambda: self.draw
+        )
 
     def name(self) -> str:
         """A new name."""
@@ -102,14 +105,16 @@ def _document() -> bytes:
 def test_only_those_that_chance_picks_are_recorded_and_answers_are_the_same(house: House) -> None:
     """Of a batch too: each answer has its own name or none."""
     house.recorder.start()
-    draws = iter([0.6, 0.4, 0.9])
+    draws = iter([0.6, 0.4, 0.9, 0.0, 0.0, 0.0])
     house.ask = ObserveAnswers(
-        house.ask._recommend, Recording(0.5, house.recorder.offer, house.name), lambda: next(draws)
+        house.ask._recommend, Recording(0.5, house.recorder.offer, house.name), UNCHECKED, lambda: next(draws)
     )
     queries = [Query(f"user-{n}", SERVING_CONFIGS["for-you"], 5) for n in range(3)]
     answers, names = house.answer(*queries)
     assert names == ["", "answer/1", ""]
-    house.ask = ObserveAnswers(house.ask._recommend, Recording(0.0, house.recorder.offer, house.name), lambda: 0.0)
+    house.ask = ObserveAnswers(
+        house.ask._recommend, Recording(0.0, house.recorder.offer, house.name), UNCHECKED, lambda: 0.0
+    )
     plain, none = house.answer(*queries)
     assert [answer.items for answer in answers] == [answer.items for answer in plain]
     assert none == []
@@ -157,7 +162,9 @@ def test_without_a_release_nothing_is_recorded(house: House, serving: Serving) -
     """There is nothing to tell."""
     house.recorder.start()
     serving.release = None
-    assert house.answer(QUERY)[1] == [""]
+    assert house.answer(QUERY)[1] == []
+    assert house.recorder.settle(PATIENCE)
+    assert house.store.decisions("", 9) == []
 
 
 def test_a_recorded_answer_is_told_by_the_command(shop: Shop, tmp_path: Path) -> None:

@@ -1,41 +1,60 @@
-"""Answer, and let a share of the answers be recorded."""
+"""Answer, and let a share of the answers be recorded, and another be checked."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from tidings_core.model import Answer, Query
+from tidings_server.application.check_recall import Answered
 from tidings_server.application.recommend import Answers, Recommend
 from tidings_server.application.record_answers import Given
-
-Offer = Callable[[Given], bool]
-"""Takes an answer that was given; False when there is no room for it. Never waits."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """A share, 0 to 1, of the answers, and who records them. `new_id` makes the name of a decision."""
+    """A share, 0 to 1, of the answers, and who records them.
+
+    `offer` takes one that was given, False when there is no room for it; it never waits. `new_id` makes the name of a
+    decision.
+    """
 
     share: float
-    offer: Offer
+    offer: Callable[[Given], bool]
     new_id: Callable[[], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Checking:
+    """A share, 0 to 1, of the answered queries, and who checks their recall; `offer` never waits."""
+
+    share: float
+    offer: Callable[[Answered], None]
 
 
 class ObserveAnswers:
     """Recommend as its callers see it, observed."""
 
-    def __init__(self, recommend: Recommend, recording: Recording, draw: Callable[[], float]) -> None:
+    def __init__(
+        self, recommend: Recommend, recording: Recording, checking: Checking, draw: Callable[[], float]
+    ) -> None:
         """`draw` gives a number from 0 to below 1, another each time."""
         self._recommend = recommend
         self._recording = recording
+        self._checking = checking
         self._draw = draw
 
     def __call__(self, queries: Sequence[Query], deadlines: Sequence[float]) -> Answers:
         """Answer each query before its deadline, as Recommend does; those that are recorded get the decision's name."""
-        recording = self._recording
+        recording, checking = self._recording, self._checking
         names = [recording.new_id() if self._draw() < recording.share else "" for _ in queries]
+        checked = [place for place in range(len(queries)) if self._draw() < checking.share]
+        made = self._recommend(queries, deadlines, keep=any(names))
+        if made.release is None:
+            return made
+        for place in checked:
+            if isinstance(made.answers[place], Answer):
+                checking.offer(Answered(made.queries[place], made.release, made.now))
         if not any(names):
-            return self._recommend(queries, deadlines)
-        made = self._recommend(queries, deadlines, keep=True)
+            return made
         return replace(made, decision_ids=[self._record(name, place, made) for place, name in enumerate(names)])
 
     def _record(self, name: str, place: int, made: Answers) -> str:
