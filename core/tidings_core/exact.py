@@ -18,21 +18,13 @@ PRECISION = 1e-5
 
 def may_be_found(subjects: Subjects, user: int, snapshot: Snapshot) -> Bool:
     """Which items may be in the answer of one user of a batch, bool[N]."""
-    may = selected(subjects, user, snapshot)
-    may[subjects.excluded.of_user(user)] = False
-    if snapshot.delta is not None:
-        may[snapshot.delta.deleted] = False
-    return may
+    return subjects.may_one_have(user, np.arange(len(snapshot.items)))
 
 
 def selected(subjects: Subjects, user: int, snapshot: Snapshot) -> Bool:
     """Which items pass what one query asks of all of them, bool[N]; what one person must not get is among them."""
-    only = subjects.within[user]
-    if only is None:
-        return np.ones(len(snapshot.items), np.bool_)
-    passing = np.zeros(len(snapshot.items), np.bool_)
-    passing[only] = True
-    return passing
+    only = subjects.selected[user]
+    return np.ones(len(snapshot.items), np.bool_) if only is None else only.rows.mask()
 
 
 def similarities(vector: Float32, snapshot: Snapshot) -> Float32:

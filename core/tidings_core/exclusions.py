@@ -5,34 +5,60 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tidings_core.model import Snapshot
+from tidings_core.rows import Passing, RowSet
 from tidings_core.tables import Bool, Int32, Int64
+
+MANY = 256
+"""Up to so many rows of one kind are searched for on top and dropped; of more a search is told, by a set of bits."""
+
+
+def prepared(rows: Int32, snapshot: Snapshot) -> Passing:
+    """Item rows prepared for leaving them out of searches."""
+    return snapshot.index.prepare(RowSet.of_rows(rows, len(snapshot.items)), gather=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Exclusions:
-    """Excluded items of B users: keys i64[E] ascending, key = user * item_count + item row; sizes i64[B]."""
+    """Excluded items of B users.
+
+    keys i64[E] ascending, key = user * item_count + item row; sizes i64[B] so many of them each user has. `many` are
+    larger sets of each user besides, prepared for the index.
+    """
 
     keys: Int64
     sizes: Int64
     item_count: int
+    many: Sequence[Sequence[Passing]]
 
     @classmethod
-    def of(cls, rows_of_users: Sequence[Int32], item_count: int) -> "Exclusions":
+    def of(cls, rows_of_users: Sequence[Int32], many: Sequence[Sequence[Passing]], item_count: int) -> "Exclusions":
         """Gather item rows per user; rows below 0 (ids that are not known) are ignored, repeats count once."""
         users = np.repeat(np.arange(len(rows_of_users), dtype=np.int64), [len(rows) for rows in rows_of_users])
         rows = np.concatenate([np.empty(0, np.int64), *rows_of_users]).astype(np.int64)
         keys = np.unique((users * item_count + rows)[rows >= 0])
-        return cls(keys, np.bincount(keys // max(item_count, 1), minlength=len(rows_of_users)), item_count)
+        sizes = np.bincount(keys // max(item_count, 1), minlength=len(rows_of_users))
+        return cls(keys, sizes, item_count, many)
 
     def contains(self, rows: Int32 | Int64) -> Bool:
         """Whether each of rows [B, W] is excluded for its user, bool[B, W]."""
-        if len(self.keys) == 0:
-            return np.zeros(rows.shape, np.bool_)
-        keys = np.arange(len(rows), dtype=np.int64)[:, None] * self.item_count + rows
-        at = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
-        return (self.keys[at] == keys) & (rows >= 0)
+        found = np.zeros(rows.shape, np.bool_)
+        if len(self.keys):
+            keys = np.arange(len(rows), dtype=np.int64)[:, None] * self.item_count + rows
+            at = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
+            found = (self.keys[at] == keys) & (rows >= 0)
+        for user, sets in enumerate(self.many):
+            for excluded in sets:
+                found[user] |= excluded.rows.contains(rows[user])
+        return found
 
-    def of_user(self, user: int) -> Int32:
-        """Item rows excluded for one user of the batch, ascending i32."""
+    def excludes(self, user: int, rows: Int64) -> Bool:
+        """Whether each of rows i64[W] is excluded for one user, bool[W]."""
+        found = np.isin(rows + user * self.item_count, self._keys_of(user))
+        for excluded in self.many[user]:
+            found |= excluded.rows.contains(rows)
+        return found
+
+    def _keys_of(self, user: int) -> Int64:
         start = int(self.sizes[:user].sum())
-        return (self.keys[start : start + int(self.sizes[user])] - user * self.item_count).astype(np.int32)
+        return self.keys[start : start + int(self.sizes[user])]

@@ -257,11 +257,10 @@ def _bars(query: Query, subjects: Subjects, snapshot: Snapshot) -> list[tuple[Ba
     history = history_of(query.person, user, snapshot)
     context = snapshot.items.find_many(query.context_item_ids)
     examples = snapshot.items.find_many([*query.liked_item_ids, *query.disliked_item_ids])
-    bars: list[tuple[Bar, Bool]] = [("filtered", ~selected(subjects, 0, snapshot))]
+    gone = np.zeros(len(snapshot.items), np.bool_)
     if snapshot.delta is not None:
-        gone = np.zeros(len(snapshot.items), np.bool_)
         gone[snapshot.delta.deleted] = True
-        bars.insert(0, ("deleted", gone))
+    bars: list[tuple[Bar, Bool]] = [("deleted", gone), ("filtered", ~selected(subjects, 0, snapshot) & ~gone)]
     for why, rows in excluded(query, context, examples, history, query.serving, snapshot):
         kept_out = np.zeros(len(snapshot.items), np.bool_)
         kept_out[rows[rows >= 0]] = True

@@ -3,7 +3,10 @@
 Scores are larger for nearer items under every metric: the inner product, the cosine, or minus the squared L2 distance.
 """
 
+import math
 from collections.abc import Mapping
+from copy import copy
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import faiss
@@ -13,9 +16,19 @@ from tidings_core import division
 from tidings_core.division import Division, Told
 from tidings_core.errors import IndexFailed, InvalidInput
 from tidings_core.model import Metric
+from tidings_core.rows import Copy, Passing, RowSet
 from tidings_core.tables import Float32, Int32, Int64
 
 Parameters = Mapping[str, int]
+
+DROP_SHARE, DROP_SLACK, DROP_SPARE = 0.9, 1.2, 16
+"""When so large a share of the rows may be found, so much more is searched for, and what may not is dropped."""
+EVEN_SLACK = 0.05
+"""The variance of the lists' shares, relative to the mean squared, that still counts as an even spread."""
+MAX_COPY_BYTES = 64 << 20
+"""Of rows whose copy would be larger none is made."""
+RESCORED = 16
+"""Found beyond k in a copy of float16, so that the exact order of the best k is known."""
 
 _threads = 1
 
@@ -41,24 +54,118 @@ def normalise(vectors: Float32, metric: Metric) -> Float32:
     return np.divide(vectors, norms, out=np.zeros_like(vectors), where=norms > 0)
 
 
+@dataclass(frozen=True, slots=True)
+class FilterPlan:
+    """How an index is searched for some of its rows only, as measured when it was built.
+
+    Of up to `gather_up_to` rows a copy is kept and searched exactly. Of more, inverted lists are searched, nearest
+    first, until enough of the rows were looked at: `even` holds pairs (rows, how many of them are enough), ascending,
+    for rows that are spread over the lists as all rows are, `uneven` for others. Between two of them the shares are
+    interpolated; without any all rows are looked at.
+    """
+
+    gather_up_to: int = 4096
+    even: tuple[tuple[int, int], ...] = ()
+    uneven: tuple[tuple[int, int], ...] = ()
+
+    def enough(self, rows: int, *, even: bool) -> int:
+        """Of so many rows, how many to look at."""
+        scan = self.even if even else self.uneven
+        if not scan:
+            return rows
+        counts, enough = np.array(scan, np.float64).T
+        return min(rows, math.ceil(rows * float(np.interp(rows, counts, enough / counts))))
+
+
+@dataclass(frozen=True, slots=True)
+class _Lists:
+    """The inverted lists of an index: of_row i32[N] the list of each row, sizes i32[L], centroids f32[L, D]."""
+
+    of_row: Int32
+    sizes: Int32
+    centroids: Float32
+
+    @classmethod
+    def of(cls, index: "faiss.IndexIVF") -> "_Lists":
+        lists = index.invlists
+        of_row = np.zeros(index.ntotal, np.int32)
+        sizes = np.array([lists.list_size(number) for number in range(index.nlist)], np.int32)
+        for number in np.flatnonzero(sizes).tolist():
+            of_row[faiss.rev_swig_ptr(lists.get_ids(number), int(sizes[number]))] = number
+        return cls(of_row, sizes, index.quantizer.reconstruct_n(0, index.nlist))
+
+    def counts(self, rows: RowSet) -> Int32:
+        """How many of some rows each list has, i32[L]."""
+        if rows.count * 2 > rows.size:
+            return self.sizes - self.counts(~rows)
+        return np.bincount(self.of_row[rows.rows()], minlength=len(self.sizes)).astype(np.int32)
+
+    def even(self, lists: Int32) -> bool:
+        """Whether rows, so many of them in each list, are spread over the lists as if drawn at random.
+
+        Then the mean of the lists' squared shares is that of all rows, but for what chance adds: 1 over their number.
+        """
+        count, size = int(lists.sum()), int(self.sizes.sum())
+        filled = np.flatnonzero(self.sizes)
+        squares = float((lists[filled].astype(np.float64) ** 2 / self.sizes[filled]).sum()) * size / max(count, 1) ** 2
+        return squares <= 1.0 + EVEN_SLACK + len(filled) / max(count, 1)
+
+    def nearest(self, queries: Float32, passing: Passing, enough: int, metric: Metric) -> tuple[Int64, Float32]:
+        """The nearest lists i64[B, P] of queries f32[B, D] that have `enough` of the rows, -1: padding; distances f32.
+
+        Distances are those of FAISS to the centroids. Ties go to the list of the smaller number.
+        """
+        assert passing.lists is not None
+        assert passing.possible is not None
+        distances = np.empty((len(queries), len(self.sizes)), np.float32)
+        measure = faiss.fvec_L2sqr_ny if metric == "l2" else faiss.fvec_inner_products_ny
+        for query, row in zip(queries, distances, strict=True):
+            # One by one: a product of matrices would go to a BLAS with threads of its own.
+            measure(*map(faiss.swig_ptr, (row, query, self.centroids)), len(query), len(self.sizes))
+        numbers = np.flatnonzero(passing.possible)
+        near = distances[:, numbers] if metric == "l2" else -distances[:, numbers]
+        order = numbers[np.argsort(near, axis=1, kind="stable")]
+        seen = np.cumsum(passing.lists[order], axis=1)
+        widths = np.minimum((seen < enough).sum(axis=1) + 1, len(numbers))
+        order = order[:, : int(widths.max())]
+        keys = np.where(np.arange(order.shape[1]) < widths[:, None], order, -1)
+        return np.ascontiguousarray(keys, np.int64), np.ascontiguousarray(np.take_along_axis(distances, order, 1))
+
+
 class FaissIndex:
     """A FAISS index over item vectors that answers with rows and larger-is-nearer scores. Read-only once built.
 
-    `key` is the FAISS factory string; `parameters` the search parameters, any of `nprobe` and `efSearch`.
+    `key` is the FAISS factory string; `parameters` the search parameters, any of `nprobe` and `efSearch`; `vectors`
+    f32[N, D] the vectors in it.
     """
 
-    def __init__(self, index: "faiss.Index", metric: Metric, key: str, parameters: Parameters) -> None:
+    def __init__(
+        self,
+        index: "faiss.Index",
+        metric: Metric,
+        key: str,
+        parameters: Parameters,
+        vectors: Float32,
+        plan: FilterPlan = FilterPlan(),
+    ) -> None:
         self.key = key
         self.parameters = dict(parameters)
+        self.plan = plan
         self._index = index
         self._metric: Metric = metric
-        self._ivf = isinstance(index, faiss.IndexIVF)
+        self._vectors = vectors
         self._hnsw = isinstance(index, faiss.IndexHNSW)
+        self._lists = _Lists.of(index) if isinstance(index, faiss.IndexIVF) else None
 
     @property
     def item_count(self) -> int:
         """Number of items in the index."""
         return int(self._index.ntotal)
+
+    @property
+    def has_lists(self) -> bool:
+        """Whether it is made of inverted lists, which can be searched one by one."""
+        return self._lists is not None
 
     @property
     def dim(self) -> int:
@@ -67,31 +174,158 @@ class FaissIndex:
 
     def with_parameters(self, parameters: Parameters) -> "FaissIndex":
         """The same index searched with other parameters."""
-        return FaissIndex(self._index, self._metric, self.key, parameters)
+        return self._with(parameters, self.plan)
 
-    def search(self, queries: Float32, k: int, excluded: Int32 | None = None) -> tuple[Int64, Float32]:
+    def with_plan(self, plan: FilterPlan) -> "FaissIndex":
+        """The same index searched for some of its rows by another plan."""
+        return self._with(self.parameters, plan)
+
+    def _with(self, parameters: Parameters, plan: FilterPlan) -> "FaissIndex":
+        other = copy(self)
+        other.parameters, other.plan = dict(parameters), plan
+        return other
+
+    def prepare(self, rows: RowSet, *, gather: bool = True) -> Passing:
+        """Make a set of rows ready to be searched for; many searches may use it, in any thread.
+
+        `gather=False` is for rows that are to be left out: no copy of them is made.
+        """
+        rows = rows.resized(self.item_count)
+        lists = None if self._lists is None else self._lists.counts(rows)
+        small = rows.count * self.dim * 2 <= MAX_COPY_BYTES
+        worth = rows.count < DROP_SHARE * rows.size if lists is None else rows.count <= self.plan.gather_up_to
+        kept = self._gathered(rows.rows()) if gather and small and worth and rows.count else None
+        if lists is None or self._lists is None:
+            return Passing(rows, copy=kept, scattered=gather)
+        return Passing(rows, lists, lists > 0, kept, scattered=gather, even=self._lists.even(lists))
+
+    def without(self, passing: Passing | None, excluded: Passing) -> Passing:
+        """The rows of `passing` (None: all) that are not among those excluded: quickly, for one search.
+
+        What is excluded is thought to be what is nearest.
+        """
+        if passing is None:
+            rows = ~excluded.rows
+            lists, possible = (None, None) if self._lists is None else (self._lists.sizes, self._lists.sizes > 0)
+            passing = Passing(rows, lists, possible)
+        else:
+            rows = passing.rows - excluded.rows
+        kept = passing.copy
+        if kept is not None:
+            left = RowSet.of_mask(~excluded.rows.contains(kept.rows))
+            kept = replace(kept, left=left if kept.left is None else left & kept.left)
+        if passing.lists is None or excluded.lists is None:
+            return Passing(rows, copy=kept, scattered=False)
+        # Of what is excluded, not all need be among what passes: so many rows are left at least.
+        lists = np.maximum(passing.lists - excluded.lists, 0)
+        return Passing(rows, lists, passing.possible, kept, scattered=False)
+
+    def search(self, queries: Float32, k: int, passing: Passing | None = None) -> tuple[Int64, Float32]:
         """Nearest items of queries f32[B, D]: rows i64[B, k] padded with -1, scores f32[B, k] (0 in the padding).
 
-        `excluded` holds item rows i32[E], for all queries, that must not be found. Raises IndexFailed.
+        With `passing`, prepared by this index, nothing else is found. Raises IndexFailed.
         """
         _keep_to_threads()
-        options: faiss.SearchParameters | None = None
-        selector = None
-        if excluded is not None and len(excluded):
-            bits = np.zeros((self.item_count + 7) // 8, np.uint8)
-            np.bitwise_or.at(bits, excluded >> 3, np.left_shift(1, excluded & 7).astype(np.uint8))
-            selector = faiss.IDSelectorNot(faiss.IDSelectorBitmap(bits))
-        if self._ivf:
-            options = faiss.SearchParametersIVF(sel=selector, nprobe=self.parameters.get("nprobe", 1))
-        elif self._hnsw:
-            # Looking at fewer than k items would find fewer than k good ones.
-            options = faiss.SearchParametersHNSW(sel=selector, efSearch=max(k, self.parameters.get("efSearch", 16)))
-        elif selector is not None:
-            options = faiss.SearchParameters(sel=selector)
+        queries = np.ascontiguousarray(queries, np.float32)
         try:
-            scores, rows = self._index.search(np.ascontiguousarray(queries, np.float32), k, params=options)
+            if passing is None:
+                return self._found(*self._index.search(queries, k, params=self._options(k)))
+            return self._search_among(queries, k, passing)
         except (RuntimeError, AssertionError) as error:
             raise IndexFailed(f"the index could not be searched: {error}") from error
+
+    def _search_among(self, queries: Float32, k: int, passing: Passing) -> tuple[Int64, Float32]:
+        """The cheapest way that keeps recall: drop a few, search the copy, or look where the rows are."""
+        count, size = passing.rows.count, passing.rows.size
+        if count == 0:
+            return np.full((len(queries), k), -1, np.int64), np.zeros((len(queries), k), np.float32)
+        if passing.copy is not None:
+            return self._search_copy(queries, k, passing.copy)
+        if passing.scattered and count >= DROP_SHARE * size:
+            return self._search_and_drop(queries, k, passing)
+        return self._search_rows(queries, k, passing)
+
+    def _search_and_drop(self, queries: Float32, k: int, passing: Passing) -> tuple[Int64, Float32]:
+        """Find some more and drop what does not pass; where too much was dropped, look again."""
+        more = min(math.ceil(k * passing.rows.size / passing.rows.count * DROP_SLACK) + DROP_SPARE, self.item_count)
+        rows, scores = self._found(*self._index.search(queries, more, params=self._options(more)))
+        kept = passing.rows.contains(rows)
+        order = np.argsort(~kept, axis=1, kind="stable")[:, :k]
+        rows, scores = np.take_along_axis(rows, order, 1), np.take_along_axis(scores, order, 1)
+        kept = np.take_along_axis(kept, order, 1)
+        rows, scores = np.where(kept, rows, -1), np.where(kept, scores, np.float32(0.0))
+        if rows.shape[1] < k:
+            short = ((0, 0), (0, k - rows.shape[1]))
+            rows, scores = np.pad(rows, short, constant_values=-1), np.pad(scores, short)
+        again = (rows >= 0).sum(axis=1) < min(k, passing.rows.count)
+        if again.any():
+            rows[again], scores[again] = self._search_rows(queries[again], k, passing)
+        return rows, scores
+
+    def _search_rows(self, queries: Float32, k: int, passing: Passing) -> tuple[Int64, Float32]:
+        """Search the index itself, told which rows may be found."""
+        selector = faiss.IDSelectorBitmap(passing.rows.bits)
+        if self._lists is None or passing.lists is None:
+            # A graph does not lead to what few rows pass: its vectors are searched one by one.
+            index = self._index.storage if self._hnsw else self._index
+            return self._found(*index.search(queries, k, params=faiss.SearchParameters(sel=selector)))
+        enough = max(self.plan.enough(passing.rows.count, even=passing.even), k)
+        keys, distances = self._lists.nearest(queries, passing, enough, self._metric)
+        scores, rows = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
+        self._index.search_preassigned_c(
+            len(queries),
+            faiss.swig_ptr(queries),
+            k,
+            faiss.swig_ptr(keys),
+            faiss.swig_ptr(distances),
+            faiss.swig_ptr(scores),
+            faiss.swig_ptr(rows),
+            False,
+            faiss.SearchParametersIVF(sel=selector, nprobe=keys.shape[1]),
+            None,
+        )
+        return self._found(scores, rows)
+
+    def _search_copy(self, queries: Float32, k: int, kept: Copy) -> tuple[Int64, Float32]:
+        """Search a copy, and order what was found by its exact scores."""
+        options = None
+        if kept.left is not None:
+            options = faiss.SearchParameters(sel=faiss.IDSelectorBitmap(kept.left.bits))
+        wide = min(k + RESCORED, len(kept.rows))
+        _, places = kept.vectors.search(queries / np.float32(kept.scale), wide, params=options)
+        rows = np.where(places >= 0, kept.rows[np.maximum(places, 0)], -1).astype(np.int64)
+        near = self._vectors[np.maximum(rows, 0)]
+        if self._metric == "l2":
+            exact = -((near - queries[:, None, :]) ** 2).sum(axis=2)
+        else:
+            exact = np.einsum("bkd,bd->bk", near, queries)
+        exact = np.where(rows >= 0, exact, np.float32(-np.inf))
+        order = np.argsort(-exact, axis=1, kind="stable")[:, :k]
+        rows, exact = np.take_along_axis(rows, order, 1), np.take_along_axis(exact, order, 1)
+        short = ((0, 0), (0, max(0, k - rows.shape[1])))
+        rows, exact = np.pad(rows, short, constant_values=-1), np.pad(exact, short)
+        return rows, np.where(rows >= 0, exact, np.float32(0.0))
+
+    def _gathered(self, rows: Int32) -> Copy:
+        vectors = self._vectors[rows]
+        scale = float(np.abs(vectors).max(initial=0.0)) or 1.0
+        metric = faiss.METRIC_L2 if self._metric == "l2" else faiss.METRIC_INNER_PRODUCT
+        index = faiss.IndexScalarQuantizer(self.dim, faiss.ScalarQuantizer.QT_fp16, metric)
+        vectors /= np.float32(scale)
+        index.train(vectors)
+        index.add(vectors)
+        return Copy(rows, index, int(index.codes.size()), scale)
+
+    def _options(self, k: int) -> "faiss.SearchParameters | None":
+        if self._lists is not None:
+            return faiss.SearchParametersIVF(nprobe=self.parameters.get("nprobe", 1))
+        if self._hnsw:
+            # Looking at fewer than k items would find fewer than k good ones.
+            return faiss.SearchParametersHNSW(efSearch=max(k, self.parameters.get("efSearch", 16)))
+        return None
+
+    def _found(self, scores: Float32, rows: Int64) -> tuple[Int64, Float32]:
+        """What FAISS found, with scores that are larger for nearer rows and 0 in the padding."""
         if self._metric == "l2":
             scores = -scores
         return rows, np.where(rows >= 0, scores, np.float32(0.0))
@@ -104,8 +338,18 @@ class FaissIndex:
             raise OSError(f"{path.name} cannot be written: {error}") from error
 
 
-def open_index(path: Path, metric: Metric, key: str, parameters: Parameters) -> FaissIndex:
-    """Open an index file, memory-mapped, so that processes share it. Raises IndexFailed when it cannot be read."""
+def open_index(
+    path: Path,
+    metric: Metric,
+    key: str,
+    parameters: Parameters,
+    vectors: Float32,
+    plan: FilterPlan = FilterPlan(),
+) -> FaissIndex:
+    """Open the index file of vectors f32[N, D], memory-mapped, so that processes share it.
+
+    Raises IndexFailed when it cannot be read.
+    """
     try:
         # Plain IO_FLAG_MMAP keeps inverted lists on disk and is several times slower; IFC maps them in place.
         index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
@@ -114,7 +358,10 @@ def open_index(path: Path, metric: Metric, key: str, parameters: Parameters) -> 
     expected = faiss.METRIC_L2 if metric == "l2" else faiss.METRIC_INNER_PRODUCT
     if index.metric_type != expected:
         raise IndexFailed(f"the index file compares by FAISS metric {index.metric_type}, not by {metric}")
-    return FaissIndex(index, metric, key, parameters)
+    if (index.ntotal, index.d) != vectors.shape:
+        shape = " x ".join(map(str, vectors.shape))
+        raise IndexFailed(f"the index file holds {index.ntotal} x {index.d}, not {shape}")
+    return FaissIndex(index, metric, key, parameters, vectors, plan)
 
 
 def divide(vectors: Float32, lists: int, metric: Metric, seed: int = 0, told: Told | None = None) -> Division:
@@ -147,7 +394,7 @@ def build_index(
         if not index.is_trained:
             index.train(vectors)
         index.add(vectors)
-    return FaissIndex(index, metric, key, parameters)
+    return FaissIndex(index, metric, key, parameters, vectors)
 
 
 def _fill_lists(index: "faiss.IndexIVF", vectors: Float32, divided: Division) -> None:

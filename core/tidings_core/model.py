@@ -3,12 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
 from tidings_core.attributes import Attribute
 from tidings_core.filters import Filter
+from tidings_core.kept import Kept
+from tidings_core.rows import Passing, RowSet
 from tidings_core.tables import Bool, Float32, Float64, Ids, IdTable, Int32, Int64, Rows
 
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ MAX_EXCLUDED_ITEMS = 10_000
 MAX_BATCH = 256
 MAX_QUERY_BYTES = 1024
 MAX_CATEGORY_BYTES = 256
+SELECTION_BYTES = 256 << 20
+"""What was selected by filters is remembered up to so many bytes for each release."""
 
 
 class Payloads(Protocol):
@@ -43,11 +47,19 @@ class Payloads(Protocol):
 class Index(Protocol):
     """Finds the nearest items of vectors."""
 
-    def search(self, queries: Float32, k: int, excluded: Int32 | None = None) -> tuple[Int64, Float32]:
+    def search(self, queries: Float32, k: int, passing: Passing | None = None) -> tuple[Int64, Float32]:
         """Nearest items of queries f32[B, D]: rows i64[B, k] padded with -1, scores f32[B, k], larger is nearer.
 
-        `excluded` holds item rows, for all queries, that must not be found. Raises IndexFailed.
+        With `passing`, prepared by this index, nothing else is found. Raises IndexFailed.
         """
+        ...
+
+    def prepare(self, rows: RowSet, *, gather: bool = True) -> Passing:
+        """Make a set of rows ready to be searched for; `gather=False` for rows that are to be left out."""
+        ...
+
+    def without(self, passing: Passing | None, excluded: Passing) -> Passing:
+        """The rows of `passing` (None: all) that are not among those excluded."""
         ...
 
 
@@ -122,7 +134,9 @@ class Person:
     items of any good event, with `interest_times` f64[n] (Unix seconds); `unbought` i32[m], those looked at or put into
     the cart and not bought since, with `unbought_times` f64[m]; `searches` and `categories` as (text, Unix seconds).
     `returned`, `seen` and `blocked` are i32 item rows; what was given back, all of it, stands in `returned`
-    alone. `vector` f32[D] is folded in from all of it; None: the release's own stands, or there is nothing to fold in.
+    alone. `many` holds, of "bought" (the history), "returned", "blocked" and "seen", those of many rows, prepared
+    for leaving them out. `vector` f32[D] is folded in from all of
+    it; None: the release's own stands, or there is nothing to fold in.
     `version` is that of the profile as it is stored, 0 for one that is not.
     """
 
@@ -134,6 +148,7 @@ class Person:
     returned: Int32 = field(default_factory=lambda: np.empty(0, np.int32))
     seen: Int32 = field(default_factory=lambda: np.empty(0, np.int32))
     blocked: Int32 = field(default_factory=lambda: np.empty(0, np.int32))
+    many: Mapping[str, Passing] = field(default_factory=dict)
     searches: tuple[tuple[str, float], ...] = ()
     categories: tuple[tuple[str, float], ...] = ()
     vector: Float32 | None = None
@@ -191,7 +206,8 @@ class Snapshot:
 
     With a `delta`, every table but `attributes` is read with it and N is the number of all items, new ones after those
     of the release; `attributes` are the release's own, and `base` is the release alone.
-    A part that is None is one this release lacks: what needs it is not offered.
+    A part that is None is one this release lacks: what needs it is not offered. `selections` is a memory of what
+    filters let pass (see `selection`), and no part of the value.
     """
 
     items: Ids
@@ -218,6 +234,8 @@ class Snapshot:
     vector_space: str = ""
     delta: "Delta | None" = None
     base: "Snapshot | None" = None
+    # Not taken over by `replace`: what other parts made is not true of these.
+    selections: Kept[Any] = field(init=False, default_factory=lambda: Kept(SELECTION_BYTES), repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,8 @@ import numpy as np
 from tidings_core.attributes import Attribute, blank
 from tidings_core.delta import Delta
 from tidings_core.model import Index, Metric, Neighbours, Payloads, Postings, Ranker, Snapshot, Trending
-from tidings_core.tables import Float32, IdTable, Int32, Int64, LongerIds, Patched, places
+from tidings_core.rows import Passing, RowSet
+from tidings_core.tables import Bool, Float32, IdTable, Int32, Int64, LongerIds, Patched, places
 
 SPARE = 16
 """So many more than wanted are fetched from the index, and twice as many as are likely to be gone among them."""
@@ -92,56 +93,104 @@ class PatchedRanker:
 class PatchedIndex:
     """Finds items in an index and among new vectors; what is deleted or has a new vector is not found in the index.
 
-    gone i32[G] ascending are the rows of the index that no longer count; `vectors` f32[V, D] are those of rows i32[V].
+    `known` f32[N, D] are the vectors in the index, of `count` items with those after them. gone i32[G] ascending are
+    the rows of the index that no longer count; `vectors` f32[V, D] are those of rows i32[V].
     """
 
-    def __init__(self, base: Index, metric: Metric, count: int, gone: Int32, rows: Int32, vectors: Float32) -> None:
+    def __init__(
+        self, base: Index, metric: Metric, known: Float32, count: int, gone: Int32, rows: Int32, vectors: Float32
+    ) -> None:
         self._base = base
         self._metric: Metric = metric
+        self._known = known
         self._count = count
         self._gone = gone
         self._rows = rows
         self._vectors = vectors
-        self._squares = (vectors**2).sum(axis=1)
 
-    def search(self, queries: Float32, k: int, excluded: Int32 | None = None) -> tuple[Int64, Float32]:
+    def prepare(self, rows: RowSet, *, gather: bool = True) -> Passing:
+        """Make a set of rows ready to be searched for, as every index does."""
+        return Passing(rows.resized(self._count), within=self._base.prepare(rows, gather=gather))
+
+    def patch(self, rows: RowSet, within: Passing | None) -> Passing:
+        """Make a set of rows ready from what the index prepared of the release alone, for what passes there by itself.
+
+        `within` None: everything passes there. What passes now and not then is searched besides, and what passed then
+        and not now dropped, so this costs as much as there are changes.
+        """
+        size = len(self._known)
+        now = rows.resized(size)
+        more = np.empty(0, np.int32) if within is None else (now - within.rows).rows()
+        # What has a new vector is found by that one.
+        more = more[~np.isin(more, self._gone)]
+        lost = ~now if within is None else within.rows - now
+        return Passing(rows, within=within, lost=lost.count, more=more, more_vectors=self._known[more])
+
+    def without(self, passing: Passing | None, excluded: Passing) -> Passing:
+        """The rows of `passing` (None: all) that are not among those excluded."""
+        apart = excluded.within or excluded
+        if passing is None:
+            everything = ~RowSet.of_rows(np.empty(0, np.int32), self._count)
+            return Passing(everything - excluded.rows, within=self._base.without(None, apart))
+        return replace(passing, rows=passing.rows - excluded.rows, within=self._base.without(passing.within, apart))
+
+    def search(self, queries: Float32, k: int, passing: Passing | None = None) -> tuple[Int64, Float32]:
         """Nearest items of queries, as of every Index: rows i64[B, k], scores f32[B, k]. Raises IndexFailed."""
-        rows, scores = self._in_index(queries, k, excluded)
-        if not len(self._rows):
-            return rows, scores
-        said = self._scores(queries)
-        if excluded is not None and len(excluded):
-            said[:, np.isin(self._rows, excluded)] = -np.inf
-        worst = np.where((rows >= 0).all(axis=1), scores.min(axis=1, initial=np.inf), -np.inf)
-        for user in range(len(queries)):
-            better = np.flatnonzero(said[user] > worst[user])
-            if len(better):
-                rows[user], scores[user] = _merged(rows[user], scores[user], self._rows[better], said[user, better])
+        rows, scores = self._in_index(queries, k, passing)
+        beside = [(self._rows, self._vectors)]
+        if passing is not None and passing.more is not None and passing.more_vectors is not None:
+            beside.append((passing.more, passing.more_vectors))
+        for more, vectors in beside:
+            if not len(more):
+                continue
+            said = self._scores(queries, vectors)
+            if passing is not None:
+                said[:, ~passing.rows.contains(more)] = -np.inf
+            worst = np.where((rows >= 0).all(axis=1), scores.min(axis=1, initial=np.inf), -np.inf)
+            for user in range(len(queries)):
+                better = np.flatnonzero(said[user] > worst[user])
+                if len(better):
+                    rows[user], scores[user] = _merged(rows[user], scores[user], more[better], said[user, better])
         return rows, scores
 
-    def _in_index(self, queries: Float32, k: int, excluded: Int32 | None) -> tuple[Int64, Float32]:
+    def _in_index(self, queries: Float32, k: int, passing: Passing | None) -> tuple[Int64, Float32]:
         """The nearest of those in the index that still count."""
-        if not len(self._gone):
-            return self._base.search(queries, k, excluded)
-        reach = min(k + SPARE + 2 * k * len(self._gone) // self._count, self._count)
-        rows, scores = self._base.search(queries, reach, excluded)
-        rows = np.where(places(self._gone, rows)[1], -1, rows)
-        enough = (rows >= 0).sum(axis=1) >= k
-        if not enough.all():
-            without = self._gone if excluded is None else np.union1d(self._gone, excluded).astype(np.int32)
-            rows[~enough], scores[~enough] = self._base.search(queries[~enough], reach, without)
+        within, lost, size = None, 0, len(self._known)
+        if passing is not None:
+            within, lost = passing.within, passing.lost
+        if not len(self._gone) and not lost:
+            return self._base.search(queries, k, within)
+        there = size if within is None else within.rows.count
+        reach = min(k + SPARE + 2 * k * (len(self._gone) + lost) // max(there, 1), size)
+        rows, scores = self._base.search(queries, reach, within)
+        found = (rows >= 0).sum(axis=1)
+        rows = np.where(self._counts(rows, passing), rows, -1)
+        short = ((rows >= 0).sum(axis=1) < k) & (found == reach)
+        if short.any():
+            dropped = RowSet.of_rows(self._gone, size)
+            if passing is not None:
+                dropped = dropped | ((~passing.rows.resized(size)) if within is None else within.rows - passing.rows)
+            apart = self._base.without(within, self._base.prepare(dropped, gather=False))
+            rows[short], scores[short] = self._base.search(queries[short], reach, apart)
         order = np.argsort(rows < 0, axis=1, kind="stable")[:, :k]
         rows = np.take_along_axis(rows, order, 1)
         scores = np.where(rows >= 0, np.take_along_axis(scores, order, 1), np.float32(0.0))
-        short = ((0, 0), (0, k - rows.shape[1]))
-        return np.pad(rows, short, constant_values=-1), np.pad(scores, short)
+        padding = ((0, 0), (0, k - rows.shape[1]))
+        return np.pad(rows, padding, constant_values=-1), np.pad(scores, padding)
 
-    def _scores(self, queries: Float32) -> Float32:
-        """Scores f32[B, V] of the new vectors."""
-        inner = queries @ self._vectors.T
+    def _counts(self, rows: Int64, passing: Passing | None) -> Bool:
+        """Which of rows that the index found still count, and pass."""
+        counts = rows >= 0
+        if len(self._gone):
+            counts &= ~places(self._gone, rows)[1]
+        return counts if passing is None else counts & passing.rows.contains(rows)
+
+    def _scores(self, queries: Float32, vectors: Float32) -> Float32:
+        """Scores f32[B, V] of vectors f32[V, D]."""
+        inner = queries @ vectors.T
         if self._metric != "l2":
             return inner
-        return 2.0 * inner - self._squares - (queries**2).sum(axis=1)[:, None]
+        return 2.0 * inner - (vectors**2).sum(axis=1) - (queries**2).sum(axis=1)[:, None]
 
 
 def _merged(rows: Int64, scores: Float32, more: Int32, said: Float32) -> tuple[Int64, Float32]:
@@ -172,10 +221,15 @@ def _index(base: Snapshot, delta: Delta) -> Index:
     count = len(base.items)
     alive = ~np.isin(delta.vector_rows, delta.deleted)
     gone = np.union1d(delta.deleted, delta.vector_rows).astype(np.int32)
-    gone = gone[gone < count]
-    if not len(gone) and not alive.any():
-        return base.index
-    return PatchedIndex(base.index, base.metric, count, gone, delta.vector_rows[alive], delta.vectors[alive])
+    return PatchedIndex(
+        base.index,
+        base.metric,
+        base.item_vectors,
+        count + len(delta.ids),
+        gone[gone < count],
+        delta.vector_rows[alive],
+        delta.vectors[alive],
+    )
 
 
 def _attributes(base: Snapshot, delta: Delta, count: int) -> Mapping[str, Attribute]:

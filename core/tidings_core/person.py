@@ -8,6 +8,7 @@ import numpy as np
 
 from tidings_core import text
 from tidings_core.events import LIKED_STARS, liking
+from tidings_core.exclusions import MANY, prepared
 from tidings_core.features import attribute_text
 from tidings_core.fold_in import folded, likings
 from tidings_core.model import EMPTY_HISTORY, History, Person, Snapshot
@@ -38,14 +39,17 @@ def view(profile: Profile, rows: Int32, snapshot: Snapshot, user_row: int) -> Pe
     left_out = {*returned.tolist(), *blocked.tolist()}
     interests, interest_times = _interests(done, history, left_out)
     unbought, unbought_times = _unbought(done, history, left_out)
+    seen = _served(profile.seen, rows)
+    parts = {"bought": history.rows, "returned": returned, "blocked": blocked, "seen": seen}
     return Person(
         history=history,
         interests=interests,
+        many={name: prepared(part, snapshot) for name, part in parts.items() if len(part) > MANY},
         interest_times=interest_times,
         unbought=unbought,
         unbought_times=unbought_times,
         returned=returned,
-        seen=_served(profile.seen, rows),
+        seen=seen,
         blocked=blocked,
         searches=_searches(profile.recent),
         categories=_categories(profile, done, snapshot),

@@ -23,6 +23,7 @@ from tidings_core.model import (
     ServingConfig,
     Snapshot,
 )
+from tidings_core.selection import filter_faults
 from tidings_core.subjects import Subjects, resolve
 from tidings_core.tables import Bool, Float32, Int32, Int64
 
@@ -80,6 +81,11 @@ def recommend(
 def _recommend(
     batch: Sequence[Query], serving: ServingConfig, snapshot: Snapshot, now: float, time_left: TimeLeft, keep: bool
 ) -> list[Answer]:
+    if serving.filter is not None and (wrong := filter_faults(serving.filter, snapshot)):
+        # Without it, what must not be seen might be.
+        told = "; ".join(f"{place}: {problem}" if place else problem for place, problem in wrong)
+        lacking = unanswered("failed", "filter", f"the filter of {serving.name} does not fit this release: {told}")
+        return [lacking] * len(batch)
     subjects, degraded = resolve(batch, serving, snapshot, now)
     for user in np.flatnonzero(_missed(subjects, serving)).tolist():
         degraded[user].insert(0, UNKNOWN_USER)

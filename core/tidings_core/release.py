@@ -24,7 +24,7 @@ from pydantic import TypeAdapter, ValidationError
 from tidings_core.attributes import Attribute, Flag, Keyword, Kind, Number, Tags, Time, ascending
 from tidings_core.errors import DependencyFailed, InvalidInput, NotFound, ReleaseRefused
 from tidings_core.features import CANDIDATE_FEATURES, ITEM_FEATURES, SCHEMA_HASH, USER_FEATURES
-from tidings_core.index import FaissIndex, open_index
+from tidings_core.index import FaissIndex, FilterPlan, open_index
 from tidings_core.model import (
     FoldIn,
     Histories,
@@ -69,6 +69,7 @@ class IndexInfo:
     bytes_per_item: float
     built_at: float
     """Unix seconds."""
+    filter_plan: FilterPlan = FilterPlan()  # noqa: RUF009 - frozen
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,15 +331,15 @@ class _Arrays:
         manifest = self._manifest
         items, users, dim = manifest.item_count, manifest.user_count, manifest.dim
         features = self._read("item_features", np.float32, (items, len(ITEM_FEATURES)))
-        index = open_index(self._folder / INDEX_FILE, manifest.metric, manifest.index.key, manifest.index.parameters)
-        if (index.item_count, index.dim) != (items, dim):
-            raise self._refused(
-                f"{INDEX_FILE} holds {index.item_count} x {index.dim}, its manifest says {items} x {dim}"
-            )
+        vectors = self._read("item_vectors", np.float32, (items, dim))
+        chosen = manifest.index
+        index = open_index(
+            self._folder / INDEX_FILE, manifest.metric, chosen.key, chosen.parameters, vectors, chosen.filter_plan
+        )
         return Snapshot(
             items=self._ids("items", items),
             users=self._ids("users", users),
-            item_vectors=self._read("item_vectors", np.float32, (items, dim)),
+            item_vectors=vectors,
             user_vectors=self._read("user_vectors", np.float32, (users, dim)),
             metric=manifest.metric,
             index=index,

@@ -4,7 +4,7 @@ A new source is a function here and its entry in `SOURCES`; then its reason gets
 configs use it by name.
 """
 
-from collections.abc import Callable, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -12,35 +12,44 @@ import numpy as np
 
 from tidings_core import text
 from tidings_core.candidates import Proposals, add_up
-from tidings_core.exclusions import Exclusions
 from tidings_core.model import Neighbours, Reason, Snapshot
-from tidings_core.subjects import SEEDS, Subjects
-from tidings_core.tables import Bool, Float32, Int32, Int64, places
+from tidings_core.rows import Passing
+from tidings_core.subjects import SEEDS, Subjects, alike
+from tidings_core.tables import Bool, Float32, Int32, Int64
 
-OVERFETCH_LIMIT = 256
-"""Up to this many exclusions are fetched on top and dropped; above, the index is told to leave them out."""
 SEED_DECAY = np.float32(0.9)
 """Each older item counts this much of the one after it."""
 SEARCH_DECAY = 0.5
 """Each older search counts this much of the one after it."""
+FURTHER = 8
+"""Where too few of what was found may be had, so many times as many are looked for."""
+_NO_ROWS, _NO_SCORES = np.empty(0, np.int64), np.empty(0, np.float32)
 
 
 def ann(subjects: Subjects, snapshot: Snapshot, k: int) -> Proposals:
-    """Items nearest to the user's vector. Raises IndexFailed."""
-    rows = np.full((len(subjects.vectors), k), -1, np.int64)
-    scores = np.zeros((len(subjects.vectors), k), np.float32)
-    few = subjects.has_vector & (subjects.excluded.sizes <= OVERFETCH_LIMIT)
-    if few.any():
-        extra = int(subjects.excluded.sizes[few].max())
-        found_rows = np.full((len(subjects.vectors), k + extra), -1, np.int64)
-        found_scores = np.zeros(found_rows.shape, np.float32)
-        found_rows[few], found_scores[few] = snapshot.index.search(subjects.vectors[few], k + extra)
-        kept = _drop(found_rows, found_scores, subjects.excluded, k)
-        rows[few], scores[few] = kept.rows[few], kept.scores[few]
-    for user in np.flatnonzero(subjects.has_vector & ~few):
-        found = snapshot.index.search(subjects.vectors[user : user + 1], k, subjects.excluded.of_user(int(user)))
-        rows[user], scores[user] = found[0][0], found[1][0]
-    return Proposals(rows, scores)
+    """Items nearest to the user's vector, of those the user may have. Raises IndexFailed."""
+    width = k + int(subjects.excluded.sizes.max(initial=0))
+    rows = np.full((len(subjects.vectors), width), -1, np.int64)
+    scores = np.zeros(rows.shape, np.float32)
+    for users, passing in _together(subjects, snapshot):
+        # Few exclusions are found on top and dropped.
+        more = k + int(subjects.excluded.sizes[users].max())
+        rows[users, :more], scores[users, :more] = snapshot.index.search(subjects.vectors[users], more, passing)
+    return _drop(rows, scores, subjects, k)
+
+
+def _together(subjects: Subjects, snapshot: Snapshot) -> Iterator[tuple[Int64, Passing | None]]:
+    """The users with a vector who are searched for together, i64, and what may be found for them, None: everything."""
+    lone = np.array([len(sets) > 0 for sets in subjects.excluded.many], np.bool_)
+    for group, selected in alike(subjects.selected):
+        users = group[subjects.has_vector[group]]
+        if not lone[users].all():
+            yield users[~lone[users]], selected
+        for user in users[lone[users]].tolist():
+            passing = selected
+            for excluded in subjects.excluded.many[user]:
+                passing = snapshot.index.without(passing, excluded)
+            yield np.array([user], np.int64), passing
 
 
 def similar(subjects: Subjects, snapshot: Snapshot, k: int) -> Proposals:
@@ -66,7 +75,7 @@ def _beside(seeds: Int32, neighbours: Neighbours, subjects: Subjects, k: int) ->
     said = (scores * weights[:, :, None]).reshape(len(seeds), -1)
     found, totals = add_up(rows.reshape(len(seeds), -1).astype(np.int64), said)
     order = np.argsort(-np.where(found >= 0, totals, -np.inf), axis=1, kind="stable")
-    return _drop(np.take_along_axis(found, order, 1), np.take_along_axis(totals, order, 1), subjects.excluded, k)
+    return _drop(np.take_along_axis(found, order, 1), np.take_along_axis(totals, order, 1), subjects, k)
 
 
 def _neighbours_of(seeds: Int32, neighbours: Neighbours) -> tuple[Int32, Float32]:
@@ -105,23 +114,24 @@ def trending(subjects: Subjects, snapshot: Snapshot, k: int) -> Proposals:
     A score counts purchases, older ones for less. Where no category is named, or nothing in it trends, the whole shop's
     come alone.
     """
-    assert snapshot.trending is not None
+    shop, trends = snapshot.trending, snapshot.category_trends
+    assert shop is not None
     users = len(subjects.vectors)
-    reach = k + int(subjects.excluded.sizes.max(initial=0))
-    width = min(len(snapshot.trending.rows), reach)
-    rows = np.broadcast_to(snapshot.trending.rows[:width].astype(np.int64), (users, width))
-    scores = np.broadcast_to(snapshot.trending.scores[:width], (users, width))
-    if snapshot.category_trends is None or not any(len(names) for names in subjects.categories):
-        return _drop(rows, scores, subjects.excluded, k)
-    rows, scores, rest_on = rows.copy(), scores.copy(), list[Mapping[int, str]]()
+    rows, scores = np.full((users, k), -1, np.int64), np.zeros((users, k), np.float32)
+    rest_on: list[Mapping[int, str]] = []
     for user, names in enumerate(subjects.categories):
-        name, found, weights = text.first_category(names, snapshot.category_trends, width)
-        others = np.flatnonzero(~np.isin(rows[user], found))
-        rows[user] = np.concatenate([found, rows[user, others]])[:width]
-        scores[user] = np.concatenate([weights, scores[user, others]])[:width]
+        name, found, weights = "", _NO_ROWS, _NO_SCORES
+        if trends is not None and names:
+            name, found, weights = text.first_category(names, trends, len(snapshot.items))
+            found, weights = _enough(lambda reach: (found[:reach], weights[:reach]), subjects, user, k)  # noqa: B023
+        others, said = _enough(
+            lambda reach: (shop.rows[:reach].astype(np.int64), shop.scores[:reach]), subjects, user, k + len(found)
+        )
+        new = ~np.isin(others, found)
+        both, all_scores = np.concatenate([found, others[new]])[:k], np.concatenate([weights, said[new]])[:k]
+        rows[user, : len(both)], scores[user, : len(both)] = both, all_scores
         rest_on.append(dict.fromkeys(found.tolist(), name))
-    kept = _drop(rows, scores, subjects.excluded, k)
-    return Proposals(kept.rows, kept.scores, rest_on)
+    return Proposals(rows, scores, rest_on)
 
 
 def recent(subjects: Subjects, snapshot: Snapshot, k: int) -> Proposals:  # noqa: ARG001 - as every source
@@ -131,7 +141,7 @@ def recent(subjects: Subjects, snapshot: Snapshot, k: int) -> Proposals:  # noqa
     for user, found in enumerate(subjects.unbought):
         rows[user, : len(found)] = found
     scores = np.where(rows >= 0, 1.0 / np.arange(1.0, width + 1.0), 0.0).astype(np.float32)
-    return _drop(rows, scores, subjects.excluded, k)
+    return _drop(rows, scores, subjects, k)
 
 
 def search(subjects: Subjects, snapshot: Snapshot, k: int) -> Proposals:
@@ -143,7 +153,7 @@ def search(subjects: Subjects, snapshot: Snapshot, k: int) -> Proposals:
         rows, scores = text.search(query, words, most)
         return rows, scores / scores[:1] * np.float32(SEARCH_DECAY**number)
 
-    return _by_text(subjects.searches, found, subjects.excluded, k)
+    return _by_text(subjects.searches, found, subjects, k)
 
 
 def tagged(subjects: Subjects, snapshot: Snapshot, k: int) -> Proposals:
@@ -158,37 +168,50 @@ def tagged(subjects: Subjects, snapshot: Snapshot, k: int) -> Proposals:
         rows = text.category_items(name, categories, most)
         return rows.astype(np.int64), np.float32(1.0) / (np.arange(1, len(rows) + 1, dtype=np.float32) * (number + 1))
 
-    return _by_text(subjects.categories, found, subjects.excluded, k)
+    return _by_text(subjects.categories, found, subjects, k)
 
 
 def _by_text(
     texts: Sequence[Sequence[str]],
     found: Callable[[str, int, int], tuple[Int64, Float32]],
-    excluded: Exclusions,
+    subjects: Subjects,
     k: int,
 ) -> Proposals:
     """What `found` finds for each text of each user, `found` being told its number and how many items to find.
 
     An item of several texts takes its best score, and rests on the text that gave it.
     """
-    width = k + int(excluded.sizes.max(initial=0))
-    rows = np.full((len(texts), width), -1, np.int64)
+    rows = np.full((len(texts), k), -1, np.int64)
     scores = np.zeros(rows.shape, np.float32)
     rest_on: list[Mapping[int, str]] = []
     for user, of_user in enumerate(texts):
-        reach = k + int(excluded.sizes[user])
-        said = [found(one, number, reach) for number, one in enumerate(of_user)]
-        all_rows = np.concatenate([np.empty(0, np.int64), *(part for part, _ in said)])
-        all_scores = np.concatenate([np.empty(0, np.float32), *(part for _, part in said)])
+        said = [
+            _enough(lambda reach: found(one, number, reach), subjects, user, k)  # noqa: B023 - called at once
+            for number, one in enumerate(of_user)
+        ]
+        all_rows = np.concatenate([_NO_ROWS, *(part for part, _ in said)])
+        all_scores = np.concatenate([_NO_SCORES, *(part for _, part in said)])
         source = np.repeat(np.arange(len(said)), [len(part) for part, _ in said])
         order = np.argsort(-all_scores, kind="stable")
         _, first = np.unique(all_rows[order], return_index=True)
-        best = order[np.sort(first)][:reach]
+        best = order[np.sort(first)][:k]
         rows[user, : len(best)], scores[user, : len(best)] = all_rows[best], all_scores[best]
         names = [of_user[number] for number in source[best].tolist()]
         rest_on.append(dict(zip(all_rows[best].tolist(), names, strict=True)))
-    kept = _drop(rows, scores, excluded, k)
-    return Proposals(kept.rows, kept.scores, rest_on)
+    return Proposals(rows, scores, rest_on)
+
+
+def _enough(
+    found: Callable[[int], tuple[Int64, Float32]], subjects: Subjects, user: int, k: int
+) -> tuple[Int64, Float32]:
+    """The first k of what `found` finds that the user may have; it is told how many to find, and asked for more."""
+    reach = k + int(subjects.excluded.sizes[user])
+    while True:
+        rows, scores = found(reach)
+        allowed = subjects.may_one_have(user, rows)
+        if int(np.count_nonzero(allowed)) >= k or len(rows) < reach:
+            return rows[allowed][:k], scores[allowed][:k]
+        reach *= FURTHER
 
 
 class Grounds(NamedTuple):
@@ -310,23 +333,18 @@ def rests_on(source: Source, rows: Int32, subjects: Subjects, snapshot: Snapshot
 def propose(name: str, subjects: Subjects, snapshot: Snapshot, k: int) -> Proposals:
     """Ask one source for k items for each user, or for as many as that user's query wants when that is more.
 
-    Each user's proposals are cut to their own number, so that they do not depend on who else is in the batch. Items
-    that may not be in a user's answer leave gaps: the others keep their places. Raises IndexFailed.
+    Each user's proposals are cut to their own number, so that they do not depend on who else is in the batch. Raises
+    IndexFailed.
     """
     numbers = np.minimum(np.maximum(k, subjects.wanted), len(snapshot.items))
     found = SOURCES[name].propose(subjects, snapshot, int(numbers.max()))
     kept = np.arange(found.rows.shape[1]) < numbers[:, None]
-    for user, only in enumerate(subjects.within):
-        if only is not None:
-            kept[user] &= np.isin(found.rows[user], only)
-    if snapshot.delta is not None and len(snapshot.delta.deleted):
-        kept &= ~places(snapshot.delta.deleted, found.rows)[1]
     return Proposals(np.where(kept, found.rows, -1), np.where(kept, found.scores, np.float32(0.0)), found.texts)
 
 
-def _drop(rows: Int64, scores: Float32, excluded: Exclusions, k: int) -> Proposals:
-    """Take excluded rows out, close the gaps keeping the order, and cut or pad to k columns."""
-    kept = (rows >= 0) & ~excluded.contains(rows)
+def _drop(rows: Int64, scores: Float32, subjects: Subjects, k: int) -> Proposals:
+    """Take out what a user may not have, close the gaps keeping the order, and cut or pad to k columns."""
+    kept = subjects.may_have(rows)
     order = np.argsort(~kept, axis=1, kind="stable")[:, :k]
     rows = np.where(np.take_along_axis(kept, order, 1), np.take_along_axis(rows, order, 1), -1)
     scores = np.where(rows >= 0, np.take_along_axis(scores, order, 1), np.float32(0.0))

@@ -7,12 +7,13 @@ from typing import Literal
 import numpy as np
 
 from tidings_core.examples import example_vector
-from tidings_core.exclusions import Exclusions
+from tidings_core.exclusions import MANY, Exclusions, prepared
 from tidings_core.faults import Fault
 from tidings_core.features import DAY, HistoryBlock, history_block
 from tidings_core.model import EMPTY_HISTORY, Degradation, History, Person, Query, ServingConfig, Snapshot
+from tidings_core.rows import Passing
+from tidings_core.selection import filter_faults, select
 from tidings_core.tables import Bool, Float32, Int32, Int64
-from tidings_core.text import category_items
 
 SEEDS = 10
 """`similar` starts from the context, or from the 10 items liked or bought last."""
@@ -28,8 +29,8 @@ class Subjects:
     it; interests i32[B, S] the item rows liked or bought last, newest first (-1:
     padding); context i32[B, L] item rows the answer is about (-1: padding); wanted i64[B] the number of items asked
     for. One entry per user: `viewed` are those interests that were not bought, `unbought` i32 rows newest first,
-    `searches` and `categories` texts, what matters most first; `within` i32 rows, the only ones that may be in the
-    answer, None: all may.
+    `searches` and `categories` texts, what matters most first; `selected` the items that filters and the catalogue let
+    into the answer, None: all.
     """
 
     vectors: Float32
@@ -44,7 +45,7 @@ class Subjects:
     unbought: Sequence[Int32]
     searches: Sequence[Sequence[str]]
     categories: Sequence[Sequence[str]]
-    within: Sequence[Int32 | None]
+    selected: Sequence[Passing | None]
 
     @property
     def personal(self) -> Bool:
@@ -56,19 +57,42 @@ class Subjects:
         """Who has a context item that is known: bool[B]."""
         return np.asarray((self.context >= 0).any(axis=1), np.bool_)
 
+    def may_have(self, rows: Int64) -> Bool:
+        """Which of rows i64[B, W] may be in the answer of their user, bool[B, W]; padding (-1) may not."""
+        allowed = (rows >= 0) & ~self.excluded.contains(rows)
+        for users, selected in alike(self.selected):
+            if selected is not None:
+                allowed[users] &= selected.rows.contains(rows[users])
+        return allowed
+
+    def may_one_have(self, user: int, rows: Int64) -> Bool:
+        """Which of rows i64[W] may be in the answer of one user, bool[W]."""
+        selected = self.selected[user]
+        allowed = ~self.excluded.excludes(user, rows)
+        return allowed if selected is None else allowed & selected.rows.contains(rows)
+
 
 def faults(query: Query, snapshot: Snapshot) -> list[Fault]:
     """What of a query does not fit this snapshot: it cannot be answered from it."""
+    found: list[Fault] = []
     dims = snapshot.item_vectors.shape[1]
     if query.vector is not None and len(query.vector) != dims:
-        return [("vector", f"has {len(query.vector)} numbers, must have {dims}: as many as the release's embeddings")]
-    return []
+        found.append(
+            ("vector", f"has {len(query.vector)} numbers, must have {dims}: as many as the release's embeddings")
+        )
+    if query.filter is not None:
+        wrong = filter_faults(query.filter, snapshot)
+        found += [(f"filter.{place}" if place else "filter", problem) for place, problem in wrong]
+    return found
 
 
 def resolve(
     batch: Sequence[Query], serving: ServingConfig, snapshot: Snapshot, now: float
 ) -> tuple[Subjects, list[list[Degradation]]]:
-    """Look the ids of a batch without faults up: the subjects, and for each query what could not be found."""
+    """Look the ids of a batch without faults up: the subjects, and for each query what could not be found.
+
+    The filter of the serving config must fit the snapshot too.
+    """
     users = snapshot.users.find_many([query.user_id for query in batch])
     people = [query.person for query in batch]
     histories = [history_of(person, int(user), snapshot) for person, user in zip(people, users, strict=True)]
@@ -92,20 +116,19 @@ def resolve(
         _padded(interests),
         [_viewed(person, rows) for person, rows in zip(people, interests, strict=True)],
         _padded([rows[rows >= 0] for rows in contexts]),
-        Exclusions.of(
+        _exclusions(
             [
-                np.concatenate(
-                    [r for _, r in excluded(query, context, np.concatenate(shown), history, serving, snapshot)]
-                )
+                excluded(query, context, np.concatenate(shown), history, serving, snapshot)
                 for query, context, shown, history in zip(batch, contexts, examples, histories, strict=True)
             ],
-            len(snapshot.items),
+            people,
+            snapshot,
         ),
         np.array([query.k for query in batch], np.int64),
         [_unbought(person, now) for person in people],
         [_searches(query, now) for query in batch],
         [_categories(query, now) for query in batch],
-        [_within(query, serving, snapshot) for query in batch],
+        [_selected(query, serving, snapshot, now) for query in batch],
     )
     return subjects, [_missing(*one) for one in zip(contexts, examples, strict=True)]
 
@@ -207,19 +230,38 @@ def excluded(
     return found
 
 
-def _within(query: Query, serving: ServingConfig, snapshot: Snapshot) -> Int32 | None:
-    if not (serving.within_category and query.category):
-        return None
-    if snapshot.categories is None:
-        return np.empty(0, np.int32)
-    return category_items(query.category, snapshot.categories, len(snapshot.items))
+def _exclusions(
+    of_users: Sequence[Sequence[tuple[Exclusion, Int32]]], people: Sequence[Person | None], snapshot: Snapshot
+) -> Exclusions:
+    """What is excluded for B users: what is much is taken as it was prepared with the person, where it was."""
+    few, many = [], []
+    for of_user, person in zip(of_users, people, strict=True):
+        kept = (person or _NOBODY).many
+        few.append(np.concatenate([rows for _, rows in of_user if len(rows) <= MANY]))
+        many.append([kept.get(why) or prepared(rows, snapshot) for why, rows in of_user if len(rows) > MANY])
+    return Exclusions.of(few, many, len(snapshot.items))
+
+
+def _selected(query: Query, serving: ServingConfig, snapshot: Snapshot, now: float) -> Passing | None:
+    wanted = [one for one in (serving.filter, query.filter) if one is not None]
+    return select(wanted, query.category if serving.within_category and query.category else None, snapshot, now)
+
+
+def alike(selected: Sequence[Passing | None]) -> list[tuple[Int64, Passing | None]]:
+    """The users who may have the same items: their places in the batch, i64, and those items."""
+    groups: dict[int, tuple[list[int], Passing | None]] = {}
+    for user, items in enumerate(selected):
+        groups.setdefault(id(items), ([], items))[0].append(user)
+    return [(np.array(users, np.int64), items) for users, items in groups.values()]
 
 
 def _viewed(person: Person | None, interests: Int32) -> frozenset[int]:
-    """Those interests that were not bought."""
+    """Those interests that were not bought. What was given back is no interest."""
     if person is None:
         return frozenset()
-    return frozenset(interests[~np.isin(interests, person.history.rows)].tolist())
+    bought = person.many.get("bought")
+    known = np.isin(interests, person.history.rows) if bought is None else bought.rows.contains(interests)
+    return frozenset(interests[~known].tolist())
 
 
 def _unbought(person: Person | None, now: float) -> Int32:

@@ -11,7 +11,7 @@ import numpy as np
 from tidings_core.attributes import keyword
 from tidings_core.errors import InvalidInput
 from tidings_core.features import ITEM_FEATURES, item_features
-from tidings_core.index import normalise
+from tidings_core.index import FilterPlan, normalise
 from tidings_core.model import FoldIn, Metric, Postings, Trending
 from tidings_core.release import IndexInfo, Manifest, Parts, write_release
 from tidings_core.tables import Float32
@@ -19,6 +19,7 @@ from tidings_core.text import reweighted
 from tidings_index_builder.align import Learned, Shown, align_catalogue, align_model
 from tidings_index_builder.catalogue import Catalogue
 from tidings_index_builder.embeddings import Embeddings, check_embeddings
+from tidings_index_builder.filter_plan import plan_filters
 from tidings_index_builder.ids import rows_of
 from tidings_index_builder.model_dir import Model
 from tidings_index_builder.postings import index_payloads
@@ -82,6 +83,9 @@ def build_release(
         exact=exact,
         progress=progress,
     )
+    plan = plan_filters(
+        tuned.index, item_vectors, user_vectors, metric, target=recall_target, k=tuned.k, seed=seed, progress=progress
+    )
     facts = _facts(shown, learned, catalogue, model, tuned, {"seed": seed, "threads": threads})
     parts = Parts(
         item_ids=items.ids,
@@ -90,7 +94,7 @@ def build_release(
         user_vectors=user_vectors,
         metric=metric,
         index=tuned.index,
-        index_info=_index_info(tuned, recall_target, now),
+        index_info=_index_info(tuned, recall_target, now, plan),
         item_features=features,
         payloads=shown.payloads,
         recall_queries=tuned.verify_queries,
@@ -138,7 +142,7 @@ def _check(items: Embeddings, users: Embeddings, tuning: Mapping[str, Any]) -> N
         raise InvalidInput(*violations)
 
 
-def _index_info(tuned: Tuned, recall_target: float, now: float) -> IndexInfo:
+def _index_info(tuned: Tuned, recall_target: float, now: float, plan: FilterPlan) -> IndexInfo:
     winner = tuned.winner
     return IndexInfo(
         key=winner.key,
@@ -150,6 +154,7 @@ def _index_info(tuned: Tuned, recall_target: float, now: float) -> IndexInfo:
         microseconds_per_query=winner.microseconds,
         bytes_per_item=winner.bytes_per_item,
         built_at=now,
+        filter_plan=plan,
     )
 
 

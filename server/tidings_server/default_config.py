@@ -8,6 +8,7 @@ from pydantic.fields import FieldInfo
 
 from tidings_core.model import SERVING_CONFIGS, ServingConfig
 from tidings_server.application.compose import ShownItem
+from tidings_server.filter_settings import ConditionTable, FilterTable
 from tidings_server.push_settings import TemplateTable, TriggerTable
 from tidings_server.settings import DiversityTable, ServingTable, Settings, SourceTable
 
@@ -36,8 +37,9 @@ def default_config() -> str:
             continue
         lines += ["", f"# {field.description}", f"{name} = {_value(field.default)}"]
     lines += ["", f"# {Settings.model_fields['serving'].description} What a table leaves out stays as it is built in;"]
-    lines += ["# a new one must have sources. Settings of a table, and of an entry of sources and diversity:"]
-    for model in (ServingTable, SourceTable, DiversityTable):
+    lines += ["# a new one must have sources. Settings of a table, of an entry of sources, of diversity, of"]
+    lines += ["# filter and of a condition in it:"]
+    for model in (ServingTable, SourceTable, DiversityTable, FilterTable, ConditionTable):
         lines += [f"#   {name}: {field.description}" for name, field in model.model_fields.items()]
     lines += ["# The built-in ones:"]
     for config in SERVING_CONFIGS.values():
@@ -73,6 +75,7 @@ def _serving(config: ServingConfig) -> list[str]:
         f"exclude_seen = {_value(config.exclude_seen)}",
         f"complements = {_value(config.complements)}",
         f"within_category = {_value(config.within_category)}",
+        "filter = false",
     ]
 
 

@@ -28,6 +28,7 @@ from tidings_core.model import SERVING_CONFIGS, Diversity, ServingConfig, Source
 from tidings_core.sources import SOURCES
 from tidings_core.triggers import Trigger
 from tidings_server.application.compose import Words
+from tidings_server.filter_settings import CheckedFilter, ConditionTable, FilterTable, NumberTable, TimeTable
 from tidings_server.push_settings import (
     TOLD,
     TemplateTable,
@@ -105,6 +106,12 @@ OptionalDiversity = Annotated[
 ]
 
 
+OptionalFilter = Annotated[
+    Annotated[CheckedFilter, Tag("table")] | Annotated[Literal[False], Tag("switch")],
+    Discriminator(lambda given: "switch" if isinstance(given, bool) else "table"),
+]
+
+
 class ServingTable(BaseModel):
     """A table [serving.NAME]. What it leaves out stays as it is in the built-in config of that name."""
 
@@ -121,6 +128,7 @@ class ServingTable(BaseModel):
     within_category: bool | None = Field(
         None, description="Whether a query that names a category gets only items of it."
     )
+    filter: OptionalFilter | None = Field(None, description="What every item must be; false for anything.")
 
     def over(self, name: str, built_in: ServingConfig | None) -> ServingConfig:
         """The serving config that this table makes of the built-in one of its name, if there is one."""
@@ -131,6 +139,11 @@ class ServingTable(BaseModel):
             diversity = Diversity(self.diversity.attribute, self.diversity.max_per_value)
         elif self.diversity is False:
             diversity = None
+        wanted = start.filter
+        if isinstance(self.filter, FilterTable):
+            wanted = self.filter.filter
+        elif self.filter is False:
+            wanted = None
         return ServingConfig(
             name,
             sources or start.sources,
@@ -140,6 +153,7 @@ class ServingTable(BaseModel):
             start.exclude_seen if self.exclude_seen is None else self.exclude_seen,
             start.complements if self.complements is None else self.complements,
             start.within_category if self.within_category is None else self.within_category,
+            wanted,
         )
 
 
@@ -297,8 +311,8 @@ def _readable(config: Path) -> None:
 def _fault(error: Mapping[str, Any]) -> tuple[str, str]:
     """One fault as (setting, what is wrong with it)."""
     loc = [part for part in error["loc"] if part != "[key]"]
-    if loc[:1] == ["serving"] and loc[2:3] == ["diversity"]:
-        del loc[3:4]  # The tag of OptionalDiversity, no part of a setting's name.
+    if loc[:1] == ["serving"] and loc[2:3] in (["diversity"], ["filter"]):
+        del loc[3:4]  # The tag of what may be switched off, no part of a setting's name.
     field = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).lstrip(".")
     if error["type"] == "extra_forbidden":
         return field, f"is no setting; known are {', '.join(_known(loc))}"
@@ -320,6 +334,14 @@ def _known(loc: list[Any]) -> list[str]:
             return list(SourceTable.model_fields)
         case ["serving", _, "diversity", *_]:
             return list(DiversityTable.model_fields)
+        case ["serving", _, "filter", *_, "number", _]:
+            return list(NumberTable.model_fields)
+        case ["serving", _, "filter", *_, "time", _]:
+            return list(TimeTable.model_fields)
+        case ["serving", _, "filter", *_, int(), _]:
+            return list(ConditionTable.model_fields)
+        case ["serving", _, "filter", *_]:
+            return list(FilterTable.model_fields)
         case ["serving", _, _]:
             return list(ServingTable.model_fields)
         case ["trigger", _, _]:

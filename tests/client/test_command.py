@@ -71,11 +71,16 @@ def test_recommend_passes_every_option_on(server: SmallServer, capsys: pytest.Ca
         "f",
         "--unlike",
         "g",
+        "--where",
+        "price<20",
+        "--where",
+        "brand=x,y",
         "--timeout",
         "9",
     ]
     assert command.main(["recommend", "u1", *arguments]) == 0
     request = server.calls[0].request
+    assert [one.attribute for one in request.filter.must] == ["price", "brand"]
     assert (request.query, request.category) == ("red lantern", "home")
     assert (request.user_id, request.serving_config, request.HasField("k")) == ("u1", "cart", False)
     assert (list(request.context_item_ids), list(request.exclude_item_ids)) == (["a", "b"], ["c", "d"])

@@ -9,20 +9,25 @@ from pathlib import Path
 import pytest
 
 import tidings
-from tidings import errors, model, model_explain, proto_files
+from tidings import errors, filters, model, model_explain, proto_files
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_all_lists_every_public_name() -> None:
-    """`__all__` holds every public class of the errors and values, both clients, Subscription, proto_dir, no more."""
+    """`__all__` holds every public class of the errors and values, what filters are made of, both clients, no more."""
     public = {
         name
         for module in (errors, model, model_explain)
         for name, value in vars(module).items()
         if inspect.isclass(value) and value.__module__ == module.__name__ and not name.startswith("_")
     }
-    assert set(tidings.__all__) == public | {"Client", "Subscription", "aio", "proto_dir"}
+    made = {
+        name
+        for name, value in vars(filters).items()
+        if getattr(value, "__module__", "") == filters.__name__ and not name.startswith("_") and name != "parse"
+    }
+    assert set(tidings.__all__) == public | made | {"Client", "Subscription", "aio", "proto_dir"}
     assert tidings.__all__ == sorted(tidings.__all__)
     assert all(hasattr(tidings, name) for name in tidings.__all__)
 
@@ -30,7 +35,7 @@ def test_all_lists_every_public_name() -> None:
 @pytest.mark.parametrize(
     ("blocking", "asynchronous", "plain"),
     [
-        (tidings.Client, tidings.aio.Client, {"list_items", "subscribe"}),
+        (tidings.Client, tidings.aio.Client, {"subscribe"}),
         (tidings.Subscription, tidings.aio.Subscription, {"acknowledge", "report"}),
     ],
 )

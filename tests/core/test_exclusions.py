@@ -5,19 +5,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tidings_core.exclusions import Exclusions
+from tidings_core.rows import Passing, RowSet
 
 ITEMS = 30
-lists = st.lists(st.lists(st.integers(-1, ITEMS - 1), max_size=20), min_size=1, max_size=5)
+rows_of_a_user = st.lists(st.integers(-1, ITEMS - 1), max_size=20)
+users = st.lists(st.tuples(rows_of_a_user, st.lists(rows_of_a_user, max_size=2)), min_size=1, max_size=5)
 
 
-@given(lists)
-def test_an_item_is_excluded_for_exactly_the_users_who_exclude_it(rows_of_users: list[list[int]]) -> None:
-    """contains() and of_user() agree with plain sets; unknown ids (-1) exclude nothing."""
-    excluded = Exclusions.of([np.array(rows, np.int32) for rows in rows_of_users], ITEMS)
-    every = np.broadcast_to(np.arange(-1, ITEMS, dtype=np.int64), (len(rows_of_users), ITEMS + 1))
+@given(users)
+def test_an_item_is_excluded_for_exactly_the_users_who_exclude_it(
+    given_users: list[tuple[list[int], list[list[int]]]],
+) -> None:
+    """contains() agrees with plain sets, whether rows are few or many; unknown ids (-1) exclude nothing."""
+    few = [np.array(rows, np.int32) for rows, _ in given_users]
+    many = [[Passing(RowSet.of_rows(np.array(rows, np.int32), ITEMS)) for rows in sets] for _, sets in given_users]
+    excluded = Exclusions.of(few, many, ITEMS)
+    every = np.broadcast_to(np.arange(-1, ITEMS, dtype=np.int64), (len(given_users), ITEMS + 1))
     found = excluded.contains(every)
-    for user, rows in enumerate(rows_of_users):
-        wanted = sorted(set(rows) - {-1})
-        assert every[user][found[user]].tolist() == wanted
-        assert excluded.of_user(user).tolist() == wanted
-        assert excluded.sizes[user] == len(wanted)
+    for user, (rows, sets) in enumerate(given_users):
+        assert every[user][found[user]].tolist() == sorted({*rows}.union(*sets) - {-1})
+        assert excluded.sizes[user] == len({*rows} - {-1})

@@ -28,6 +28,7 @@ from tidings_core.person import view
 from tidings_core.profile import EMPTY, fold
 from tidings_core.ranker import OnnxRanker
 from tidings_core.recommend import RANK_RESERVE, RETRIEVE_RESERVE, recommend, retrieve
+from tidings_core.rows import Passing, RowSet
 from tidings_core.subjects import resolve
 from tidings_core.text import category_items, index_categories
 
@@ -160,6 +161,14 @@ class Broken:
     def search(self, *_: object) -> tuple[np.ndarray, np.ndarray]:
         """Fail."""
         raise IndexFailed("planted")
+
+    def prepare(self, rows: RowSet, *, gather: bool = True) -> Passing:  # noqa: ARG002 - as of every index
+        """Prepare nothing."""
+        return Passing(rows)
+
+    def without(self, passing: Passing | None, excluded: Passing) -> Passing:
+        """Take the excluded rows as they are."""
+        return passing or excluded
 
     def score(self, *_: object) -> np.ndarray:
         """Fail."""

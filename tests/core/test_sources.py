@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 
 from tests.support.world import NOW, World, make_world
 from tidings_core import sources
+from tidings_core import subjects as subjects_module
 from tidings_core.candidates import Proposals, merge
+from tidings_core.exclusions import MANY
 from tidings_core.features import DAY, ITEM_FEATURES
 from tidings_core.model import METRICS, SERVING_CONFIGS, History, Metric, Person, Query, ServingConfig, SourceUse
 from tidings_core.subjects import Subjects, resolve
@@ -49,12 +51,12 @@ def test_no_source_at_all_merges_to_nothing() -> None:
 
 
 @pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize("limit", [0, sources.OVERFETCH_LIMIT])
+@pytest.mark.parametrize("limit", [0, MANY])
 def test_ann_gives_the_nearest_items_that_are_not_excluded(
     metric: Metric, limit: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whether exclusions are dropped after the search or left out inside it, the answer is the exact one."""
-    monkeypatch.setattr(sources, "OVERFETCH_LIMIT", limit)
+    monkeypatch.setattr(subjects_module, "MANY", limit)
     snapshot = make_world(metric=metric).snapshot()
     rng = np.random.default_rng(1)
     banned = [rng.choice(300, 40, False) for _ in range(4)]

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from tidings_core.errors import InvalidInput
+from tidings_core.filters import Filter, Range
 from tidings_core.model import SERVING_CONFIGS, Diversity, ServingConfig, SourceUse
 from tidings_core.triggers import NEVER, Trigger
 from tidings_server.default_config import TABLES, default_config
@@ -118,6 +119,24 @@ def test_all_faults_are_named_at_once(tmp_path: Path) -> None:
         ),
         ("[serving.for-you]\ndiversity = 3", "serving.for-you.diversity", "valid dictionary"),
         ("[serving.for-you]\ndiversity = true", "serving.for-you.diversity", "should be False"),
+        ("[serving.similar]\nfilter = true", "serving.similar.filter", "should be False"),
+        ("[serving.similar]\nfilter = {must = []}", "serving.similar.filter", "is empty; name a condition"),
+        ("[serving.similar]\nfilter = {may = []}", "serving.similar.filter.may", "known are must, should, must_not"),
+        (
+            "[serving.similar]\nfilter = {must = [{attribute = 'price', number = {below = 3}}]}",
+            "serving.similar.filter.must[0].number.below",
+            "known are gte, gt, lte, lt",
+        ),
+        (
+            "[serving.similar]\nfilter = {must = [{attribute = 'price', less = 3}]}",
+            "serving.similar.filter.must[0].less",
+            "known are attribute, any_of",
+        ),
+        (
+            "[serving.similar]\nfilter = {must_not = [{attribute = 'price', number = {gt = 3, lt = 3}}]}",
+            "serving.similar.filter.must_not[0].number",
+            "lets nothing through",
+        ),
         ("[serving.'No Name']\nrerank = false", "serving.No Name", "match"),
         ("listen = 5", "listen", "5"),
     ],
@@ -150,6 +169,14 @@ def test_a_serving_table_can_leave_out_what_was_seen(tmp_path: Path) -> None:
     configs = from_toml(tmp_path, "[serving.for-you]\nexclude_seen = true\n").serving_configs
     assert configs["for-you"].exclude_seen
     assert not configs["similar"].exclude_seen
+
+
+def test_a_serving_config_can_have_a_filter_and_lose_it(tmp_path: Path) -> None:
+    """A table says what its items must be; false takes it back."""
+    cheap = "filter = { must = [ { attribute = 'price', number = { lt = 20 } } ] }"
+    configs = from_toml(tmp_path, f"[serving.similar]\n{cheap}\n[serving.trending]\nfilter = false\n").serving_configs
+    assert configs["similar"].filter == Filter((Range("price", lt=20.0),))
+    assert configs["trending"].filter is None
 
 
 def test_diversity_can_be_switched_off(tmp_path: Path) -> None:

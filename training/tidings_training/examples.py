@@ -89,7 +89,7 @@ def _batch(users: list[str], labels: list[Int32], snapshot: Snapshot, serving: S
     subjects, _ = resolve([Query(user, serving) for user in users], serving, snapshot, now)
     ranking, _ = retrieve(subjects, serving, snapshot)
     rows = ranking.candidates.rows
-    bought = Exclusions.of(labels, len(snapshot.items)).contains(rows)
+    bought = Exclusions.of(labels, [()] * len(users), len(snapshot.items)).contains(rows)
     useful = bought.any(axis=1)
     return Examples(
         snapshot.item_features[np.maximum(rows, 0)][useful],

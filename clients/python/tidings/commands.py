@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from tidings import errors, event_lines, model, show, show_explain
+from tidings import errors, event_lines, filters, model, show, show_explain
 from tidings.client import Client
 
 _BATCH = 500
@@ -35,6 +35,10 @@ def recommend(connection: Client, arguments: argparse.Namespace) -> int:
 
 def _question(arguments: argparse.Namespace) -> dict[str, Any]:
     """What is asked for a user, as `recommend` and RecommendQuery take it."""
+    try:
+        wanted = filters.parse(arguments.where)
+    except ValueError as error:
+        arguments.refuse(f"--where {error}")
     return {
         "k": arguments.k,
         "serving_config": arguments.serving_config,
@@ -42,6 +46,7 @@ def _question(arguments: argparse.Namespace) -> dict[str, Any]:
         "exclude_item_ids": arguments.exclude,
         "query": arguments.query,
         "category": arguments.category,
+        "filter": wanted,
         "examples": model.RecommendExamples(arguments.like, arguments.unlike),
     }
 
@@ -162,7 +167,7 @@ def _record_file(connection: Client, arguments: argparse.Namespace) -> int:
     counts = dict.fromkeys(_STATUSES, 0)
     reached = 0
     try:
-        for batch in _batches(lines(arguments.file), counts):
+        for batch in _batches(_lines(arguments.file), counts):
             verdicts = connection.record([event for _, event in batch]).verdicts
             for (number, _), verdict in zip(batch, verdicts, strict=True):
                 counts[verdict.status] = counts.get(verdict.status, 0) + 1
@@ -198,7 +203,7 @@ def _batches(
         yield batch
 
 
-def lines(path: str) -> Iterator[tuple[int, str]]:
+def _lines(path: str) -> Iterator[tuple[int, str]]:
     """Yield the lines of a file, or of the input for "-", that are not blank, with their numbers from 1."""
     # Bytes that are not UTF-8 spoil their own line only: such text cannot be sent.
     how: dict[str, Any] = {"encoding": "utf-8-sig", "errors": "surrogateescape"}

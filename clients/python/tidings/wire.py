@@ -18,7 +18,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from tidings import errors, model
+from tidings import errors, model, wire_filter
 from tidings.v1 import item_pb2, recommendation_service_pb2, release_service_pb2
 
 DEFAULT_ADDRESS = "127.0.0.1:50051"
@@ -28,9 +28,9 @@ _MAX_ANSWER_BYTES = 256 << 20
 # gRPC counts every higher number as 5.
 _MOST_ATTEMPTS = 5
 _LONGEST_SECONDS = 86_400
-# Reads, and what changes nothing when repeated: events and pushes carry ids of their own, items a time. RollbackRelease
-# is left out: a second attempt after a lost answer would leave one more release, or report that `from_release_id` is
-# not serving when it was just left.
+# Reads, and what changes nothing when repeated: events and pushes carry ids of their own. RollbackRelease is left out:
+# a second attempt after a lost answer would leave one more release, or report that `from_release_id` is not serving
+# when it was just left.
 _RETRIED = (
     ("tidings.v1.RecommendationService", "Recommend"),
     ("tidings.v1.RecommendationService", "BatchRecommend"),
@@ -41,10 +41,6 @@ _RETRIED = (
     ("tidings.v1.ProfileService", "GetProfile"),
     ("tidings.v1.PushService", "Acknowledge"),
     ("tidings.v1.PushService", "SendPush"),
-    ("tidings.v1.CatalogService", "UpsertItems"),
-    ("tidings.v1.CatalogService", "DeleteItems"),
-    ("tidings.v1.CatalogService", "GetItem"),
-    ("tidings.v1.CatalogService", "ListItems"),
 )
 
 _Enum = TypeVar("_Enum", bound=StrEnum)
@@ -114,6 +110,8 @@ def recommend_request(query: model.RecommendQuery, prefix: str = "") -> recommen
     request = recommendation_service_pb2.RecommendRequest()
     for name in ("user_id", "serving_config", "request_id", "query", "category", "consistency_token"):
         fill(request, name, getattr(query, name), prefix)
+    if query.filter is not None:
+        request.filter.CopyFrom(wire_filter.filter_message(query.filter, prefix + "filter"))
     if query.k is not None:
         fill(request, "k", query.k, prefix)
     for name in ("context_item_ids", "exclude_item_ids"):

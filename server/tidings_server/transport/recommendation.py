@@ -18,6 +18,7 @@ from tidings_server.application.recommend import Answers
 from tidings_server.metrics import Metrics
 from tidings_server.transport.calls import Call, parse
 from tidings_server.transport.encoding import encode_answer, encode_batch
+from tidings_server.transport.filters import decode_filter
 
 LARGEST_NUMBER = 1e6
 """Of a vector: the products of larger ones are no numbers any more."""
@@ -153,6 +154,11 @@ class RecommendationHandlers:
         ):
             if text and (problem := text_fault(text, most)):
                 faults.add(prefix + field, problem)
+        wanted = None
+        if request.HasField("filter"):
+            wanted, wrong = decode_filter(request.filter)
+            for place, problem in wrong:
+                faults.add(f"{prefix}filter.{place}" if place else f"{prefix}filter", problem)
         if request.consistency_token:
             try:
                 self._check_token(request.consistency_token)
@@ -173,6 +179,7 @@ class RecommendationHandlers:
             exclude,
             request.query,
             request.category,
+            filter=wanted,
             liked_item_ids=liked,
             disliked_item_ids=disliked,
             vector=vector,

@@ -51,6 +51,18 @@ def test_a_batch_is_answered_in_order(ask: Stubs) -> None:
     assert all(len(one.items) == 3 for one in answer.responses)
 
 
+def test_a_filter_holds_from_the_wire_to_the_index(ask: Stubs) -> None:
+    """Only what passes comes, in full; a filter that cannot be meant is refused by its place."""
+    cheap = {"must": [{"attribute": "price", "number": {"lte": 30.0}}]}
+    answer = recommend(ask, user_id="user-7", k=15, filter=cheap)
+    assert len(answer.items) == 15
+    assert all(item.item.price <= 30 for item in answer.items)
+    with pytest.raises(grpc.RpcError) as raised:
+        recommend(ask, user_id="user-7", filter={"must": [{"attribute": "colour", "flag": True}]})
+    assert raised.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert "filter.must[0].attribute: is 'colour', which no item has; there are" in str(raised.value.details())
+
+
 @pytest.mark.parametrize("k", [0, -5, 501, 1_000_000])
 def test_a_k_out_of_range_is_refused_with_the_range(ask: Stubs, k: int) -> None:
     """INVALID_ARGUMENT says the value and the limit."""

@@ -395,3 +395,44 @@ def test_no_bytes_whatsoever_break_the_handlers(release: Release, body: bytes) -
 
 
 METRICS = Metrics()
+
+
+def test_every_item_of_an_answer_passes_the_filter(desk: Desk) -> None:
+    """Cheap things of two groups: no other comes, and the page is full."""
+    answer = desk.one(
+        user_id="user-7",
+        filter={
+            "must": [{"attribute": "price", "number": {"lt": 50.0}}],
+            "must_not": [{"attribute": "category", "any_of": {"values": ["group-1", "group-2"]}}],
+        },
+    )
+    assert len(answer.items) == 20
+    assert all(item.item.price < 50 for item in answer.items)
+    assert not {"group-1", "group-2"} & {name for item in answer.items for name in item.item.categories}
+
+
+def test_a_filter_is_refused_with_all_its_faults(desk: Desk) -> None:
+    """What is wrong by itself, and what does not fit the release, by place; in a batch by request too."""
+    empty: dict[str, Any] = {"attribute": "price", "number": {"gt": 5.0, "lt": 3.0}}
+    assert desk.refused(user_id="u", k=0, filter={"must": [empty, {"attribute": "x"}]}).keys() == {
+        "k",
+        "filter.must[1]",
+    }
+    assert desk.refused(user_id="u", k=0, filter={"must": [empty]}).keys() == {"k", "filter.must[0].number"}
+    unfit: dict[str, Any] = {
+        "must": [{"attribute": "colour", "any_of": {"values": ["red"]}}],
+        "should": [{"attribute": "price", "flag": True}],
+    }
+    told = desk.refused(user_id="u", filter=unfit)
+    assert told["filter.must[0].attribute"] == (
+        "is 'colour', which no item has; there are categories (tags), category (keyword), price (number)"
+    )
+    assert told["filter.should[0].flag"] == "is not for price, a number; use number"
+    requests: list[Any] = [{"user_id": "u"}, {"user_id": "u", "filter": unfit}]
+    batch = pb.BatchRecommendRequest(requests=requests)
+    (error,) = desk.handlers.batch_recommend([Call(batch.SerializeToString(), LATER)])
+    assert isinstance(error, InvalidInput)
+    assert [field for field, _ in error.violations] == [
+        "requests[1].filter.must[0].attribute",
+        "requests[1].filter.should[0].flag",
+    ]

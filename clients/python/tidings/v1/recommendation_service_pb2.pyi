@@ -1,4 +1,5 @@
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from tidings.v1 import filter_pb2 as _filter_pb2
 from tidings.v1 import item_pb2 as _item_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -99,7 +100,7 @@ SOURCE_STATUS_LEFT_OUT: SourceStatus
 SOURCE_STATUS_NOT_OFFERED: SourceStatus
 
 class RecommendRequest(_message.Message):
-    __slots__ = ("user_id", "serving_config", "k", "context_item_ids", "exclude_item_ids", "request_id", "query", "category", "examples", "vector", "consistency_token")
+    __slots__ = ("user_id", "serving_config", "k", "context_item_ids", "exclude_item_ids", "request_id", "query", "category", "filter", "examples", "vector", "consistency_token")
     USER_ID_FIELD_NUMBER: _ClassVar[int]
     SERVING_CONFIG_FIELD_NUMBER: _ClassVar[int]
     K_FIELD_NUMBER: _ClassVar[int]
@@ -108,6 +109,7 @@ class RecommendRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     QUERY_FIELD_NUMBER: _ClassVar[int]
     CATEGORY_FIELD_NUMBER: _ClassVar[int]
+    FILTER_FIELD_NUMBER: _ClassVar[int]
     EXAMPLES_FIELD_NUMBER: _ClassVar[int]
     VECTOR_FIELD_NUMBER: _ClassVar[int]
     CONSISTENCY_TOKEN_FIELD_NUMBER: _ClassVar[int]
@@ -119,10 +121,11 @@ class RecommendRequest(_message.Message):
     request_id: str
     query: str
     category: str
+    filter: _filter_pb2.Filter
     examples: RecommendExamples
     vector: _containers.RepeatedScalarFieldContainer[float]
     consistency_token: str
-    def __init__(self, user_id: _Optional[str] = ..., serving_config: _Optional[str] = ..., k: _Optional[int] = ..., context_item_ids: _Optional[_Iterable[str]] = ..., exclude_item_ids: _Optional[_Iterable[str]] = ..., request_id: _Optional[str] = ..., query: _Optional[str] = ..., category: _Optional[str] = ..., examples: _Optional[_Union[RecommendExamples, _Mapping]] = ..., vector: _Optional[_Iterable[float]] = ..., consistency_token: _Optional[str] = ...) -> None: ...
+    def __init__(self, user_id: _Optional[str] = ..., serving_config: _Optional[str] = ..., k: _Optional[int] = ..., context_item_ids: _Optional[_Iterable[str]] = ..., exclude_item_ids: _Optional[_Iterable[str]] = ..., request_id: _Optional[str] = ..., query: _Optional[str] = ..., category: _Optional[str] = ..., filter: _Optional[_Union[_filter_pb2.Filter, _Mapping]] = ..., examples: _Optional[_Union[RecommendExamples, _Mapping]] = ..., vector: _Optional[_Iterable[float]] = ..., consistency_token: _Optional[str] = ...) -> None: ...
 
 class RecommendExamples(_message.Message):
     __slots__ = ("liked_item_ids", "disliked_item_ids")

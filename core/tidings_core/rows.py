@@ -1,0 +1,126 @@
+"""Sets of item rows as bits: one bit per item, however many of them are in the set."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tidings_core.tables import Bool, Float32, Int32, Int64, UInt8
+
+
+@dataclass(frozen=True, slots=True)
+class RowSet:
+    """Some of the rows 0 to `size` - 1: row r is in it when bit r & 7 of bits[r >> 3] is set; `count` of them are.
+
+    bits u8[(size + 7) // 8]; those past the end are 0.
+    """
+
+    bits: UInt8
+    size: int
+    count: int
+
+    @classmethod
+    def of_mask(cls, mask: Bool) -> "RowSet":
+        """The rows where mask bool[N] is true."""
+        return cls(np.packbits(mask, bitorder="little"), len(mask), int(np.count_nonzero(mask)))
+
+    @classmethod
+    def of_rows(cls, rows: Int32 | Int64, size: int) -> "RowSet":
+        """Rows in any order; those below 0 are ignored, repeats count once."""
+        mask = np.zeros(size, np.bool_)
+        mask[rows[rows >= 0]] = True
+        return cls.of_mask(mask)
+
+    @classmethod
+    def _of_bits(cls, bits: UInt8, size: int) -> "RowSet":
+        return cls(bits, size, int(np.bitwise_count(bits).sum(dtype=np.int64)))
+
+    def contains(self, rows: Int32 | Int64) -> Bool:
+        """Which of rows, of any shape, are in the set; those below 0, or not below `size`, are not."""
+        there = (rows >= 0) & (rows < self.size)
+        safe = np.where(there, rows, 0)
+        return np.asarray(((self.bits[safe >> 3] >> (safe & 7)) & 1).astype(np.bool_) & there)
+
+    def rows(self) -> Int32:
+        """The rows of the set, ascending i32[count]."""
+        return np.flatnonzero(self.mask()).astype(np.int32)
+
+    def mask(self) -> Bool:
+        """Which rows are in the set, bool[size]."""
+        return np.unpackbits(self.bits, count=self.size, bitorder="little").view(np.bool_)
+
+    def resized(self, size: int) -> "RowSet":
+        """The rows of the set among 0 to `size` - 1."""
+        if size == self.size:
+            return self
+        bits = np.zeros((size + 7) // 8, np.uint8)
+        both = min(len(bits), len(self.bits))
+        bits[:both] = self.bits[:both]
+        if size & 7:
+            bits[-1] &= (1 << (size & 7)) - 1
+        return RowSet._of_bits(bits, size)
+
+    def __and__(self, other: "RowSet") -> "RowSet":
+        return RowSet._of_bits(self.bits & other.resized(self.size).bits, self.size)
+
+    def __or__(self, other: "RowSet") -> "RowSet":
+        return RowSet._of_bits(self.bits | other.resized(self.size).bits, self.size)
+
+    def __sub__(self, other: "RowSet") -> "RowSet":
+        return RowSet._of_bits(self.bits & ~other.resized(self.size).bits, self.size)
+
+    def __invert__(self) -> "RowSet":
+        bits = ~self.bits
+        if self.size & 7:
+            bits[-1] &= (1 << (self.size & 7)) - 1
+        return RowSet(bits, self.size, self.size - self.count)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory."""
+        return self.bits.nbytes
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """The vectors of some rows i32[M], ascending, close together: `vectors` is the index's own, `nbytes` their size.
+
+    They are divided by `scale`. `left` are those places of it that may be found; None: all.
+    """
+
+    rows: Int32
+    vectors: Any
+    nbytes: int
+    scale: float
+    left: RowSet | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Passing:
+    """Rows that a search may find, or that it may not, prepared by the index that is searched.
+
+    `lists` i32[L] tells how many of them each inverted list has at least, `possible` bool[L] which can have any.
+    `scattered` says whether what is missing is thought to be anywhere, so that dropping it from an answer may do, and
+    `even` whether the rows are spread over the lists as all rows are.
+
+    With a delta, `within` is what passes in the release alone, prepared by its own index (None: everything), of which
+    `lost` rows no longer do; `more` i32[M] are rows of the release that pass besides, with their vectors f32[M, D].
+    """
+
+    rows: RowSet
+    lists: Int32 | None = None
+    possible: Bool | None = None
+    copy: Copy | None = None
+    scattered: bool = True
+    even: bool = False
+    within: "Passing | None" = None
+    lost: int = 0
+    more: Int32 | None = None
+    more_vectors: Float32 | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory, with those of the copy."""
+        parts = (self.lists, self.possible, self.more, self.more_vectors)
+        arrays = sum(array.nbytes for array in parts if array is not None)
+        return self.rows.nbytes + arrays + (0 if self.copy is None else self.copy.rows.nbytes + self.copy.nbytes)
