@@ -51,7 +51,10 @@ protos-check: protos ## fail if the stubs are stale
 	  || { git status --short clients/python/tidings/v1; echo "the stubs are stale: commit what 'make protos' made"; exit 1; }
 
 bench: .venv/.dev ## measure calls per second, and event to push, against what the machine can do
-	$(BIN)/python loadtest/ratio.py
+	$(BIN)/python loadtest/ratio.py --front grpcio
+	$(BIN)/python loadtest/ratio.py --front native
+	$(BIN)/python loadtest/fanout.py --front grpcio
+	$(BIN)/python loadtest/fanout.py --front native
 	$(BIN)/python loadtest/event_to_push.py
 
 crash: .venv/.dev ## kill the server 100 times and compare with what it promised (half an hour)

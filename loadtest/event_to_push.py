@@ -207,8 +207,8 @@ def main() -> None:
         manifest = write_shop(folder / "releases", options.items, options.users, time.time())
         (folder / "server.toml").write_text(CONFIG)
         rounds: list[dict[str, float]] = []
-        with server(folder / "releases", folder / "state", "grpcio", 0, folder / "server.toml") as address:
-            with tidings.Client(address) as client:
+        with server(folder / "releases", folder / "state", "grpcio", 0, folder / "server.toml") as measured:
+            with tidings.Client(measured.address) as client:
                 client.promote_release(manifest.release_id)
             for number in range(options.rounds):
                 chosen = np.random.default_rng(number).choice(options.users, options.subscribers, replace=False)
@@ -216,7 +216,7 @@ def main() -> None:
                 (folder / f"floor-{number}").mkdir()
                 commits = measure_commits(folder / f"floor-{number}")
                 users = [f"user-{user}" for user in chosen]
-                figures = asyncio.run(measure(address, users, options.items, options.seconds, number))
+                figures = asyncio.run(measure(measured.address, users, options.items, options.seconds, number))
                 rounds.append({"f1": f1, "commits": commits, **figures})
                 print(f"round {number + 1}: {rounds[-1]}", file=sys.stderr)
     middle = {name: statistics.median(one[name] for one in rounds) for name in rounds[0]}

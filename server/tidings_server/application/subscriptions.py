@@ -19,7 +19,9 @@ Nothing is lost and nothing comes twice, because:
 
 import asyncio
 import math
+import threading
 from bisect import bisect_right
+from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -48,6 +50,8 @@ from tidings_server.application.subscription import (
 from tidings_server.application.write_push import expire
 
 READING_THREADS = 2
+TELL_AT_ONCE = 256
+"""So many published pushes are told of in one turn of the event loop."""
 RETRY_AFTER = 5.0
 """Seconds that one who finds no room is asked to wait."""
 RECONNECTS_PER_SECOND = 1000
@@ -104,6 +108,10 @@ class Subscriptions:
         self._count = 0
         self._stopping = False
         self._complained = -math.inf
+        self._published: deque[tuple[str, StoredPush, Sequence[str]]] = deque()
+        """What was published and the loop has not come to."""
+        self._woken = threading.Lock()
+        """Held from waking the loop for what was published until it comes to it."""
 
     @property
     def count(self) -> int:
@@ -133,11 +141,17 @@ class Subscriptions:
             self._leave(subscription)
 
     def publish(self, user_id: str, push: StoredPush, withdrawn: Sequence[str] = ()) -> None:
-        """Tell of a push that was committed, and of the pushes it took the place of. For any thread; never waits."""
+        """Tell of a push that was committed, and of the pushes it took the place of. For any thread; never waits.
+
+        The event loop is woken once for all that is published until it comes to it.
+        """
         if user_id not in self._users:
             return  # Who registers from now on reads a document that counts this push.
+        self._published.append((user_id, push, withdrawn))
+        if not self._woken.acquire(blocking=False):
+            return  # The loop is about to come to it.
         try:
-            self._loop.call_soon_threadsafe(self._published, user_id, push, withdrawn)
+            self._loop.call_soon_threadsafe(self._tell_published)
         except RuntimeError:
             log.debug("nobody is told of a push: the server has stopped", push_id=push.push_id)
 
@@ -311,7 +325,20 @@ class Subscriptions:
             return found, 0
         return found, self._documents.read(user_id)[1].lost_through
 
-    def _published(self, user_id: str, push: StoredPush, withdrawn: Sequence[str]) -> None:
+    def _tell_published(self) -> None:
+        """Tell of what was published. What comes from now on wakes the loop again."""
+        self._woken.release()
+        self._tell_some()
+
+    def _tell_some(self) -> None:
+        """Tell of so many, and of the rest in the loop's next turn: it has others to look after."""
+        for _ in range(TELL_AT_ONCE):
+            if not self._published:
+                return
+            self._tell(*self._published.popleft())
+        self._loop.call_soon(self._tell_some)
+
+    def _tell(self, user_id: str, push: StoredPush, withdrawn: Sequence[str]) -> None:
         user = self._users.get(user_id)
         if user is None:
             return

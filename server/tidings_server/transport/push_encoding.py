@@ -1,8 +1,10 @@
 """Pushes to bytes, and the catalogue's items to what a template sees.
 
-A push is encoded once, without `offset` and `prev_offset`, which whoever sends it appends: protobuf allows fields in
-any order. Each item's encoded Item is spliced in as the release holds it.
+A push is put together from what is encoded already, for protobuf allows fields in any order: a text for many people is
+encoded once, each item's Item is as the release holds it, and `offset` and `prev_offset` are appended by whoever sends.
 """
+
+from functools import lru_cache
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -13,6 +15,9 @@ from tidings_core.model import RankedItem, Snapshot
 from tidings_server.application.compose import ShownItem
 from tidings_server.application.write_push import Draft
 from tidings_server.transport.encoding import REASONS, varint
+
+TEXTS = 256
+"""So many texts are kept encoded, those used last: some 10 kB each at most."""
 
 # Tag bytes: field number and wire type; tests compare with protobuf's own.
 _ITEMS = b"\x4a"  # Push.items
@@ -25,17 +30,19 @@ def encode_push(draft: Draft, snapshot: Snapshot | None) -> bytes:
         push_id=draft.push_id,
         create_time=timestamp(draft.created),
         expire_time=timestamp(draft.expires) if draft.expires else None,
-        collapse_key=draft.collapse_key,
-        title=draft.title,
-        body=draft.body,
-        url=draft.url,
-        data=draft.data,
-        trigger=draft.trigger,
         event_id=draft.event_id,
-        release_id=draft.release_id,
-        serving_config=draft.serving_config,
     )
-    parts = [head.SerializeToString()]
+    text = _encode_text(
+        draft.collapse_key,
+        draft.title,
+        draft.body,
+        draft.url,
+        tuple(draft.data.items()),
+        draft.trigger,
+        draft.release_id,
+        draft.serving_config,
+    )
+    parts = [head.SerializeToString(), text]
     for item_id, item in zip(draft.item_ids, draft.items, strict=True):
         row = item.row if isinstance(item, RankedItem) else item
         if snapshot is not None and row >= 0:
@@ -46,6 +53,30 @@ def encode_push(draft: Draft, snapshot: Snapshot | None) -> bytes:
         size = varint(len(shown))
         parts += (_ITEMS, varint(len(_ITEM) + len(size) + len(shown) + len(why)), _ITEM, size, shown, why)
     return b"".join(parts)
+
+
+@lru_cache(TEXTS)
+def _encode_text(
+    collapse_key: str,
+    title: str,
+    body: str,
+    url: str,
+    data: tuple[tuple[str, str], ...],
+    trigger: str,
+    release_id: str,
+    serving_config: str,
+) -> bytes:
+    """What is the same in a Push to one person and to another."""
+    return pb.Push(
+        collapse_key=collapse_key,
+        title=title,
+        body=body,
+        url=url,
+        data=dict(data),
+        trigger=trigger,
+        release_id=release_id,
+        serving_config=serving_config,
+    ).SerializeToString()
 
 
 def show_item(snapshot: Snapshot, row: int) -> ShownItem:

@@ -14,6 +14,7 @@ from tidings_core.model import RankedItem, Reason, Snapshot
 from tidings_core.tables import BytesTable
 from tidings_server.application.compose import ShownItem
 from tidings_server.application.write_push import Draft
+from tidings_server.transport import push_encoding
 from tidings_server.transport.encoding import REASONS
 from tidings_server.transport.push_encoding import encode_push, show_item, timestamp
 
@@ -104,3 +105,12 @@ def test_a_template_sees_what_the_catalogue_shows() -> None:
         "item-0", "标题", "d", ("a", "b"), "x", 0.0, "EUR", "i", "u", {"colour": "red"}
     )
     assert show_item(snapshot, 1) == ShownItem("item-1")
+
+
+def test_one_text_for_many_people_is_encoded_once() -> None:
+    """What differs from one person to the next is not what takes the time."""
+    push_encoding._encode_text.cache_clear()
+    pushes = [pb.Push.FromString(encode_push(draft([1], push_id=f"p{n}", data={"a": "b"}), SNAPSHOT)) for n in range(9)]
+    assert [push.push_id for push in pushes] == [f"p{n}" for n in range(9)]
+    assert {(push.title, push.data["a"], push.items[0].item.item_id) for push in pushes} == {("Title", "b", "item-1")}
+    assert push_encoding._encode_text.cache_info().misses == 1
