@@ -6,8 +6,9 @@ of one time the same one wins always: a deletion before any, else the one whose 
 """
 
 import json
+from base64 import b64decode, b64encode
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Literal
 
 from tidings_core.attributes import Kind
@@ -86,11 +87,12 @@ class ItemState:
         later = {name: said for name, said in self.parts.items() if said[0] > word.time}
         return replace(state, time=word.time, deleted=word.deletes, described=word.described, parts=later)
 
-    def older(self, word: Word) -> bool:
-        """Whether all that a word says is older than what stands."""
+    def holds(self, word: Word) -> bool:
+        """Whether just what a word says stands, said at its time."""
         if word.parts:
-            return all(word.time < max(self.time, self.parts.get(name, (0, 0.0))[0]) for name in word.parts)
-        return word.time < self.time
+            return all(self.parts.get(name) == (word.time, value) for name, value in word.parts.items())
+        said = (word.time, word.deletes, word.described)
+        return (self.time, self.deleted, self.described) == said and word.vector in (b"", self.vector)
 
     def encode(self) -> bytes:
         """What is stored of it."""
@@ -156,3 +158,30 @@ class Change:
     payload: bytes = b""
     vector: bytes = b""
     space: str = ""
+
+
+def encode_change(change: Change) -> bytes:
+    """A change as one line of JSON, for another process."""
+    fields = asdict(change)
+    for holder, name in ((fields, "payload"), (fields, "vector"), (fields["description"] or {}, "payload")):
+        if name in holder:
+            holder[name] = b64encode(holder[name]).decode()
+    return json.dumps(fields, separators=(",", ":")).encode() + b"\n"
+
+
+def decode_change(line: bytes) -> Change:
+    """The change of a line. Raises ValueError for what is none."""
+    try:
+        fields = json.loads(line)
+        described = fields["description"]
+        if described is not None:
+            described["payload"] = b64decode(described["payload"])
+            described["fields"] = tuple((text, weight) for text, weight in described["fields"])
+            described["categories"] = tuple(described["categories"])
+            values = described["values"].items()
+            described["values"] = {name: tuple(v) if isinstance(v, list) else v for name, v in values}
+            fields["description"] = Description(**described)
+        fields["payload"], fields["vector"] = b64decode(fields["payload"]), b64decode(fields["vector"])
+        return Change(**fields)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"it is no change of an item: {error}") from error

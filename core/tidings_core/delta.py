@@ -27,7 +27,7 @@ from tidings_core.attributes import (
     joined,
     keyword,
 )
-from tidings_core.catalogue import Change
+from tidings_core.catalogue import Change, Value
 from tidings_core.features import ITEM_FEATURES
 from tidings_core.index import normalise
 from tidings_core.likeness import like, typical_norm
@@ -251,7 +251,14 @@ def _with_rows(base: Snapshot, delta: Delta, rows: Int32, changes: Sequence[Chan
     }
     payloads = [delta.payloads[at] for at in old.tolist()]
     payloads += [change.payload if change.description is None else change.description.payload for change in changes]
-    described = np.array([change.description is not None for change in changes], np.bool_)
+    described = np.array(
+        [
+            change.description is not None
+            and (row >= len(base.items) or bool(change.vector) or change.description.payload != base.payloads[row])
+            for row, change in zip(rows.tolist(), changes, strict=True)
+        ],
+        np.bool_,
+    )
     newest = np.array([change.newest for change in changes], np.int64)
     return replace(
         delta,
@@ -366,3 +373,19 @@ def _with_words(base: Snapshot, delta: Delta, rows: Int32, changes: Sequence[Cha
 def _has(rows: Int32, row: int) -> bool:
     at = int(np.searchsorted(rows, row))
     return at < len(rows) and int(rows[at]) == row
+
+
+def item_values(snapshot: Snapshot, row: int) -> tuple[dict[str, tuple[Kind, Value]], int]:
+    """What stands of an item's attributes, each with its kind, those that it has; and when it last changed.
+
+    That is in Unix microseconds, 0 where it is not known.
+    """
+    delta = snapshot.delta
+    attributes: Attributes = snapshot.attributes
+    at = row
+    time = int(snapshot.item_times[row]) if row < len(snapshot.item_times) else 0
+    if delta is not None and _has(delta.rows, row):
+        at = int(np.searchsorted(delta.rows, row))
+        attributes, time = delta.attributes, int(delta.times[at])
+    found = {name: (attribute.kind, attribute.at(at)) for name, attribute in attributes.items()}
+    return {name: (kind, value) for name, (kind, value) in found.items() if value is not None and value != ()}, time

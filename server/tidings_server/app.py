@@ -12,11 +12,13 @@ from functools import partial
 import structlog
 
 from tidings_core.errors import TidingsError
+from tidings_core.release import Release
 from tidings_server import log as logging_setup
 from tidings_server.adapters.release_directory import ReleaseDirectory
 from tidings_server.adapters.sqlite_store import SqliteStore
 from tidings_server.adapters.state_directory import StateDirectory
 from tidings_server.application.acknowledge import Acknowledge
+from tidings_server.application.catalogue import Catalogue
 from tidings_server.application.check_recall import CheckRecall
 from tidings_server.application.compose import Composer
 from tidings_server.application.consistency import check_token
@@ -29,6 +31,7 @@ from tidings_server.application.observe_answers import Checking, ObserveAnswers,
 from tidings_server.application.people import People
 from tidings_server.application.plan_push import PlanPushes, Wording
 from tidings_server.application.promote_release import PromoteRelease
+from tidings_server.application.read_items import ReadItems
 from tidings_server.application.recommend import Recommend
 from tidings_server.application.record_answers import RecordAnswers
 from tidings_server.application.record_events import RecordEvents
@@ -36,11 +39,14 @@ from tidings_server.application.rollback_release import RollbackRelease
 from tidings_server.application.send_push import SendPush
 from tidings_server.application.serving import Serving
 from tidings_server.application.subscriptions import Clocks, Limits, Subscriptions
+from tidings_server.application.upsert_items import UpsertItems
 from tidings_server.application.write_push import Rules
 from tidings_server.metrics import Metrics
 from tidings_server.settings import Settings
 from tidings_server.transport.batcher import Batcher
 from tidings_server.transport.calls import Lane, Method, Stream
+from tidings_server.transport.catalogue import CatalogueHandlers
+from tidings_server.transport.catalogue_items import ItemCodec
 from tidings_server.transport.events import EventHandlers, encode_event
 from tidings_server.transport.explain import ExplainHandlers
 from tidings_server.transport.front import Front, find_front
@@ -60,6 +66,8 @@ RECORD_TOGETHER = 64
 """Calls that a thread writes down together at most."""
 FEW_WAITING = 32
 """Calls that may wait for the lanes of batches and of releases."""
+CATALOGUE_TOGETHER = 8
+"""Calls that change items and share a commit and a new snapshot at most."""
 RECORD_SECONDS = 10.0
 """Deadline of a call that writes, when its caller sets none: a disk may take its time."""
 EXPLAIN_SECONDS = 10.0
@@ -115,7 +123,9 @@ class Server:
         self._metrics = Metrics()
         self._documents = KnownDocuments(store)
         self._people = People(store, self._documents, count=self._metrics.profile)
-        self._serving = Serving(state, self._changed, self._people.prepare)
+        self._codec = ItemCodec()
+        self._catalogue = Catalogue(store, self._codec, _not_taken_in)
+        self._serving = Serving(state, self._changed, self._prepared, self._catalogue.renew)
         self._metrics.watch_release(lambda: self._serving.release)
         self._metrics.watch_store(lambda: store.waiting, lambda: store.size)
         self._http = HttpListener(self._metrics.registry, self.not_ready)
@@ -171,6 +181,7 @@ class Server:
             "record": (RECORD_THREADS, self._settings.max_waiting),
             "acknowledge": (1, self._settings.max_waiting),
             "send": (1, self._settings.max_waiting),
+            "catalogue": (1, FEW_WAITING),
             "admin": (ADMIN_THREADS, FEW_WAITING),
             "explain": (1, FEW_WAITING),
         }
@@ -211,6 +222,9 @@ class Server:
         monitor = CheckRecall(metrics, time.monotonic)
         checking = Checking(settings.recall_share, monitor.offer)
         recording = Recording(settings.record_share, recorder.offer, lambda: f"answer/{secrets.token_hex(8)}")
+        upsert = UpsertItems(store, self._catalogue, self._serving)
+        read = ReadItems(store, self._serving, self._codec)
+        catalogue = CatalogueHandlers(upsert, read, time.time, metrics, partial(check_token, store))
         methods = (
             *self._recommendation(
                 ObserveAnswers(recommend, recording, checking, random.random),
@@ -220,9 +234,13 @@ class Server:
                 EventHandlers(record, time.time, metrics), push, SendPushHandler(send, settings.push_ttl_seconds)
             ),
             *self._release_methods(),
+            *self._catalogue_methods(catalogue),
         )
         batchers = self._batchers()
-        streams = (Stream("tidings.v1.PushService", "Subscribe", push.subscribe),)
+        streams = (
+            Stream("tidings.v1.PushService", "Subscribe", push.subscribe),
+            Stream("tidings.v1.CatalogService", "ListItems", catalogue.list_items),
+        )
         front = self._make_front(methods, batchers, metrics, settings.max_message_bytes, streams)
         return Wired(front, batchers, decider, recorder, monitor, subscriptions)
 
@@ -265,6 +283,21 @@ class Server:
             Method(service, "RollbackRelease", release.rollback_release, "admin", 1, ADMIN_SECONDS),
         )
 
+    def _catalogue_methods(self, handlers: CatalogueHandlers) -> tuple[Method, ...]:
+        """What shows and changes items."""
+        service = "tidings.v1.CatalogService"
+        return (
+            Method(service, "UpsertItems", handlers.upsert_items, "catalogue", CATALOGUE_TOGETHER, RECORD_SECONDS),
+            Method(service, "DeleteItems", handlers.delete_items, "catalogue", CATALOGUE_TOGETHER, RECORD_SECONDS),
+            Method(service, "GetItem", handlers.get_item, "compute", 16, RECORD_SECONDS),
+        )
+
+    def _prepared(self, release: Release) -> Release:
+        """A release that can answer at once: with its delta, and with the rows of all items that anyone has seen."""
+        release = self._catalogue.prepare(release)
+        self._people.prepare(release)
+        return release
+
     def _changed(self) -> None:
         """Tell health checks of a new serving release. Called in the thread that swapped it in."""
         asyncio.run_coroutine_threadsafe(self._front.set_ready(not self.not_ready()), self._loop)
@@ -277,6 +310,10 @@ class Server:
         log.info("listening", grpc=listen, http=http, release_id=release_id or None)
         if self.not_ready():
             log.warning("not ready", reason=self.not_ready())
+
+
+def _not_taken_in(item_id: str, problem: str) -> None:
+    log.error("an item that is stored cannot be served", item_id=item_id, problem=problem)
 
 
 def _refused(release_id: str, error: Exception) -> None:

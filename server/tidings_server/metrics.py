@@ -67,6 +67,13 @@ PROMOTIONS = Spec(
     "Promotions and rollbacks tried, by operation and outcome (done, or the error's reason).",
 )
 EVENTS = Spec("tidings_events_total", "counter", ("type", "status"), "Events that came, by type and verdict.")
+ITEMS = Spec("tidings_items_total", "counter", ("result",), "Items that were to be upserted or deleted, by result.")
+DELTA = Spec(
+    "tidings_delta_items",
+    "gauge",
+    ("kind",),
+    "Items that changed since the serving release was built: described (new, or anew), changed (these too), deleted.",
+)
 JOBS = Spec("tidings_store_waiting_jobs", "gauge", (), "Jobs that wait for the store's writer.")
 STORE_BYTES = Spec("tidings_store_bytes", "gauge", (), "Bytes of the store's files.")
 PROFILES = Spec(
@@ -122,6 +129,8 @@ METRICS = (
     DEGRADED,
     PROMOTIONS,
     EVENTS,
+    ITEMS,
+    DELTA,
     JOBS,
     STORE_BYTES,
     PROFILES,
@@ -160,6 +169,7 @@ class Metrics:
         self._degraded = Counter(DEGRADED.name, DEGRADED.help, DEGRADED.labels, registry=self.registry)
         self._promotions = Counter(PROMOTIONS.name, PROMOTIONS.help, PROMOTIONS.labels, registry=self.registry)
         self._events = Counter(EVENTS.name, EVENTS.help, EVENTS.labels, registry=self.registry)
+        self._items = Counter(ITEMS.name, ITEMS.help, ITEMS.labels, registry=self.registry)
         self._jobs = Gauge(JOBS.name, JOBS.help, registry=self.registry)
         self._store_bytes = Gauge(STORE_BYTES.name, STORE_BYTES.help, registry=self.registry)
         self._profiles = Counter(PROFILES.name, PROFILES.help, PROFILES.labels, registry=self.registry)
@@ -212,6 +222,10 @@ class Metrics:
     def event(self, type: str, status: str) -> None:
         """Note the verdict on one event."""
         self._events.labels(type, status).inc()
+
+    def item(self, result: str) -> None:
+        """Count an item that was upserted or deleted."""
+        self._items.labels(result).inc()
 
     def profile(self, kept: bool) -> None:
         """Note that an answer needed a profile, and whether what it says was kept from before."""
@@ -271,9 +285,14 @@ class _ServingRelease(Collector):
         info = GaugeMetricFamily(RELEASE_INFO.name, RELEASE_INFO.help, labels=RELEASE_INFO.labels)
         recall = GaugeMetricFamily(RELEASE_RECALL.name, RELEASE_RECALL.help, labels=())
         age = GaugeMetricFamily(RELEASE_AGE.name, RELEASE_AGE.help, labels=())
+        delta = GaugeMetricFamily(DELTA.name, DELTA.help, labels=DELTA.labels)
         if release is not None:
             manifest = release.manifest
             info.add_metric([manifest.release_id, manifest.index.key], 1.0)
             recall.add_metric([], manifest.index.recall)
             age.add_metric([], time.time() - manifest.created_at)
-        yield from (info, recall, age)
+            changed = release.snapshot.delta
+            sizes = (0, 0, 0) if changed is None else (changed.size, len(changed.rows), len(changed.deleted))
+            for kind, size in zip(("described", "changed", "deleted"), sizes, strict=True):
+                delta.add_metric([kind], size)
+        yield from (info, recall, age, delta)

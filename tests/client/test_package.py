@@ -35,7 +35,7 @@ def test_all_lists_every_public_name() -> None:
 @pytest.mark.parametrize(
     ("blocking", "asynchronous", "plain"),
     [
-        (tidings.Client, tidings.aio.Client, {"subscribe"}),
+        (tidings.Client, tidings.aio.Client, {"list_items", "subscribe"}),
         (tidings.Subscription, tidings.aio.Subscription, {"acknowledge", "report"}),
     ],
 )

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TypeAlias
 
-from tidings import client, commands, errors, event_lines, model, wire
+from tidings import client, commands, errors, event_lines, item_commands, model, wire
 
 _SUMMARY = "Record events, ask a Tidings server for recommendations, send and receive pushes, change the release."
 _SECONDS = 5.0
@@ -25,6 +25,17 @@ event_time, push_id, event_id:
   {"user_id": "bob", "type": "purchase", "items": [{"item_id": "phone-3", "price": 499}], "event_id": "order-17"}
 
 Rejected lines are named, the others recorded; then the exit status is 1. With event_ids a file may be recorded again.
+"""
+
+_ITEM_LINES = """
+A file holds one item on each line, as a JSON object with item_id, update_time (when the shop changed it), and any of
+title, description, categories, brand, price, currency, image_url, url, publish_time, expire_time, shown, attributes,
+available, stock, vector:
+
+  {"item_id": "phone-3", "update_time": "2024-05-01T12:30:00Z", "title": "Phone 3", "categories": ["phones"]}
+
+The lines of a batch are taken together or not at all. Of the changes of one item the one with the newest update_time
+stands, so a file may be sent again.
 """
 
 _Actions: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -73,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_profile(actions)
     _add_send(actions)
     _add_subscribe(actions)
+    _add_items(actions)
     _add_releases(actions)
     return parser
 
@@ -170,6 +182,32 @@ def _add_subscribe(actions: _Actions) -> None:
         "--device", default="", metavar="D", help="name of the device; each device gets every push once"
     )
     parser.add_argument("--count", type=_count, metavar="N", help="end after so many")
+
+
+def _add_items(actions: _Actions) -> None:
+    items = actions.add_parser("items", help="see and change the catalogue", parents=[_common()])
+    actions = items.add_subparsers(required=True, metavar="ACTION")
+    upsert = actions.add_parser(
+        "upsert",
+        help="add items or describe them anew, from a file",
+        parents=[_common()],
+        epilog=_ITEM_LINES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    upsert.set_defaults(run=item_commands.upsert, default_timeout=_SECONDS)
+    upsert.add_argument("file", metavar="FILE", help='JSON lines, one item each; "-" reads the input')
+    upsert.add_argument(
+        "--only", nargs="+", default=[], choices=("price", "stock", "available"), help="change these and nothing else"
+    )
+    get = actions.add_parser("get", help="one item as it is served", parents=[_common()])
+    get.set_defaults(run=item_commands.get, default_timeout=_SECONDS)
+    get.add_argument("item", metavar="ITEM", help="the shop's own id")
+    listing = actions.add_parser("list", help="every item as it is served", parents=[_common()])
+    listing.set_defaults(run=item_commands.list_items, default_timeout=_RELEASE_SECONDS)
+    delete = actions.add_parser("delete", help="take items out", parents=[_common()])
+    delete.set_defaults(run=item_commands.delete, default_timeout=_SECONDS)
+    delete.add_argument("items", metavar="ITEM", nargs="+", help="the shop's own ids, 1000 at most")
+    delete.add_argument("--time", type=_time, metavar="ISO", help="as of when, later changes stay (default: now)")
 
 
 def _add_releases(actions: _Actions) -> None:

@@ -3,19 +3,20 @@
 import asyncio
 import uuid
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import timedelta
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
 from random import Random
 from types import TracebackType
 from typing import Any, Self
 
 import grpc
 
-from tidings import model, model_explain, wire, wire_events, wire_explain, wire_push
+from tidings import errors, model, model_explain, wire, wire_catalogue, wire_events, wire_explain, wire_push
 from tidings.aio_subscription import Subscription as Subscription
 from tidings.filters import Filter
 from tidings.stream import Stream
-from tidings.v1 import release_service_pb2
+from tidings.v1 import catalog_service_pb2, release_service_pb2
+from tidings.v1.catalog_service_pb2_grpc import CatalogServiceStub
 from tidings.v1.event_service_pb2_grpc import EventServiceStub
 from tidings.v1.profile_service_pb2_grpc import ProfileServiceStub
 from tidings.v1.push_service_pb2_grpc import PushServiceStub
@@ -51,6 +52,7 @@ class Client:
         self._events = EventServiceStub(self._channel)
         self._profiles = ProfileServiceStub(self._channel)
         self._pushes = PushServiceStub(self._channel)
+        self._catalog = CatalogServiceStub(self._channel)
         self._subscriptions: weakref.WeakSet[Subscription] = weakref.WeakSet()
 
     async def recommend(
@@ -178,6 +180,49 @@ class Client:
             request_id=request_id or uuid.uuid4().hex,
         )
         return wire_push.sent_push(await self._call(self._pushes.SendPush, request, timeout))
+
+    async def upsert_items(
+        self,
+        items: model.CatalogItem | Iterable[model.CatalogItem],
+        *,
+        only: Sequence[str] = (),
+        timeout: float | None = None,
+    ) -> model.Upserted:
+        """Add items or describe them anew, as `tidings.Client.upsert_items` does."""
+        request = wire_catalogue.upsert_request(items, only)
+        return wire_catalogue.upserted(await self._call(self._catalog.UpsertItems, request, timeout))
+
+    async def delete_items(
+        self, item_ids: str | Iterable[str], update_time: datetime, *, timeout: float | None = None
+    ) -> model.Deleted:
+        """Take items out of the catalogue, as `tidings.Client.delete_items` does."""
+        request = wire_catalogue.delete_request(item_ids, update_time)
+        return wire_catalogue.deleted(await self._call(self._catalog.DeleteItems, request, timeout))
+
+    async def get_item(
+        self, item_id: str, *, consistency_token: str = "", timeout: float | None = None
+    ) -> model.CatalogItem:
+        """Return an item as it is served, without its vector; raises NotFound for one that is not there or deleted."""
+        request = wire_catalogue.get_request(item_id, consistency_token)
+        return wire_catalogue.catalog_item((await self._call(self._catalog.GetItem, request, timeout)).item)
+
+    async def list_items(self, *, timeout: float = 600.0) -> AsyncIterator[model.CatalogItem]:
+        """Yield every item as it is served, as `tidings.Client.list_items` does."""
+        token, more = "", True
+        while more:
+            request = catalog_service_pb2.ListItemsRequest(page_token=token)
+            more = False
+            try:
+                async for part in self._catalog.ListItems(request, timeout=wire.timeout_of(timeout)):
+                    for item in part.items:
+                        yield wire_catalogue.catalog_item(item)
+                    token = part.next_page_token
+                    more = bool(token)
+            except grpc.RpcError as rpc_error:
+                error = wire.error_from(rpc_error, self._address, timeout)
+                # What has come is not asked for again.
+                if not (more and isinstance(error, errors.Unavailable)):
+                    raise error from rpc_error
 
     def subscribe(
         self,

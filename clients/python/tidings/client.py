@@ -2,19 +2,20 @@
 
 import uuid
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import timedelta
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
 from random import Random
 from types import TracebackType
 from typing import Any, Self
 
 import grpc
 
-from tidings import model, model_explain, wire, wire_events, wire_explain, wire_push
+from tidings import errors, model, model_explain, wire, wire_catalogue, wire_events, wire_explain, wire_push
 from tidings.filters import Filter
 from tidings.stream import Stream
 from tidings.subscription import Subscription
-from tidings.v1 import release_service_pb2
+from tidings.v1 import catalog_service_pb2, release_service_pb2
+from tidings.v1.catalog_service_pb2_grpc import CatalogServiceStub
 from tidings.v1.event_service_pb2_grpc import EventServiceStub
 from tidings.v1.profile_service_pb2_grpc import ProfileServiceStub
 from tidings.v1.push_service_pb2_grpc import PushServiceStub
@@ -50,6 +51,7 @@ class Client:
         self._events = EventServiceStub(self._channel)
         self._profiles = ProfileServiceStub(self._channel)
         self._pushes = PushServiceStub(self._channel)
+        self._catalog = CatalogServiceStub(self._channel)
         self._subscriptions: weakref.WeakSet[Subscription] = weakref.WeakSet()
 
     def recommend(
@@ -199,6 +201,58 @@ class Client:
             request_id=request_id or uuid.uuid4().hex,
         )
         return wire_push.sent_push(self._call(self._pushes.SendPush, request, timeout))
+
+    def upsert_items(
+        self,
+        items: model.CatalogItem | Iterable[model.CatalogItem],
+        *,
+        only: Sequence[str] = (),
+        timeout: float | None = None,
+    ) -> model.Upserted:
+        """Add items to the catalogue or describe them anew, up to 1000: all of them, or none when one is bad.
+
+        Of the changes of one item the one with the newest `update_time` stands, whatever order they come in; an older
+        one is a result, and raises nothing. `only` names any of "price", "stock" and "available": then just these are
+        changed, and the items need carry nothing else. The token in the answer makes the next call find the items.
+        """
+        request = wire_catalogue.upsert_request(items, only)
+        return wire_catalogue.upserted(self._call(self._catalog.UpsertItems, request, timeout))
+
+    def delete_items(
+        self, item_ids: str | Iterable[str], update_time: datetime, *, timeout: float | None = None
+    ) -> model.Deleted:
+        """Take items out of the catalogue, one or up to 1000, as of `update_time`; what changed later stays.
+
+        What is not there is a result, and raises nothing.
+        """
+        request = wire_catalogue.delete_request(item_ids, update_time)
+        return wire_catalogue.deleted(self._call(self._catalog.DeleteItems, request, timeout))
+
+    def get_item(self, item_id: str, *, consistency_token: str = "", timeout: float | None = None) -> model.CatalogItem:
+        """Return an item as it is served, without its vector; raises NotFound for one that is not there or deleted."""
+        request = wire_catalogue.get_request(item_id, consistency_token)
+        return wire_catalogue.catalog_item((self._call(self._catalog.GetItem, request, timeout)).item)
+
+    def list_items(self, *, timeout: float = 600.0) -> Iterator[model.CatalogItem]:
+        """Yield every item as it is served, without its vector; `timeout` is for all of it.
+
+        Raises FailedPrecondition when no release serves, or another one takes over while a broken list is gone on with.
+        """
+        token, more = "", True
+        while more:
+            request = catalog_service_pb2.ListItemsRequest(page_token=token)
+            more = False
+            try:
+                for part in self._catalog.ListItems(request, timeout=wire.timeout_of(timeout)):
+                    for item in part.items:
+                        yield wire_catalogue.catalog_item(item)
+                    token = part.next_page_token
+                    more = bool(token)
+            except grpc.RpcError as rpc_error:
+                error = wire.error_from(rpc_error, self._address, timeout)
+                # What has come is not asked for again.
+                if not (more and isinstance(error, errors.Unavailable)):
+                    raise error from rpc_error
 
     def subscribe(
         self,

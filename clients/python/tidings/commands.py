@@ -167,7 +167,7 @@ def _record_file(connection: Client, arguments: argparse.Namespace) -> int:
     counts = dict.fromkeys(_STATUSES, 0)
     reached = 0
     try:
-        for batch in _batches(_lines(arguments.file), counts):
+        for batch in _batches(lines(arguments.file), counts):
             verdicts = connection.record([event for _, event in batch]).verdicts
             for (number, _), verdict in zip(batch, verdicts, strict=True):
                 counts[verdict.status] = counts.get(verdict.status, 0) + 1
@@ -203,7 +203,7 @@ def _batches(
         yield batch
 
 
-def _lines(path: str) -> Iterator[tuple[int, str]]:
+def lines(path: str) -> Iterator[tuple[int, str]]:
     """Yield the lines of a file, or of the input for "-", that are not blank, with their numbers from 1."""
     # Bytes that are not UTF-8 spoil their own line only: such text cannot be sent.
     how: dict[str, Any] = {"encoding": "utf-8-sig", "errors": "surrogateescape"}

@@ -17,7 +17,7 @@ def parse(line: str) -> model.Event:
         fields = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise wire.invalid("the line", f"is not JSON: {error}") from None
-    _check(fields, _FIELDS, ("user_id", "type"), "the line")
+    check(fields, _FIELDS, ("user_id", "type"), "the line")
     if "event_time" in fields:
         try:
             fields["event_time"] = time_of(fields["event_time"])
@@ -42,11 +42,12 @@ def time_of(text: str) -> datetime:
 def _item(item: Any, place: str) -> str | model.EventItem:
     if isinstance(item, str):
         return item
-    _check(item, _ITEM_FIELDS, ("item_id",), place)
+    check(item, _ITEM_FIELDS, ("item_id",), place)
     return model.EventItem(**item)
 
 
-def _check(fields: Any, known: tuple[str, ...], needed: tuple[str, ...], place: str) -> None:
+def check(fields: Any, known: tuple[str, ...], needed: tuple[str, ...], place: str) -> None:
+    """Raise InvalidArgument unless `fields` is an object with what is needed and nothing unknown."""
     if not isinstance(fields, dict):
         raise wire.invalid(place, f"must be an object with {', '.join(needed)}, not {json.dumps(fields)[:50]}")
     for name in fields:

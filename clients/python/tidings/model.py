@@ -5,9 +5,10 @@ A field that the server left unset is None; a text it left unset is "". Times ar
 
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import TypeAlias
 
 from tidings.filters import Filter
 
@@ -168,6 +169,72 @@ class Promotion:
 
     release: Release
     previous_release_id: str
+
+
+AttributeValue: TypeAlias = str | Sequence[str] | float | datetime | bool
+"""Of a typed attribute: a keyword, a set of keywords, a number, a moment, yes or no."""
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogItem:
+    """All that the catalogue says of an item. `update_time`, with a time zone, is when the shop changed it.
+
+    `shown` are further texts to show, `attributes` what is filtered by. `available` None counts as yes. A `vector` is
+    of the serving release's length; without one the server keeps the one it has, or makes one of items like it.
+    """
+
+    item_id: str
+    update_time: datetime | None  # None only in what the server gives, where it is not known
+    _: KW_ONLY
+    title: str = ""
+    description: str = ""
+    categories: Sequence[str] = ()  # broad to narrow
+    brand: str = ""
+    price: float | None = None
+    currency: str = ""
+    image_url: str = ""
+    url: str = ""
+    publish_time: datetime | None = None
+    expire_time: datetime | None = None
+    shown: Mapping[str, str] = field(default_factory=dict)
+    attributes: Mapping[str, AttributeValue] = field(default_factory=dict)
+    available: bool | None = None
+    stock: float | None = None
+    vector: Sequence[float] = ()
+
+
+class UpsertResult(StrEnum):
+    """What became of an upserted item. A result newer than this client reads as UNSPECIFIED."""
+
+    UNSPECIFIED = "unspecified"
+    APPLIED = "applied"
+    OLDER = "older"
+    UNCHANGED = "unchanged"
+
+
+class DeleteResult(StrEnum):
+    """What became of an item to delete. A result newer than this client reads as UNSPECIFIED."""
+
+    UNSPECIFIED = "unspecified"
+    DELETED = "deleted"
+    OLDER = "older"
+    NOT_FOUND = "not_found"
+
+
+@dataclass(frozen=True, slots=True)
+class Upserted:
+    """What became of upserted items, in their order; `consistency_token` makes a read see them."""
+
+    results: tuple[UpsertResult, ...]
+    consistency_token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """What became of items to delete, in their order; `consistency_token` makes a read see them gone."""
+
+    results: tuple[DeleteResult, ...]
+    consistency_token: str
 
 
 class EventType(StrEnum):

@@ -237,3 +237,40 @@ def _plain(value: object) -> object:
     if isinstance(value, datetime):
         return value.isoformat()
     raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def upserted_file(counts: Mapping[str, int]) -> str:
+    """Return what became of the items of a file."""
+    return ", ".join(f"{count:,} {result}" for result, count in sorted(counts.items())) or "no items"
+
+
+def deleted(item_ids: Sequence[str], done: model.Deleted) -> str:
+    """Return what became of each item to delete."""
+    return "\n".join(
+        f"{clean(item_id)}: {result.replace('_', ' ')}" for item_id, result in zip(item_ids, done.results, strict=True)
+    )
+
+
+def catalog_line(item: model.CatalogItem) -> str:
+    """Return an item in one line."""
+    price = "" if item.price is None else f"{item.price:g} {clean(item.currency)}".strip()
+    return "  ".join(part for part in (clean(item.item_id), _shorten(clean(item.title), _TITLE_COLUMNS), price) if part)
+
+
+def catalog_item(item: model.CatalogItem) -> str:
+    """Return what the catalogue says of an item, a line for each thing."""
+    told: list[tuple[str, object]] = [
+        (field.name, getattr(item, field.name))
+        for field in dataclasses.fields(item)
+        if field.name not in ("shown", "attributes")
+    ]
+    told += [*item.shown.items(), *item.attributes.items()]
+    return "\n".join(f"{name}: {_told(value)}" for name, value in told if value not in (None, "", (), ()))
+
+
+def _told(value: object) -> str:
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M:%S} UTC"
+    if isinstance(value, tuple | list):
+        return clean(" > ".join(map(str, value)))
+    return clean(str(value))

@@ -28,9 +28,9 @@ _MAX_ANSWER_BYTES = 256 << 20
 # gRPC counts every higher number as 5.
 _MOST_ATTEMPTS = 5
 _LONGEST_SECONDS = 86_400
-# Reads, and what changes nothing when repeated: events and pushes carry ids of their own. RollbackRelease is left out:
-# a second attempt after a lost answer would leave one more release, or report that `from_release_id` is not serving
-# when it was just left.
+# Reads, and what changes nothing when repeated: events and pushes carry ids of their own, items a time. RollbackRelease
+# is left out: a second attempt after a lost answer would leave one more release, or report that `from_release_id` is
+# not serving when it was just left.
 _RETRIED = (
     ("tidings.v1.RecommendationService", "Recommend"),
     ("tidings.v1.RecommendationService", "BatchRecommend"),
@@ -41,6 +41,10 @@ _RETRIED = (
     ("tidings.v1.ProfileService", "GetProfile"),
     ("tidings.v1.PushService", "Acknowledge"),
     ("tidings.v1.PushService", "SendPush"),
+    ("tidings.v1.CatalogService", "UpsertItems"),
+    ("tidings.v1.CatalogService", "DeleteItems"),
+    ("tidings.v1.CatalogService", "GetItem"),
+    ("tidings.v1.CatalogService", "ListItems"),
 )
 
 _Enum = TypeVar("_Enum", bound=StrEnum)

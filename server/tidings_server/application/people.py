@@ -2,8 +2,8 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -22,6 +22,15 @@ RELEASES = 2
 """Item rows are kept for so many releases: while one takes over, the other still answers."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """Rows by item_no in a release when it had so many items, and the numbers of those names that have no row."""
+
+    rows: Int32
+    items: int
+    missing: Mapping[str, int]
+
+
 class People:
     """Finds people. For any thread."""
 
@@ -37,8 +46,8 @@ class People:
         self._documents = documents
         self._kept = kept
         self._count = count
-        self._people: OrderedDict[str, tuple[int, str, Person]] = OrderedDict()
-        self._rows: OrderedDict[str, Int32] = OrderedDict()
+        self._people: OrderedDict[str, tuple[int, str, int, Person]] = OrderedDict()
+        self._rows: OrderedDict[str, _Rows] = OrderedDict()
         self._names: list[str] = []
         self._changing = threading.Lock()
 
@@ -56,16 +65,18 @@ class People:
             return None
         release_id = release.manifest.release_id
         kept = self._people.get(user_id)
-        if kept is not None and kept[0] == stored.version and kept[1] == release_id:
+        snapshot = release.snapshot
+        # A new item may be one that the profile knows already.
+        made_for = stored.version, release_id, len(snapshot.items)
+        if kept is not None and kept[:3] == made_for:
             self._count(True)
-            return kept[2]
+            return kept[3]
         self._count(False)
         profile = self._documents.committed(user_id, stored).profile
-        snapshot = release.snapshot
         person = view(profile, self._rows_of(release, profile), snapshot, snapshot.users.find(user_id))
         person = replace(person, version=stored.version)
         with self._changing:
-            self._people[user_id] = (stored.version, release_id, person)
+            self._people[user_id] = (*made_for, person)
             self._people.move_to_end(user_id)
             while len(self._people) > self._kept:
                 self._people.popitem(last=False)
@@ -80,20 +91,34 @@ class People:
 
     def _rows_of(self, release: Release, profile: Profile | None) -> Int32:
         """Rows by item_no i32[n], complete for the items of a profile; with none, for all items there are."""
-        release_id = release.manifest.release_id
-        rows = self._rows.get(release_id)
+        release_id, items = release.manifest.release_id, release.snapshot.items
+        known = self._rows.get(release_id)
         # An item may have got its number since. Reads see all that is acknowledged, so one look is enough.
-        if rows is not None and profile is not None and _newest_item(profile) < len(rows):
-            return rows
+        if (
+            known is not None
+            and known.items >= len(items)
+            and profile is not None
+            and _newest_item(profile) < len(known.rows)
+        ):
+            # Another thread may have seen more items than this snapshot has.
+            return known.rows if known.items == len(items) else np.where(known.rows < len(items), known.rows, -1)
         with self._changing:
             self._learn_names()
-            rows = self._rows.get(release_id, np.empty(0, np.int32))
+            known = self._rows.get(release_id) or _Rows(np.empty(0, np.int32), len(items), {})
+            rows, missing = known.rows, known.missing
+            if known.items < len(items):
+                new = {missing[name]: row for row in range(known.items, len(items)) if (name := items[row]) in missing}
+                rows = rows.copy()
+                rows[list(new.keys())] = list(new.values())
             parts = [self._names[start : start + CHUNK] for start in range(len(rows), len(self._names), CHUNK)]
-            found = map(release.snapshot.items.find_many, parts)
-            self._rows[release_id] = rows = np.concatenate([rows, *found])
+            found = np.concatenate([np.empty(0, np.int32), *map(items.find_many, parts)])
+            lacking = np.flatnonzero(found < 0) + len(rows)
+            missing = {**missing, **{self._names[number]: number for number in lacking.tolist()}}
+            known = _Rows(np.concatenate([rows, found]), max(known.items, len(items)), missing)
+            self._rows[release_id] = known
             while len(self._rows) > RELEASES:
                 self._rows.popitem(last=False)
-        return rows
+        return known.rows if known.items == len(items) else np.where(known.rows < len(items), known.rows, -1)
 
     def _learn_names(self) -> None:
         """Read the items numbered since. A number that was never given has no name."""

@@ -79,11 +79,13 @@ class Serving:
         self,
         files: Files,
         on_change: Callable[[], None] = lambda: None,
-        prepare: Callable[[Release], None] = lambda _: None,
+        prepare: Callable[[Release], Release] = lambda release: release,
+        renew: Callable[[Release], Release] = lambda release: release,
     ) -> None:
         """Read the record. `on_change` is called after each swap, in the thread that made it.
 
-        `prepare` is called with a release before it answers; what it raises keeps the release from answering.
+        `prepare` makes of a release the one that will answer, and `renew`, right before it does, of that one the
+        newest; what they raise keeps the release from answering.
 
         Raises InvalidInput when the record is damaged.
         """
@@ -93,12 +95,23 @@ class Serving:
         self._files = files
         self._on_change = on_change
         self._prepare = prepare
+        self._renew = renew
+        self._assigning = threading.Lock()
+
+    def renew(self, make: Callable[[Release], Release]) -> None:
+        """Let what `make` makes of the serving release answer in its place: the same release, newer in what changes."""
+        with self._assigning:
+            if self.release is not None:
+                self.release = make(self.release)
 
     def swap(self, release: Release, record: Record) -> None:
         """Keep the record on disk, then let the release answer. Call it with `lock` held."""
-        self._prepare(release)
-        self._files.write(RECORD, json.dumps({"format": 1, **asdict(record)}, indent=1).encode() + b"\n")
-        self._take(release, record)
+        release = self._prepare(release)
+
+        def keep() -> None:
+            self._files.write(RECORD, json.dumps({"format": 1, **asdict(record)}, indent=1).encode() + b"\n")
+
+        self._take(release, record, keep)
 
     def resume(self, releases: Releases, refused: Callable[[str, Exception], None]) -> None:
         """At start: open the promoted release, or the newest earlier one that can be opened.
@@ -111,7 +124,7 @@ class Serving:
             while record.serving:
                 try:
                     release = releases.open(record.serving)
-                    self._prepare(release)
+                    release = self._prepare(release)
                 except Exception as error:  # Whatever is wrong with one release, an earlier one may answer.
                     refused(record.serving, error)
                     last = record.earlier[-1:]
@@ -122,9 +135,12 @@ class Serving:
             if self.record.serving:
                 self.record = replace(self.record, serving="", earlier=(*self.record.earlier, self.record.serving))
 
-    def _take(self, release: Release, record: Record) -> None:
-        self.record = record
-        self.release = release
+    def _take(self, release: Release, record: Record, keep: Callable[[], None] = lambda: None) -> None:
+        with self._assigning:
+            release = self._renew(release)
+            keep()
+            self.record = record
+            self.release = release
         self._on_change()
 
 
