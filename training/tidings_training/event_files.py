@@ -13,15 +13,16 @@ import pyarrow.csv
 from numpy.typing import NDArray
 
 from tidings_core.errors import InvalidInput
-from tidings_core.events import EVENT_TYPES, LIKED_STARS, LIKING
+from tidings_core.events import EVENT_TYPES
 from tidings_core.model import MAX_ID_BYTES
 from tidings_core.tables import Bool, Int32
 from tidings_index_builder.ids import SHOWN, named, texts
 from tidings_index_builder.table_files import ARROW, PARQUET, read_table, readable
 from tidings_training.events import PURCHASE, Events
+from tidings_training.log import Log
 
 REQUIRED = ("user_id", "item_id", "timestamp")
-OPTIONAL = ("event_type", "value")
+OPTIONAL = ("event_type", "value", "session")
 COLUMNS = REQUIRED + OPTIONAL
 TEXT = {".csv": ",", ".tsv": "\t", ".tab": "\t", ".txt": "\t", ".data": "\t"}
 """Endings of text files, and the separator each has unless told otherwise. `.gz` may follow."""
@@ -46,12 +47,12 @@ class Layout:
     header: bool = True
 
 
-def read_events(path: Path, layout: Layout | None = None, until: float | None = None) -> Events:
+def read_log(path: Path, layout: Layout | None = None, until: float | None = None) -> Log:
     """Read events from Parquet, Arrow, CSV or TSV; those after `until` (Unix seconds) are ignored.
 
     Columns: user_id, item_id (text or whole numbers), timestamp (a timestamp or date, ISO 8601 text, or Unix seconds
-    or milliseconds; UTC where no zone is given), event_type (default purchase) and value. Raises InvalidInput naming
-    the file, the column and the first offending rows.
+    or milliseconds; UTC where no zone is given), event_type (default purchase), value and session (text or whole
+    numbers, empty for none). Raises InvalidInput naming the file, the column and the first offending rows.
     """
     table = _read(path, layout or Layout())
     if len(table) == 0:
@@ -62,6 +63,7 @@ def read_events(path: Path, layout: Layout | None = None, until: float | None = 
     times = _times(table["timestamp"], path, problems)
     values = _values(table, path, problems)
     kinds = _kinds(table, path, problems)
+    sessions = _sessions(table, path)
     if problems:
         raise InvalidInput(*problems)
     kept = np.ones(len(table), np.bool_) if until is None else times <= until
@@ -69,21 +71,27 @@ def read_events(path: Path, layout: Layout | None = None, until: float | None = 
         raise InvalidInput(
             ("until", f"every event of {path} is after {_shown(until or 0.0)}; the first is of {_shown(times.min())}")
         )
-    liking = {str(kind): weight for kind, weight in LIKING.items()}
-    weights = np.array([liking[kind] for kind in kinds.names], np.float32)[kinds.codes]
-    # Written so that a rating without stars is none that likes.
-    weights[kinds.of("rating") & ~(values >= LIKED_STARS)] = 0.0
-    # By time, and within a time by the ids: the order of the file must not matter.
-    order = np.lexsort((kinds.codes, items.codes, users.codes, times))
-    events = Events(
-        users.names,
-        items.names,
-        users.codes[order],
-        items.codes[order],
+    numbers = np.array([EVENT_TYPES.index(kind) for kind in kinds.names], np.int8)[kinds.codes]
+    # By time, and within a time by all else: the order of the file must not matter.
+    order = np.lexsort((sessions, values, numbers, items.codes, users.codes, times))
+    order = order[kept[order]]
+    user_rows, user_codes = np.unique(users.codes[order], return_inverse=True)
+    item_rows, item_codes = np.unique(items.codes[order], return_inverse=True)
+    return Log(
+        [users.names[row] for row in user_rows],
+        [items.names[row] for row in item_rows],
+        user_codes.astype(np.int32),
+        item_codes.astype(np.int32),
         times[order],
-        weights[order],
-        kinds.of(PURCHASE)[order],
-    ).where((kept & (weights > 0))[order])
+        numbers[order],
+        values[order],
+        sessions[order],
+    )
+
+
+def read_events(path: Path, layout: Layout | None = None, until: float | None = None) -> Events:
+    """Read what `read_log` reads, but only the events that say something good. Raises InvalidInput."""
+    events = read_log(path, layout, until).liked()
     _check_enough(events, path)
     return events
 
@@ -345,6 +353,17 @@ def _kinds(table: Any, path: Path, problems: list[tuple[str, str]]) -> _Coded:
             )
         )
     return coded
+
+
+def _sessions(table: Any, path: Path) -> Int32:
+    """Numbers of the sessions i32[E], -1 where there is none."""
+    if "session" not in table.schema.names:
+        return np.full(len(table), -1, np.int32)
+    column = table["session"]
+    if not (pa.types.is_string(column.type) or pa.types.is_integer(column.type)):
+        column = pa.array(texts(column, f"{path}: column session", "session"), pa.string())
+    coded = _code(column)
+    return np.where(coded.of(""), np.int32(-1), coded.codes).astype(np.int32)
 
 
 def _check_enough(events: Events, path: Path) -> None:

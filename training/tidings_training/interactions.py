@@ -6,9 +6,12 @@ import scipy.sparse
 from tidings_core.features import DAY
 from tidings_core.fold_in import HALF_LIFE_DAYS
 from tidings_training.events import Events
+from tidings_training.log import Log
 
 
-def interactions(events: Events, as_of: float, half_life_days: float = HALF_LIFE_DAYS) -> "scipy.sparse.csr_matrix":
+def interactions(
+    events: Events | Log, as_of: float, half_life_days: float = HALF_LIFE_DAYS
+) -> "scipy.sparse.csr_matrix":
     """Liking f32[U, I] (CSR): log(1 + the sum of a pair's event weights, halved with age as of `as_of` Unix seconds).
 
     The logarithm keeps the hundredth purchase of a staple from outweighing everything else.

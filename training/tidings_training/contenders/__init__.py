@@ -1,0 +1,1 @@
+"""The models that can be compared: each learns from a training set and scores every item for a person."""

@@ -1,0 +1,1 @@
+"""Proof: which model is worth what, on events it has not seen."""
