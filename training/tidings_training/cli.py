@@ -18,6 +18,7 @@ from tidings_training.carts import CartEvaluation
 from tidings_training.evaluate import METRICS, Evaluation
 from tidings_training.event_files import Layout, columns_from_text, parse_time
 from tidings_training.fit import HOLDOUT_DAYS, Fitted, fit, measure_carts
+from tidings_training.proof.command import evaluate_command
 from tidings_training.trainer import Settings
 
 COMMAND = "tidings-train"
@@ -29,6 +30,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+app.command("evaluate")(evaluate_command)
 
 
 @app.callback()

@@ -20,7 +20,8 @@ class Questions:
     people i32[C] who asks, by number; users i32[C] their rows of the training matrix, -1 for somebody it holds nothing
     of; times f64[C] Unix seconds. Matrices, CSR with a row per question: `past` f32[C, I] how much each item was liked
     before, `wanted` f32[C, I] 1 for what was wanted afterwards, `hidden` f32[C, I] above 0 for what is not to be shown.
-    What was done before, oldest first, is items[starts[c]:starts[c + 1]] at those `moments`: starts i64[C + 1], items i32, moments f64 Unix seconds.
+    What was done before, oldest first, is items[starts[c]:starts[c + 1]] at those `moments`: starts i64[C + 1],
+    items i32, moments f64 Unix seconds.
     """
 
     people: Int32
@@ -35,6 +36,11 @@ class Questions:
 
     def __len__(self) -> int:
         return len(self.users)
+
+    @property
+    def known(self) -> Bool:
+        """Who has a past, bool[C]."""
+        return np.diff(self.past.indptr) > 0
 
     def where(self, chosen: Bool | Int64) -> "Questions":
         """The chosen questions, bool[C] or places i64[n]."""
@@ -105,13 +111,13 @@ def of_users(train: Log, test: Log, as_of: float, *, aged: bool, repeats: bool, 
     return replace(newest, starts=starts, items=newest.items[taken], moments=newest.moments[taken])
 
 
-def of_sessions(train: Log, test: Log) -> Questions:
+def of_sessions(train: Log, test: Log, seed: int) -> Questions:
     """A question after each event of a session but its last: what comes next? The users of both logs are sessions.
 
     Whatever is in the session may be shown again.
     """
     count = len(train.item_ids)
-    liked = test.where(test.weights > 0)
+    liked = in_order(test.where(test.weights > 0), seed)
     by_session = np.lexsort((np.arange(len(liked)), liked.users))
     sessions, items, times = liked.users[by_session], liked.items[by_session], liked.times[by_session]
     # Twice the same in a row says nothing of what comes next.

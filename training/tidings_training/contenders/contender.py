@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from inspect import signature
 from typing import Any, Protocol
 
 import numpy as np
@@ -88,3 +89,8 @@ class Learner:
     tried: Mapping[str, tuple[Any, ...]]
     rates: bool = False
     """Whether it learns from explicit values, and predicts them."""
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """The names of its options."""
+        return tuple(name for name in signature(self.learn).parameters if name != "training")

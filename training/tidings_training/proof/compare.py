@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import scipy.sparse
 
 from tidings_core.tables import Bool, Float64, Int32
 from tidings_index_builder.progress import Progress
@@ -28,10 +27,11 @@ QUESTIONS_LIMIT = 20_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """How one model did. `at` maps k to METRICS f64[C, 5]; `beyond` maps k to coverage, novelty and diversity.
+    """How one model did. `at` maps k to METRICS f64[M, 5] of the M questions of people with a past, `beyond` to
+    coverage, novelty and diversity of their lists.
 
-    lists i32[C, K] are the items it named, best first, -1 in the padding; hits bool[C, K]. `microseconds` is the time
-    per question when asked many at once, `error` RMSE and MAE of predicted values.
+    lists i32[C, K] are the items it named in answer to all questions, best first, -1 in the padding; hits bool[C, K].
+    `microseconds` is the time per question when asked many at once; `facts` fit JSON.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Measured:
     hits: Bool
     at: Mapping[int, Float64]
     beyond: Mapping[int, Mapping[str, float]]
-    error: Mapping[str, float] | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,26 +56,6 @@ class Difference:
     mean: float
     low: float
     high: float
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """What was measured, on the questions of people with a past; `split.questions` holds the others too.
-
-    `main` i64[C] are their places there.
-    """
-
-    split: Split
-    training: TrainingSet
-    main: "np.ndarray[Any, np.dtype[np.int64]]"
-    ks: tuple[int, ...]
-    measured: dict[str, Measured]
-    differences: list[Difference] = field(default_factory=list)
-
-    @property
-    def questions(self) -> Questions:
-        """The questions of people with a past."""
-        return self.split.questions.where(self.main)
 
 
 def choose(split: Split, seed: int, limit: int = QUESTIONS_LIMIT) -> Split:
@@ -93,10 +73,10 @@ def rank(contender: Contender, training: TrainingSet, asked: Questions, k: int, 
     All known items are ranked but those hidden from who asks. Of equal scores the item liked by more comes first.
     """
     known = training.known
-    k = min(k, int(known.sum()))
     liked_by = np.diff(training.matrix.tocsc().indptr).astype(np.float64)
     tie = TIE * liked_by / max(float(liked_by.max()), 1.0)
     lists = np.full((len(asked), k), -1, np.int32)
+    width = min(k, int(known.sum()))
     step = max(1, CELLS // len(known))
     for start in range(0, len(asked), step):
         part = asked.where(np.arange(start, min(start + step, len(asked))))
@@ -105,97 +85,93 @@ def rank(contender: Contender, training: TrainingSet, asked: Questions, k: int, 
         scores[:, ~known] = -np.inf
         hidden = part.hidden.tocoo()
         scores[hidden.row, hidden.col] = -np.inf
-        best = np.argpartition(-scores, k - 1, axis=1)[:, :k]
+        best = np.argpartition(-scores, width - 1, axis=1)[:, :width]
         best.sort(axis=1)
         found = np.take_along_axis(scores, best, 1)
         order = np.argsort(-found, axis=1, kind="stable")
         rows = np.take_along_axis(best, order, 1)
-        lists[start : start + step] = np.where(np.take_along_axis(found, order, 1) > -np.inf, rows, -1)
+        there = np.take_along_axis(found, order, 1) > -np.inf
+        lists[start : start + step, :width] = np.where(there, rows, -1)
         progress("asking", start + len(part), len(asked))
     return lists
 
 
 def measured(
     name: str,
-    options: Mapping[str, Any],
     lists: Int32,
     training: TrainingSet,
     asked: Questions,
     ks: Sequence[int],
     *,
-    seconds: float,
-    microseconds: float,
-    error: Mapping[str, float] | None = None,
+    options: Mapping[str, Any] | None = None,
+    seconds: float = 0.0,
+    microseconds: float = 0.0,
+    facts: Mapping[str, Any] | None = None,
 ) -> Measured:
     """Lists i32[C, K] against what was wanted."""
     found = metrics.hits(lists, asked.wanted)
-    wanted = np.diff(asked.wanted.indptr).astype(np.float64)
-    liked = training.matrix.tocsc()
-    buyers = np.diff(liked.indptr).astype(np.float64)
+    main = asked.known
+    wanted = np.diff(asked.wanted.indptr)[main].astype(np.float64)
+    buyers = np.diff(training.matrix.tocsc().indptr).astype(np.float64)
     users = int((np.diff(training.matrix.indptr) > 0).sum())
     return Measured(
         name=name,
-        options=options,
+        options=options or {},
         seconds=seconds,
         microseconds=microseconds,
         lists=lists,
         hits=found,
-        at={k: metrics.measure(found, wanted, k) for k in ks},
+        at={k: metrics.measure(found[main], wanted, k) for k in ks},
         beyond={
             k: {
-                "coverage": metrics.coverage(lists[:, :k], training.known),
-                "novelty": metrics.novelty(lists[:, :k], buyers, users),
-                "diversity": metrics.diversity(lists[:, :k], training.matrix),
+                "coverage": metrics.coverage(lists[main, :k], training.known),
+                "novelty": metrics.novelty(lists[main, :k], buyers, users),
+                "diversity": metrics.diversity(lists[main, :k], training.matrix),
             }
             for k in ks
         },
-        error=error,
+        facts=facts or {},
     )
 
 
 def try_model(
-    name: str,
-    options: Mapping[str, Any],
-    training: TrainingSet,
-    split: Split,
-    asked: Questions,
-    ks: Sequence[int],
+    name: str, options: Mapping[str, Any], training: TrainingSet, split: Split, ks: Sequence[int]
 ) -> tuple[Measured, Contender]:
     """Learn one model, ask it, and measure."""
+    asked = split.questions
     start = time.perf_counter()
     contender = learn(name, training, options)
     learned = time.perf_counter()
-    lists = rank(
-        contender, training, asked, max(ks), lambda _, done=0, total=0: training.progress(f"asking {name}", done, total)
-    )
+    told: Progress = lambda _, done=0, total=0: training.progress(f"asking {name}", done, total)  # noqa: E731
+    lists = rank(contender, training, asked, max(ks), told)
     ended = time.perf_counter()
-    used = {**LEARNERS[name].defaults(training), **options}
     found = measured(
         name,
-        used,
         lists,
         training,
         asked,
         ks,
+        options={**LEARNERS[name].defaults(training), **options},
         seconds=learned - start,
         microseconds=(ended - learned) / len(asked) * 1e6,
-        error=value_error(contender, split) if isinstance(contender, Rated) else None,
+        facts=value_error(contender, split) if isinstance(contender, Rated) else None,
     )
     return found, contender
 
 
-def value_error(contender: Rated, split: Split) -> dict[str, float] | None:
-    """RMSE and MAE of the values held out, those of unknown users and items too; None when there are none."""
+def value_error(contender: Rated, split: Split) -> dict[str, float]:
+    """RMSE and MAE of the values held out, those of unknown users and items too; nothing when there are none."""
     held = newest_values(split.test)
     if not len(held):
-        return None
+        return {}
     wrong = contender.predict(held.users, held.items) - held.values
     return {"rmse": float(np.sqrt((wrong**2).mean())), "mae": float(np.abs(wrong).mean()), "values": float(len(held))}
 
 
-def differences(found: Mapping[str, Measured], people: Int32, k: int, baseline: str, seed: int) -> list[Difference]:
-    """Everyone against the baseline, and the best by NDCG@k against everyone else."""
-    best = max(found, key=lambda name: float(found[name].at[k][:, metrics.METRICS.index("ndcg")].mean()))
+def differences(
+    found: Mapping[str, Measured], people: Int32, k: int, baseline: str, best: str, seed: int
+) -> list[Difference]:
+    """Everyone against the baseline, and the best against everyone else; people i32[M] who asked."""
     pairs = [(name, baseline) for name in found if name != baseline]
     pairs += [(best, name) for name in found if name not in (best, baseline)]
     told: list[Difference] = []
@@ -209,14 +185,6 @@ def differences(found: Mapping[str, Measured], people: Int32, k: int, baseline: 
     return told
 
 
-def sliced(found: Bool, wanted: "scipy.sparse.csr_matrix", items: Bool, lists: Int32, k: int) -> tuple[int, Float64]:
-    """METRICS where only `items` bool[I] count as wanted: how many questions want one, and the means f64[5]."""
-    kept = wanted @ scipy.sparse.diags_array(items.astype(np.float32))
-    kept.eliminate_zeros()
-    asked = np.diff(kept.indptr) > 0
-    if not asked.any():
-        return 0, np.zeros(len(metrics.METRICS))
-    there = found & items[np.maximum(lists, 0)]
-    return int(asked.sum()), metrics.measure(there[asked], np.diff(kept.indptr)[asked].astype(np.float64), k).mean(
-        axis=0
-    )
+def best_of(found: Mapping[str, Measured], k: int) -> str:
+    """The name of the best by NDCG@k; of equal ones the first."""
+    return max(found, key=lambda name: float(found[name].at[k][:, metrics.METRICS.index("ndcg")].mean()))

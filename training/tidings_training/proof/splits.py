@@ -73,7 +73,7 @@ def split(log: Log, cut: Cut) -> Split:
             (_FIELDS[cut.protocol], f"this {cut.protocol} split leaves one side empty; {_WAYS[cut.protocol]}")
         )
     if cut.protocol == "sessions":
-        questions = of_sessions(train, test)
+        questions = of_sessions(train, test, cut.seed)
     else:
         questions = of_users(train, test, as_of, aged=cut.protocol != "random", repeats=cut.repeats, seed=cut.seed)
     if not len(questions):

@@ -1,0 +1,175 @@
+"""The way through the code that serves: a real release, asked by `tidings_core.recommend`."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tidings_core.errors import InvalidInput
+from tidings_core.model import MAX_BATCH, Neighbours, Person, Query, ServingConfig, Snapshot, SourceUse
+from tidings_core.ranker import OnnxRanker
+from tidings_core.recommend import recommend
+from tidings_core.release import open_release
+from tidings_core.sources import offered
+from tidings_core.tables import Int32
+from tidings_index_builder.build import build_release
+from tidings_index_builder.catalogue import Catalogue
+from tidings_index_builder.ids import rows_of
+from tidings_index_builder.model_dir import Model
+from tidings_training import popularity
+from tidings_training.contenders.contender import Embedded, TrainingSet
+from tidings_training.proof.compare import Measured, measured
+from tidings_training.questions import Questions
+from tidings_training.ranker import export
+from tidings_training.trainer import SERVING, Settings, Trainer
+
+
+def serve_embedded(
+    name: str,
+    embedded: Embedded,
+    training: TrainingSet,
+    asked: Questions,
+    ks: Sequence[int],
+    repeats: bool,
+    folder: Path,
+) -> Measured:
+    """A model's vectors in a release of their own, with an index chosen by measuring, asked through the source `ann`.
+
+    Strangers with a past are asked with the vector that is folded in of it. `folder` is for the release.
+    """
+    training.progress(f"building a release of {name}")
+    events = training.log.liked()
+    if not events.purchases.any():
+        events = replace(events, purchases=np.ones(len(events), np.bool_))
+    item_rows, user_rows = (
+        rows_of(events.item_ids, training.log.item_ids),
+        rows_of(events.user_ids, training.log.user_ids),
+    )
+    count = len(events.item_ids)
+    none = Neighbours(np.empty((count, 0), np.int32), np.empty((count, 0), np.float32))
+    model = Model(
+        item_ids=events.item_ids,
+        item_vectors=embedded.items[item_rows],
+        user_ids=events.user_ids,
+        user_vectors=embedded.users[user_rows],
+        neighbours=none,
+        complements=none,
+        statistics=popularity.item_statistics(events, training.as_of),
+        trending=popularity.trending(events, training.as_of),
+        histories=popularity.histories(events),
+        as_of=training.as_of,
+        ranker=None,
+        lineage={},
+    )
+    manifest = build_release(
+        items=model.items,
+        users=model.users,
+        model=model,
+        metric="inner_product",
+        releases=folder,
+        now=training.as_of,
+        k=min(100, count),
+        seed=training.seed,
+        threads=training.threads,
+        report=False,
+    )
+    snapshot = open_release(folder / manifest.release_id).snapshot
+    serving = ServingConfig("ann", (SourceUse("ann", max(ks)),), rerank=False, exclude_bought=not repeats)
+    vectors = embedded.vectors(asked)
+    known = asked.users >= 0
+    people = [None if there else Person(vector=vector) for there, vector in zip(known, vectors, strict=True)]
+    start = time.perf_counter()
+    lists = ask(snapshot, serving, training, asked, max(ks), people, f"asking the release of {name}")
+    spent = time.perf_counter() - start
+    index = manifest.index
+    return measured(
+        f"{name} served",
+        lists,
+        training,
+        asked,
+        ks,
+        microseconds=spent / len(asked) * 1e6,
+        facts={"index": index.key, "index_recall": index.recall},
+    )
+
+
+def serve_pipeline(
+    training: TrainingSet,
+    asked: Questions,
+    ks: Sequence[int],
+    catalogue: Catalogue | None,
+    folder: Path,
+    ablation: bool,
+) -> dict[str, Measured]:
+    """`for-you` as `fit` makes it, ranker included; with `ablation` also without the ranker, and without each source.
+
+    Raises InvalidInput when there are no purchases to learn from.
+    """
+    settings = Settings(seed=training.seed, threads=training.threads)
+    trainer = Trainer(training.log.liked(), catalogue, folder, settings, training.progress)
+    start = time.perf_counter()
+    snapshot = trainer.snapshot(training.as_of)
+    if snapshot is None:
+        raise InvalidInput(("models", "for-you learns from purchases, and there are too few: leave it out"))
+    ranked = trainer.ranker(training.as_of)
+    if ranked is not None:
+        snapshot = replace(snapshot, ranker=OnnxRanker(export(ranked.network), snapshot.item_features))
+    seconds = time.perf_counter() - start
+    found: dict[str, Measured] = {}
+    for name, serving in pipeline_configs(snapshot, ablation).items():
+        began = time.perf_counter()
+        lists = ask(snapshot, serving, training, asked, max(ks), None, f"asking {name}")
+        spent = time.perf_counter() - began
+        facts: Mapping[str, Any] = {"ranker_lists": 0 if ranked is None else ranked.lists}
+        found[name] = measured(
+            name, lists, training, asked, ks, seconds=seconds, microseconds=spent / len(asked) * 1e6, facts=facts
+        )
+    return found
+
+
+def pipeline_configs(snapshot: Snapshot, ablation: bool) -> dict[str, ServingConfig]:
+    """`for-you`, and with `ablation` what is left of it without each part."""
+    configs = {SERVING.name: SERVING}
+    if ablation:
+        if snapshot.ranker is not None:
+            configs[f"{SERVING.name}, no ranker"] = replace(SERVING, rerank=False)
+        if SERVING.diversity is not None:
+            configs[f"{SERVING.name}, no diversity"] = replace(SERVING, diversity=None)
+        for use in SERVING.sources:
+            if use.name in offered(snapshot):
+                rest = tuple(other for other in SERVING.sources if other != use)
+                configs[f"{SERVING.name}, no {use.name}"] = replace(SERVING, sources=rest)
+    return configs
+
+
+def ask(
+    snapshot: Snapshot,
+    serving: ServingConfig,
+    training: TrainingSet,
+    asked: Questions,
+    k: int,
+    people: Sequence[Person | None] | None,
+    step: str,
+) -> Int32:
+    """What the release answers, as rows of the log: i32[C, k], -1 in the padding."""
+    row_of = {name: row for row, name in enumerate(training.log.item_ids)}
+    rows = np.array([row_of[snapshot.items[row]] for row in range(len(snapshot.items))], np.int32)
+    lists = np.full((len(asked), k), -1, np.int32)
+    for start in range(0, len(asked), MAX_BATCH):
+        batch = [
+            Query(
+                training.log.user_ids[asked.people[place]],
+                serving,
+                k=k,
+                person=None if people is None else people[place],
+            )
+            for place in range(start, min(start + MAX_BATCH, len(asked)))
+        ]
+        for place, answer in enumerate(recommend(batch, snapshot, training.as_of), start):
+            named = [item.row for item in answer.items]
+            lists[place, : len(named)] = rows[named]
+        training.progress(step, start + len(batch), len(asked))
+    return lists
