@@ -56,7 +56,7 @@ def measure(kind: Kind, items: int, dim: int, seconds: float, users: int, seed: 
         "dim": dim,
         "index": winner.key + "".join(f" {name}={value}" for name, value in winner.parameters.items()),
         "recall_at_100": round(recall, 4),
-        "promised": round(winner.verify_recall, 4),
+        "promised": round(tuned.recall, 4),
         "us": speed["tuned"],
         "flat_us": speed["flat"],
         "ratio": speed["tuned"] / speed["flat"],

@@ -55,8 +55,8 @@ _FILE_NAME = re.compile(r"[0-9A-Za-z_][0-9A-Za-z._-]{0,127}\Z")
 class IndexInfo:
     """How the index was chosen and what it reaches.
 
-    `recall` is recall@`recall_k` on `recall_queries` user vectors that its parameters were not tuned on, and that then
-    accepted it.
+    `recall` is recall@`recall_k` on `recall_queries` user vectors that it was neither tuned nor selected on, and that
+    then accepted it.
     """
 
     key: str

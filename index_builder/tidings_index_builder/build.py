@@ -1,7 +1,7 @@
 """From embeddings, catalogue and model to a release."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from tidings_index_builder.ids import rows_of
 from tidings_index_builder.model_dir import Model
 from tidings_index_builder.postings import index_payloads
 from tidings_index_builder.progress import Progress, silent
+from tidings_index_builder.race import Budgets
 from tidings_index_builder.ranker_wrap import fit_ranker
 from tidings_index_builder.settings import TuneSettings, checked
 from tidings_index_builder.tune import Tuned, tune
@@ -43,6 +44,8 @@ def build_release(
     k: int = 100,
     seed: int = 0,
     threads: int = 1,
+    max_bytes_per_item: float | None = None,
+    max_build_seconds: float | None = None,
     exact: bool = False,
     searchable: bool = True,
     lineage: Mapping[str, Any] | None = None,
@@ -53,13 +56,15 @@ def build_release(
 
     `model` adds neighbours, popularity and histories, found by id, and its ranker unless `ranker` is given. A plain
     ranker is wrapped (see `ranker_wrap`). `now` is Unix seconds and names the release; `recall_target` is for recall@k,
-    k cut to the number of items; `threads` is for building, speed is always measured on one; `exact` takes exact search
-    without looking at other indexes; `lineage` fits JSON and is kept in the manifest beside what was found here, under
+    k cut to the number of items; `threads` is for building, speed is always measured on one; the index takes at most
+    `max_bytes_per_item`, choosing and building it at most `max_build_seconds`; `exact` takes exact search without
+    looking at other indexes; `lineage` fits JSON and is kept in the manifest beside what was found here, under
     "build". `searchable=False` leaves the catalogue's words and categories out, `report=False` the HTML page.
 
     Raises InvalidInput, ReleaseRefused, or OSError when the disk is full; then nothing is left behind.
     """
-    tuning = {"metric": metric, "recall_target": recall_target, "k": k, "seed": seed, "threads": threads}
+    budgets = {"max_bytes_per_item": max_bytes_per_item, "max_build_seconds": max_build_seconds}
+    tuning = {"metric": metric, "recall_target": recall_target, "k": k, "seed": seed, "threads": threads, **budgets}
     _check(items, users, tuning)
     given = ranker if ranker is not None or model is None else model.ranker
     fitted = None if given is None else fit_ranker(given, "the ranker")
@@ -78,9 +83,11 @@ def build_release(
         metric,
         target=recall_target,
         k=k,
+        budgets=Budgets(max_bytes_per_item, max_build_seconds),
         seed=seed,
         threads=threads,
         exact=exact,
+        scratch=releases if releases.is_dir() else None,
         progress=progress,
     )
     plan = plan_filters(
@@ -97,7 +104,7 @@ def build_release(
         index_info=_index_info(tuned, recall_target, now, plan),
         item_features=features,
         payloads=shown.payloads,
-        recall_queries=tuned.verify_queries,
+        recall_queries=tuned.report_queries,
         attributes=shown.attributes,
         item_times=shown.times,
         neighbours=learned.neighbours,
@@ -147,10 +154,10 @@ def _index_info(tuned: Tuned, recall_target: float, now: float, plan: FilterPlan
     return IndexInfo(
         key=winner.key,
         parameters=winner.parameters,
-        recall=winner.verify_recall,
+        recall=tuned.recall,
         recall_k=tuned.k,
         recall_target=recall_target,
-        recall_queries=len(tuned.verify_queries),
+        recall_queries=len(tuned.report_queries),
         microseconds_per_query=winner.microseconds,
         bytes_per_item=winner.bytes_per_item,
         built_at=now,
@@ -212,7 +219,7 @@ def _facts(
             "users_known": learned.users_known,
             "lineage": model.lineage,
         },
-        "trials": [{name: fact for name, fact in asdict(trial).items() if name != "steps"} for trial in tuned.trials],
+        "tuning": tuned.facts(),
     }
 
 

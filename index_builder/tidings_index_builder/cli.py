@@ -56,6 +56,12 @@ def build(
     k: Annotated[int, typer.Option(help="How many nearest items recall is measured over.")] = 100,
     seed: Annotated[int, typer.Option(help="Draws the samples.")] = 0,
     threads: Annotated[int, typer.Option(help="For building; speed is measured on one.")] = 1,
+    max_bytes_per_item: Annotated[
+        float | None, typer.Option(help="The most the index may take; else the fastest is chosen, however large.")
+    ] = None,
+    max_build_seconds: Annotated[
+        float | None, typer.Option(help="The most that choosing and building the index may take.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Choose an index by measuring, and write a release."""
@@ -74,6 +80,8 @@ def build(
         "k": k,
         "seed": seed,
         "threads": threads,
+        "max_bytes_per_item": max_bytes_per_item,
+        "max_build_seconds": max_build_seconds,
     }
     with faults_told(COMMAND):
         with show.ShownProgress(_stderr()) as progress:

@@ -55,6 +55,8 @@ def run_build(settings: BuildSettings, now: float, progress: Progress) -> Manife
         k=settings.k,
         seed=settings.seed,
         threads=settings.threads,
+        max_bytes_per_item=settings.max_bytes_per_item,
+        max_build_seconds=settings.max_build_seconds,
         lineage={"inputs": {name: _described(path) for name, path in named.items() if path is not None}},
         progress=progress,
     )

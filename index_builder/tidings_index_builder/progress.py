@@ -1,5 +1,6 @@
 """How long work tells what it is doing."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 
@@ -13,3 +14,8 @@ class Progress(Protocol):
 
 def silent(step: str, done: int = 0, total: int = 0) -> None:
     """Tell nobody."""
+
+
+def told(progress: Progress, step: str) -> Callable[[int, int], None]:
+    """What tells how much of one step is done."""
+    return lambda done, total: progress(step, done, total)

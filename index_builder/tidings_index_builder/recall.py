@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tidings_core.division import Told
 from tidings_core.index import exact_search
 from tidings_core.model import Metric
 from tidings_core.tables import Float32, Int64
@@ -32,20 +33,30 @@ class Truth:
 
     def recall(self, found: Int64) -> float:
         """Mean share of the k best among found rows i64[Q, k], distinct per query, padded with -1."""
-        hits = 0
+        return float(self.shares(found).mean())
+
+    def shares(self, found: Int64) -> NDArray[np.float64]:
+        """The share f64[Q] of each query's k best among found rows i64[Q, k]."""
+        hits = np.empty(len(found))
         for start in range(0, len(found), _AT_ONCE):
             rows = found[start : start + _AT_ONCE, : self.k]
             queries = self.queries[start : start + _AT_ONCE]
             scores = _scores(self.vectors, queries, np.maximum(rows, 0), self.metric)
-            hits += int(((scores >= self.least[start : start + _AT_ONCE, None]) & (rows >= 0)).sum())
-        return hits / (len(found) * self.k)
+            right = (scores >= self.least[start : start + _AT_ONCE, None]) & (rows >= 0)
+            hits[start : start + _AT_ONCE] = right.sum(axis=1)
+        return hits / self.k
 
 
-def true_nearest(vectors: Float32, queries: Float32, k: int, metric: Metric) -> Truth:
-    """Search exactly for queries f32[Q, D] among vectors f32[N, D], both as `normalise` leaves them. k is cut to N."""
+def true_nearest(vectors: Float32, queries: Float32, k: int, metric: Metric, told: Told | None = None) -> Truth:
+    """Search exactly for queries f32[Q, D] among vectors f32[N, D], both as `normalise` leaves them. k is cut to N.
+
+    `told` is called with how many queries are done, and of how many.
+    """
     k = min(k, len(vectors))
     least = np.empty(len(queries))
     for start in range(0, len(queries), _AT_ONCE):
+        if told is not None:
+            told(start, len(queries))
         part = queries[start : start + _AT_ONCE]
         # A few more than k: float32 may swap near ties around place k, float64 sets them right.
         rows, _ = exact_search(vectors, part, k + _EXTRA, metric)

@@ -18,6 +18,7 @@ class TuneSettings(BaseModel):
     """How the index is chosen.
 
     `recall_target` is the recall@k to reach, k is cut to the number of items, `threads` are for building.
+    `max_bytes_per_item` is the most the index may take, `max_build_seconds` the most that choosing and building it may.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -27,6 +28,8 @@ class TuneSettings(BaseModel):
     k: Annotated[int, Field(ge=1)] = 100
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
     threads: Annotated[int, Field(ge=1)] = 1
+    max_bytes_per_item: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    max_build_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
 
 
 class BuildSettings(TuneSettings):

@@ -55,7 +55,7 @@ def test_the_recall_in_the_manifest_can_be_computed_again_from_the_release(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, metric: Metric
 ) -> None:
     """With the vectors and queries in the release, plain NumPy gives the manifest's recall to the last digit."""
-    monkeypatch.setattr("tidings_index_builder.tune.IVF_FROM", 1000)
+    monkeypatch.setattr("tidings_index_builder.candidates.IVF_FROM", 1000)
     items, users = embeddings(1500, 200)
     manifest, snapshot = build(tmp_path, items=items, users=users, metric=metric, k=25, recall_target=0.85)
     queries = np.load(tmp_path / manifest.release_id / "recall_queries.npy")
@@ -199,7 +199,7 @@ def test_the_caller_s_lineage_is_kept(tmp_path: Path) -> None:
     """What a trainer says of itself stands beside what the builder found."""
     manifest, _ = build(tmp_path, lineage={"run": 7})
     assert manifest.lineage["run"] == 7
-    assert {trial["key"] for trial in manifest.lineage["build"]["trials"]} >= {"Flat", "SQfp16"}
+    assert {trial["key"] for trial in manifest.lineage["build"]["tuning"]["trials"]} >= {"Flat", "SQfp16"}
 
 
 @pytest.mark.parametrize(

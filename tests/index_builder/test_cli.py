@@ -64,7 +64,7 @@ def test_a_build_with_everything_prints_one_json_object(files: dict[str, str]) -
         "attribute category",
         "attribute brand",
     }
-    assert "trying Flat" in result.stderr
+    assert "trying SQfp16" in result.stderr
     assert (release.path / "report.html").stat().st_size > 5000
 
 

@@ -51,8 +51,9 @@ def test_the_report_loads_nothing_and_tells_everything(tmp_path: Path) -> None:
     shown = " ".join(page.texts)
     for fact in (f"{manifest.index.recall:.4f}", manifest.index.key, "400", "2023-11-14 22:13:20 UTC", *ITEM_FEATURES):
         assert fact in shown
-    for trial in manifest.lineage["build"]["trials"]:
+    for trial in manifest.lineage["build"]["tuning"]["trials"]:
         assert trial["key"] in shown
     assert page.texts.count("chosen") == 1
-    assert "30 users that its setting was not tuned on; they were used to accept it" in shown
+    assert "20 users that had no part in choosing it" in shown
+    assert "Choosing took" in shown
     assert "neighbours" in shown

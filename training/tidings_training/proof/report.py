@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from tidings.v1 import item_pb2
 from tidings_core.tables import Float64
 from tidings_index_builder.catalogue import Catalogue
-from tidings_index_builder.report import ACCENT, INK, LINE, MUTED, STYLE
+from tidings_index_builder.page import ACCENT, INK, LINE, MUTED, STYLE
 from tidings_training.proof import metrics
 from tidings_training.proof.compare import Measured, best_of
 from tidings_training.proof.prove import BASELINE, PIPELINE, Proof, as_json, whole_of
