@@ -38,7 +38,7 @@ COMMANDS = {
     ],
     "tidings-server": ["decisions", "renew-epoch", ""],
     "tidings-build-index": ["build", "inspect", "evaluate", "rebuild"],
-    "tidings-train": ["fit", "carts", "evaluate"],
+    "tidings-train": ["fit", "carts", "check", "evaluate"],
 }
 
 

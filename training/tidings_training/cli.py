@@ -14,6 +14,7 @@ from tidings_core.errors import InvalidInput
 from tidings_index_builder.show import ShownProgress
 from tidings_index_builder.terminal import faults_told, print_json
 from tidings_training.als import FACTORS, ITERATIONS
+from tidings_training.audit_command import check_command
 from tidings_training.carts import CartEvaluation
 from tidings_training.evaluate import METRICS, Evaluation
 from tidings_training.event_files import Layout, columns_from_text, parse_time
@@ -32,6 +33,7 @@ app = typer.Typer(
 )
 
 
+app.command("check")(check_command)
 app.command("evaluate")(evaluate_command)
 
 

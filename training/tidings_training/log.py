@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tidings_core.errors import InvalidInput
 from tidings_core.events import EVENT_TYPES, LIKED_STARS, LIKING, EventType
 from tidings_core.tables import Bool, Float32, Float64, Int32
 from tidings_training.events import PURCHASE, Events
@@ -83,3 +84,13 @@ def core(log: Log, least: int) -> Log:
         if left.sum() == kept.sum():
             return log.where(kept)
         kept = left
+
+
+def cored(log: Log, least: int) -> Log:
+    """The core, or the log itself when `least` is below 2. Raises InvalidInput when nobody is in it."""
+    if least < 2:
+        return log
+    left = core(log, least)
+    if not len(left):
+        raise InvalidInput(("core", f"no user and item has {least} of each other; name a smaller number"))
+    return left

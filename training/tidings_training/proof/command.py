@@ -20,7 +20,7 @@ from tidings_index_builder.show import ShownProgress
 from tidings_index_builder.table_files import readable
 from tidings_index_builder.terminal import faults_told, print_json
 from tidings_training.event_files import Layout, columns_from_text, parse_time, read_log
-from tidings_training.log import Log, core
+from tidings_training.log import cored
 from tidings_training.proof.compare import QUESTIONS_LIMIT
 from tidings_training.proof.prove import BASELINE, MODELS, Plan, Proof, check, fitting, prove
 from tidings_training.proof.prove import as_json as as_json_of
@@ -114,7 +114,7 @@ def evaluate_command(
         check(plan)
         progress("reading events")
         log = read_log(events, settings.layout, None if until is None else parse_time(until, "until"))
-        log = _cored(log, core_of)
+        log = cored(log, core_of)
         if models is None:
             plan = replace(plan, models=fitting(log, cut.protocol))
         shown = None if catalogue is None else read_catalogue(catalogue)
@@ -178,15 +178,6 @@ def _numbers(text: str) -> tuple[int, ...]:
         return tuple(sorted({int(part) for part in text.split(",")}))
     except ValueError:
         raise InvalidInput(("k", f"{text!r} must name numbers, such as 10,20")) from None
-
-
-def _cored(log: Log, least: int) -> Log:
-    if least < 2:
-        return log
-    left = core(log, least)
-    if not len(left):
-        raise InvalidInput(("core", f"no user and item has {least} of each other; name a smaller number"))
-    return left
 
 
 def _print(console: Console, proof: Proof, found: Mapping[str, Any]) -> None:
