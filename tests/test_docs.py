@@ -24,6 +24,7 @@ COMMANDS = {
     "tidings": [
         "recommend",
         "explain",
+        "audience",
         "record",
         "profile",
         "send",

@@ -6,6 +6,7 @@ import random
 import secrets
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
@@ -24,9 +25,11 @@ from tidings_server.application.compose import Composer
 from tidings_server.application.consistency import check_token
 from tidings_server.application.decide_push import DecidePushes
 from tidings_server.application.explain import Explain
+from tidings_server.application.find_audience import FindAudience
 from tidings_server.application.get_profile import GetProfile
 from tidings_server.application.known_documents import KnownDocuments
 from tidings_server.application.list_releases import ListReleases
+from tidings_server.application.many_people import ManyPeople
 from tidings_server.application.observe_answers import Checking, ObserveAnswers, Recording
 from tidings_server.application.people import People
 from tidings_server.application.plan_push import PlanPushes, Wording
@@ -43,6 +46,7 @@ from tidings_server.application.upsert_items import UpsertItems
 from tidings_server.application.write_push import Rules
 from tidings_server.metrics import Metrics
 from tidings_server.settings import Settings
+from tidings_server.transport.audience import AudienceHandlers
 from tidings_server.transport.batcher import Batcher
 from tidings_server.transport.calls import Lane, Method, Stream
 from tidings_server.transport.catalogue import CatalogueHandlers
@@ -119,6 +123,7 @@ class Server:
         self._make_front = find_front(settings.front)
         self._releases = releases
         self._store = store
+        self._key = state.key
         self._stage = "starting: no release is open yet"
         self._metrics = Metrics()
         self._documents = KnownDocuments(store)
@@ -237,9 +242,15 @@ class Server:
             *self._catalogue_methods(catalogue),
         )
         batchers = self._batchers()
+        people = ManyPeople(store, self._people)
+        audience = AudienceHandlers(
+            FindAudience(self._serving, people.find, people.lately, self._key, time.time),
+            ThreadPoolExecutor(1, thread_name_prefix="audience"),
+        )
         streams = (
             Stream("tidings.v1.PushService", "Subscribe", push.subscribe),
             Stream("tidings.v1.CatalogService", "ListItems", catalogue.list_items),
+            Stream("tidings.v1.RecommendationService", "FindAudience", audience.find_audience),
         )
         front = self._make_front(methods, batchers, metrics, settings.max_message_bytes, streams)
         return Wired(front, batchers, decider, recorder, monitor, subscriptions)

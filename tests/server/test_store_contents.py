@@ -112,6 +112,21 @@ def test_a_document_that_is_not_there_has_no_version_to_expect(opened: Opened) -
     assert opened.store.user("anna") == Document()
 
 
+def test_the_documents_of_many_are_read_at_once(opened: Opened) -> None:
+    """Of those who have one, however many are asked for, each as it is on disk."""
+    opened.do(lambda t: [t.users.put(f"user-{n}", b"%d" % n, 0) for n in range(0, 1200, 2)])
+    found = opened.store.users([f"user-{n}" for n in range(1200)])
+    assert found == {f"user-{n}": Document(1, b"%d" % n) for n in range(0, 1200, 2)}
+    assert opened.store.users([]) == {}
+
+
+def test_the_users_of_the_newest_events_are_found(opened: Opened) -> None:
+    """Each once, of so many events and no more."""
+    opened.do(lambda t: [t.events.append(f"e{n}", f"user-{n % 7}", 1, b"") for n in range(50)])
+    assert sorted(opened.store.newest_users(3)) == ["user-0", "user-5", "user-6"]
+    assert len(opened.store.newest_users(50)) == 7
+
+
 # Streams
 
 

@@ -73,6 +73,7 @@ from tidings.model import (
     Upserted,
     UpsertResult,
 )
+from tidings.model_audience import AudienceMember, AudiencePage
 from tidings.model_explain import (
     Bar,
     ExplainedDecision,
@@ -89,6 +90,8 @@ from tidings.subscription import Subscription
 
 __all__ = [
     "Affinity",
+    "AudienceMember",
+    "AudiencePage",
     "Bar",
     "BoughtItem",
     "CatalogItem",

@@ -13,6 +13,7 @@ from tidings import client, commands, errors, event_lines, item_commands, model,
 _SUMMARY = "Record events, ask a Tidings server for recommendations, send and receive pushes, change the release."
 _SECONDS = 5.0
 _RELEASE_SECONDS = 60.0
+_AUDIENCE_SECONDS = 600.0
 _USER = "the shop's own id of the user"
 
 _WHERE = "what items must be, such as brand=Lumo,Aurora or price<20 or new=true (quoted); may be repeated"
@@ -80,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     actions = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_recommend(actions)
     _add_explain(actions)
+    _add_audience(actions)
     _add_record(actions)
     _add_profile(actions)
     _add_send(actions)
@@ -123,6 +125,19 @@ def _add_explain(actions: _Actions) -> None:
     )
     parser.add_argument("--decision", default="", metavar="ID", help="a recorded answer's decision_id, or a push_id")
     _add_question(parser)
+
+
+def _add_audience(actions: _Actions) -> None:
+    parser = actions.add_parser("audience", help="for whom items are best, best first", parents=[_common()])
+    parser.set_defaults(run=commands.audience, refuse=parser.error, default_timeout=_AUDIENCE_SECONDS)
+    parser.add_argument("items", metavar="ITEM", nargs="*", help="the items, 64 at most; a user's best one counts")
+    parser.add_argument("--where", action="append", default=[], metavar="TEST", help=_WHERE)
+    parser.add_argument("--limit", type=_count, default=1000, metavar="N", help="so many users (default: 1000)")
+    parser.add_argument("--min-score", type=float, metavar="S", help="nobody to whom they are worth less")
+    parser.add_argument(
+        "--include-refused", action="store_true", help="also those who bought, gave back or do not want the item"
+    )
+    parser.add_argument("--token", default="", metavar="T", help="go on where an answer to the same question ended")
 
 
 def _add_record(actions: _Actions) -> None:
@@ -253,7 +268,7 @@ def _common() -> argparse.ArgumentParser:
         "--timeout",
         type=float,
         metavar="S",
-        help=f"seconds to wait (default: {_SECONDS:g}; promote and rollback: {_RELEASE_SECONDS:g})",
+        help=f"seconds to wait (default: {_SECONDS:g}; release: {_RELEASE_SECONDS:g}; audience: {_AUDIENCE_SECONDS:g})",
     )
     common.add_argument("--json", action="store_true", help="print JSON: one line for each result")
     return common

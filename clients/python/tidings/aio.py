@@ -11,7 +11,18 @@ from typing import Any, Self
 
 import grpc
 
-from tidings import errors, model, model_explain, wire, wire_catalogue, wire_events, wire_explain, wire_push
+from tidings import (
+    errors,
+    model,
+    model_audience,
+    model_explain,
+    wire,
+    wire_audience,
+    wire_catalogue,
+    wire_events,
+    wire_explain,
+    wire_push,
+)
 from tidings.aio_subscription import Subscription as Subscription
 from tidings.filters import Filter
 from tidings.stream import Stream
@@ -120,6 +131,51 @@ class Client:
         """
         request = wire_explain.decision_request(decision_id, item_ids)
         return wire_explain.explanation(await self._call(self._recommendations.Explain, request, timeout))
+
+    async def find_audience(
+        self,
+        item_ids: Sequence[str] = (),
+        *,
+        filter: Filter | None = None,
+        min_score: float | None = None,
+        limit: int = 1000,
+        page_size: int | None = None,
+        include_refused: bool = False,
+        page_token: str = "",
+        timeout: float = 600.0,
+    ) -> AsyncIterator[model_audience.AudiencePage]:
+        """Yield the users for whom items, 64 at most, are best, in pages, best first; `timeout` is for all of it.
+
+        In place of ids `filter` says what the items must be; of more than 64 that pass and may be sold now, those that
+        were bought most are taken. A user's value is that of the best of the items. `min_score` leaves out those worth
+        less, `limit` is the number of users (10,000,000 at most), `page_size` how many come together (5000 at most).
+        Who bought an item, gave it back, or asked to see less of it is not found by it, unless `include_refused`.
+        `page_token` of a page goes on after it, for the same question; FailedPrecondition when another release answers
+        by then. When the server is gone for a moment after a page came, what is left is asked for again.
+        """
+        request = wire_audience.audience_request(
+            item_ids,
+            filter=filter,
+            min_score=min_score,
+            limit=limit,
+            page_size=page_size,
+            include_refused=include_refused,
+            page_token=page_token,
+        )
+        more = True
+        while more:
+            more = False
+            try:
+                async for part in self._recommendations.FindAudience(request, timeout=wire.timeout_of(timeout)):
+                    page = wire_audience.audience_page(part)
+                    yield page
+                    more = wire_audience.gone_on(request, page)
+                more = False
+            except grpc.RpcError as rpc_error:
+                error = wire.error_from(rpc_error, self._address, timeout)
+                # What has come is not asked for again.
+                if not (more and isinstance(error, errors.Unavailable)):
+                    raise error from rpc_error
 
     async def list_releases(self, *, timeout: float | None = None) -> list[model.Release]:
         """Return every release of the server, newest first, broken ones with their problem."""

@@ -33,12 +33,17 @@ def recommend(connection: Client, arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _question(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What is asked for a user, as `recommend` and RecommendQuery take it."""
+def _where(arguments: argparse.Namespace) -> filters.Filter | None:
+    """What items must be."""
     try:
-        wanted = filters.parse(arguments.where)
+        return filters.parse(arguments.where)
     except ValueError as error:
         arguments.refuse(f"--where {error}")
+        raise
+
+
+def _question(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What is asked for a user, as `recommend` and RecommendQuery take it."""
     return {
         "k": arguments.k,
         "serving_config": arguments.serving_config,
@@ -46,7 +51,7 @@ def _question(arguments: argparse.Namespace) -> dict[str, Any]:
         "exclude_item_ids": arguments.exclude,
         "query": arguments.query,
         "category": arguments.category,
-        "filter": wanted,
+        "filter": _where(arguments),
         "examples": model.RecommendExamples(arguments.like, arguments.unlike),
     }
 
@@ -63,6 +68,30 @@ def explain(connection: Client, arguments: argparse.Namespace) -> int:
         question = model.RecommendQuery(arguments.user, **_question(arguments))
         found = connection.explain(question, arguments.items)
     say(arguments, found, show_explain.explanation)
+    return 0
+
+
+def audience(connection: Client, arguments: argparse.Namespace) -> int:
+    """Print the users for whom items are best, as they come."""
+    wanted = _where(arguments)
+    if bool(arguments.items) == (wanted is not None):
+        arguments.refuse("give either ITEMs, or --where")
+    pages = connection.find_audience(
+        arguments.items,
+        filter=wanted,
+        min_score=arguments.min_score,
+        limit=arguments.limit,
+        include_refused=arguments.include_refused,
+        page_token=arguments.token,
+        timeout=arguments.timeout,
+    )
+    token = ""
+    for page in pages:
+        for member in page.members:
+            say(arguments, member, show_explain.member)
+        token = page.page_token
+    if token:
+        print(f"tidings: there may be more: --token {token}", file=sys.stderr)
     return 0
 
 

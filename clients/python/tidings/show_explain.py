@@ -1,9 +1,9 @@
-"""How the `tidings` command shows explanations to people."""
+"""How the `tidings` command shows explanations and audiences to people."""
 
 from collections.abc import Sequence
 from datetime import datetime
 
-from tidings import model_explain
+from tidings import model_audience, model_explain
 from tidings.show import clean, table
 
 _BLOCKS = {"user": "of the user", "item": "of the item", "pair": "of both"}
@@ -13,6 +13,11 @@ def explanation(found: model_explain.Explanation) -> str:
     """Return what became of each item, then what it was made from."""
     parts = [_item(item) for item in found.items] or ["no items"]
     return "\n\n".join([*parts, "\n".join(_origin(found))])
+
+
+def member(found: model_audience.AudienceMember) -> str:
+    """Return one user of an audience: value, user, and the item that has it."""
+    return f"{found.score:9.4f}  {clean(found.user_id)}  {clean(found.item_id)}"
 
 
 def _item(item: model_explain.ItemExplanation) -> str:

@@ -9,7 +9,7 @@ import sqlite3
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -30,9 +30,11 @@ from tidings_server.adapters.sqlite_tables import (
     read_due,
     read_events,
     read_items,
+    read_newest_users,
     read_next_due,
     read_pushes,
     read_user,
+    read_users,
 )
 
 MAX_WAITING = 4096
@@ -162,6 +164,16 @@ class SqliteStore:
                 found = read_user(sql, user_id)
             self._documents.keep(user_id, found, turn)
         return found
+
+    def users(self, user_ids: Sequence[str]) -> dict[str, Document]:
+        """The documents of users, of those who have one. Raises StorageFailed."""
+        with self._reading() as sql:
+            return read_users(sql, user_ids)
+
+    def newest_users(self, events: int) -> list[str]:
+        """The users of so many events, the newest of the log, each once. Raises StorageFailed."""
+        with self._reading() as sql:
+            return read_newest_users(sql, events)
 
     def pushes(self, user_id: str, after: int, limit: int) -> list[StoredPush]:
         """Pushes of a user after an offset, in order, those that have expired too. Raises StorageFailed."""

@@ -8,6 +8,8 @@ from tidings_core.stored import Document, Entry, State, StoredEvent, StoredItem,
 from tidings_server.adapters.sqlite_statements import Row, Statements
 
 _ENTRY = "decision_id, user_id, time, state, changed, cause, reason, push_id, offset, record"
+_MOST_GIVEN = 500
+"""Values that one statement is given at most; the oldest SQLite takes 999."""
 _PUSH = "offset, push_id, expires, collapse_key, content"
 
 
@@ -15,6 +17,22 @@ def read_user(sql: Statements, user_id: str) -> Document:
     """A user's document."""
     row = sql.row("SELECT version, content FROM users WHERE user_id = ?", user_id)
     return Document(*row) if row else Document()
+
+
+def read_users(sql: Statements, user_ids: Sequence[str]) -> dict[str, Document]:
+    """The documents of users, of those who have one."""
+    found: dict[str, Document] = {}
+    for start in range(0, len(user_ids), _MOST_GIVEN):
+        part = user_ids[start : start + _MOST_GIVEN]
+        query = f"SELECT user_id, version, content FROM users WHERE user_id IN ({', '.join('?' * len(part))})"
+        found |= {user_id: Document(version, content) for user_id, version, content in sql.rows(query, *part)}
+    return found
+
+
+def read_newest_users(sql: Statements, events: int) -> list[str]:
+    """The users of so many events, the newest of the log, each once."""
+    query = "SELECT DISTINCT user_id FROM (SELECT user_id FROM events ORDER BY number DESC LIMIT ?)"
+    return [user_id for (user_id,) in sql.rows(query, events)]
 
 
 def read_pushes(sql: Statements, user_id: str, after: int, limit: int) -> list[StoredPush]:

@@ -11,6 +11,7 @@ from tidings_core.model import Person
 from tidings_core.person import view
 from tidings_core.profile import Profile
 from tidings_core.release import Release
+from tidings_core.stored import Document
 from tidings_core.tables import Int32
 from tidings_server.application.known_documents import KnownDocuments
 from tidings_server.application.store import Store
@@ -63,24 +64,40 @@ class People:
         stored = self._store.user(user_id)
         if stored.version == 0:
             return None
-        release_id = release.manifest.release_id
-        kept = self._people.get(user_id)
-        snapshot = release.snapshot
-        # A new item may be one that the profile knows already.
-        made_for = stored.version, release_id, len(snapshot.items)
-        if kept is not None and kept[:3] == made_for:
-            self._count(True)
-            return kept[3]
-        self._count(False)
-        profile = self._documents.committed(user_id, stored).profile
-        person = view(profile, self._rows_of(release, profile), snapshot, snapshot.users.find(user_id))
-        person = replace(person, version=stored.version)
+        kept = self._find_kept(user_id, stored, release)
+        self._count(kept is not None)
+        if kept is not None:
+            return kept
+        person = self._make(user_id, stored, self._documents.committed(user_id, stored).profile, release)
         with self._changing:
-            self._people[user_id] = (*made_for, person)
+            self._people[user_id] = (*_made_for(stored, release), person)
             self._people.move_to_end(user_id)
             while len(self._people) > self._kept:
                 self._people.popitem(last=False)
         return person
+
+    @property
+    def kept_ids(self) -> list[str]:
+        """The users of whom people are kept."""
+        with self._changing:
+            return list(self._people)
+
+    def look(self, user_id: str, stored: Document, release: Release) -> Person:
+        """What a release makes of a user's document, which was read from disk and is there. It is not kept.
+
+        Raises StorageFailed when the document is damaged.
+        """
+        kept = self._find_kept(user_id, stored, release)
+        return kept or self._make(user_id, stored, self._documents.decode(user_id, stored).profile, release)
+
+    def _find_kept(self, user_id: str, stored: Document, release: Release) -> Person | None:
+        kept = self._people.get(user_id)
+        return None if kept is None or kept[:3] != _made_for(stored, release) else kept[3]
+
+    def _make(self, user_id: str, stored: Document, profile: Profile, release: Release) -> Person:
+        snapshot = release.snapshot
+        person = view(profile, self._rows_of(release, profile), snapshot, snapshot.users.find(user_id))
+        return replace(person, version=stored.version)
 
     def item_ids(self, numbers: Sequence[int]) -> list[str]:
         """The ids of items by item_no. Raises StorageFailed."""
@@ -125,6 +142,11 @@ class People:
         for number, item_id in self._store.item_ids(len(self._names)):
             self._names.extend("" for _ in range(len(self._names), number))
             self._names.append(item_id)
+
+
+def _made_for(stored: Document, release: Release) -> tuple[int, str, int]:
+    """What a person is made for: a version, a release, and its items, since a new one may be known to the profile."""
+    return stored.version, release.manifest.release_id, len(release.snapshot.items)
 
 
 def _newest_item(profile: Profile) -> int:

@@ -216,6 +216,14 @@ class Store(Protocol):
         """A user's document. Raises StorageFailed."""
         ...
 
+    def users(self, user_ids: Sequence[str]) -> dict[str, Document]:
+        """The documents of users, of those who have one. Raises StorageFailed."""
+        ...
+
+    def newest_users(self, events: int) -> list[str]:
+        """The users of so many events, the newest of the log, each once. Raises StorageFailed."""
+        ...
+
     def pushes(self, user_id: str, after: int, limit: int) -> list[StoredPush]:
         """Pushes of a user after an offset, in order, those that have expired too. Raises StorageFailed."""
         ...

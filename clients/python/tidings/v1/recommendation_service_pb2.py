@@ -23,59 +23,60 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from tidings.v1 import audience_pb2 as tidings_dot_v1_dot_audience__pb2
 from tidings.v1 import filter_pb2 as tidings_dot_v1_dot_filter__pb2
 from tidings.v1 import item_pb2 as tidings_dot_v1_dot_item__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'tidings/v1/recommendation_service.proto\x12\ntidings.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17tidings/v1/filter.proto\x1a\x15tidings/v1/item.proto\"\xba\x02\n\x10RecommendRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x16\n\x0eserving_config\x18\x02 \x01(\t\x12\x0e\n\x01k\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12\x18\n\x10\x63ontext_item_ids\x18\x04 \x03(\t\x12\x18\n\x10\x65xclude_item_ids\x18\x05 \x03(\t\x12\x12\n\nrequest_id\x18\x06 \x01(\t\x12\r\n\x05query\x18\x07 \x01(\t\x12\x10\n\x08\x63\x61tegory\x18\x08 \x01(\t\x12\"\n\x06\x66ilter\x18\t \x01(\x0b\x32\x12.tidings.v1.Filter\x12/\n\x08\x65xamples\x18\n \x01(\x0b\x32\x1d.tidings.v1.RecommendExamples\x12\x0e\n\x06vector\x18\x0b \x03(\x02\x12\x19\n\x11\x63onsistency_token\x18\x0e \x01(\tB\x04\n\x02_k\"F\n\x11RecommendExamples\x12\x16\n\x0eliked_item_ids\x18\x01 \x03(\t\x12\x19\n\x11\x64isliked_item_ids\x18\x02 \x03(\t\"\x8d\x02\n\x11RecommendResponse\x12*\n\x05items\x18\x01 \x03(\x0b\x32\x1b.tidings.v1.RecommendedItem\x12)\n\x08\x64\x65graded\x18\x02 \x03(\x0b\x32\x17.tidings.v1.Degradation\x12\x12\n\nrelease_id\x18\x03 \x01(\t\x12\x1b\n\x13release_age_seconds\x18\x04 \x01(\x01\x12\x19\n\x11index_age_seconds\x18\x05 \x01(\x01\x12\x16\n\x0eserving_config\x18\x06 \x01(\t\x12\x12\n\nrequest_id\x18\x07 \x01(\t\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x08 \x01(\tJ\x04\x08\x0e\x10\x0fR\x0e\x64\x65\x63ision_token\"\x8f\x01\n\x0fRecommendedItem\x12\x1e\n\x04item\x18\x01 \x01(\x0b\x32\x10.tidings.v1.Item\x12\r\n\x05score\x18\x02 \x01(\x02\x12(\n\x07sources\x18\x03 \x03(\x0b\x32\x17.tidings.v1.SourceScore\x12#\n\x07reasons\x18\x04 \x03(\x0b\x32\x12.tidings.v1.Reason\",\n\x0bSourceScore\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\"M\n\x06Reason\x12$\n\x04\x63ode\x18\x01 \x01(\x0e\x32\x16.tidings.v1.ReasonCode\x12\x0f\n\x07item_id\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\"Y\n\x0b\x44\x65gradation\x12+\n\x05\x63\x61use\x18\x01 \x01(\x0e\x32\x1c.tidings.v1.DegradationCause\x12\r\n\x05stage\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\"G\n\x15\x42\x61tchRecommendRequest\x12.\n\x08requests\x18\x01 \x03(\x0b\x32\x1c.tidings.v1.RecommendRequest\"J\n\x16\x42\x61tchRecommendResponse\x12\x30\n\tresponses\x18\x01 \x03(\x0b\x32\x1d.tidings.v1.RecommendResponse\"u\n\x0e\x45xplainRequest\x12\x30\n\x08question\x18\x01 \x01(\x0b\x32\x1c.tidings.v1.RecommendRequestH\x00\x12\x15\n\x0b\x64\x65\x63ision_id\x18\x02 \x01(\tH\x00\x12\x10\n\x08item_ids\x18\x03 \x03(\tB\x08\n\x06\x61nswer\"\xe5\x02\n\x0f\x45xplainResponse\x12*\n\x05items\x18\x01 \x03(\x0b\x32\x1b.tidings.v1.ItemExplanation\x12\x12\n\nrelease_id\x18\x02 \x01(\t\x12\x16\n\x0eserving_config\x18\x03 \x01(\t\x12/\n\x0b\x61nswer_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\t\n\x01k\x18\x05 \x01(\x05\x12\x17\n\nlast_score\x18\x06 \x01(\x02H\x00\x88\x01\x01\x12\x0e\n\x06ranked\x18\x07 \x01(\x08\x12\x19\n\x0cmay_be_found\x18\x08 \x01(\x03H\x01\x88\x01\x01\x12)\n\x08\x64\x65graded\x18\t \x03(\x0b\x32\x17.tidings.v1.Degradation\x12/\n\x08\x64\x65\x63ision\x18\n \x01(\x0b\x32\x1d.tidings.v1.ExplainedDecisionB\r\n\x0b_last_scoreB\x0f\n\r_may_be_found\"x\n\x11\x45xplainedDecision\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\r\n\x05\x63\x61use\x18\x03 \x01(\t\x12\r\n\x05state\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x0f\n\x07push_id\x18\x06 \x01(\t\"\x9f\x03\n\x0fItemExplanation\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12$\n\x07verdict\x18\x02 \x01(\x0e\x32\x13.tidings.v1.Verdict\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\x12\x1d\n\x04\x62\x61rs\x18\x04 \x03(\x0b\x32\x0f.tidings.v1.Bar\x12\r\n\x05place\x18\x05 \x01(\x05\x12\x12\n\x05score\x18\x06 \x01(\x02H\x00\x88\x01\x01\x12*\n\x07sources\x18\x07 \x03(\x0b\x32\x19.tidings.v1.SourceVerdict\x12\x1f\n\x05moves\x18\x08 \x03(\x0b\x32\x10.tidings.v1.Move\x12%\n\x08\x66\x65\x61tures\x18\t \x03(\x0b\x32\x13.tidings.v1.Feature\x12\x17\n\nsimilarity\x18\n \x01(\x02H\x01\x88\x01\x01\x12\x17\n\nexact_rank\x18\x0b \x01(\x03H\x02\x88\x01\x01\x12#\n\x07reasons\x18\x0c \x03(\x0b\x32\x12.tidings.v1.Reason\x12\x10\n\x08recorded\x18\r \x01(\x08\x42\x08\n\x06_scoreB\r\n\x0b_similarityB\r\n\x0b_exact_rank\";\n\x03\x42\x61r\x12$\n\x07verdict\x18\x01 \x01(\x0e\x32\x13.tidings.v1.Verdict\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\"u\n\rSourceVerdict\x12\x0e\n\x06source\x18\x01 \x01(\t\x12(\n\x06status\x18\x02 \x01(\x0e\x32\x18.tidings.v1.SourceStatus\x12\x0c\n\x04rank\x18\x03 \x01(\x05\x12\x12\n\x05score\x18\x04 \x01(\x02H\x00\x88\x01\x01\x42\x08\n\x06_score\"3\n\x04Move\x12\x0c\n\x04rule\x18\x01 \x01(\t\x12\x0e\n\x06\x62\x65\x66ore\x18\x02 \x01(\x05\x12\r\n\x05\x61\x66ter\x18\x03 \x01(\x05\"5\n\x07\x46\x65\x61ture\x12\r\n\x05\x62lock\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\r\n\x05value\x18\x03 \x01(\x02*\xc5\x02\n\nReasonCode\x12\x1b\n\x17REASON_CODE_UNSPECIFIED\x10\x00\x12\x1d\n\x19REASON_CODE_MATCHES_TASTE\x10\x01\x12!\n\x1dREASON_CODE_SIMILAR_TO_BOUGHT\x10\x02\x12\"\n\x1eREASON_CODE_SIMILAR_TO_CONTEXT\x10\x03\x12\x18\n\x14REASON_CODE_TRENDING\x10\x04\x12!\n\x1dREASON_CODE_SIMILAR_TO_VIEWED\x10\x05\x12\x18\n\x14REASON_CODE_SEARCHED\x10\x06\x12\x1b\n\x17REASON_CODE_IN_CATEGORY\x10\x07\x12\x1f\n\x1bREASON_CODE_RECENTLY_VIEWED\x10\x08\x12\x1f\n\x1bREASON_CODE_BOUGHT_TOGETHER\x10\t*\xe0\x01\n\x10\x44\x65gradationCause\x12!\n\x1d\x44\x45GRADATION_CAUSE_UNSPECIFIED\x10\x00\x12 \n\x1c\x44\x45GRADATION_CAUSE_NO_RELEASE\x10\x01\x12\"\n\x1e\x44\x45GRADATION_CAUSE_UNKNOWN_USER\x10\x02\x12\x1e\n\x1a\x44\x45GRADATION_CAUSE_DEADLINE\x10\x03\x12\x1c\n\x18\x44\x45GRADATION_CAUSE_FAILED\x10\x04\x12%\n!DEGRADATION_CAUSE_UNKNOWN_CONTEXT\x10\x05*\x97\x03\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x17\n\x13VERDICT_RECOMMENDED\x10\x01\x12\x18\n\x14VERDICT_UNKNOWN_ITEM\x10\x02\x12\x14\n\x10VERDICT_FILTERED\x10\x03\x12\x16\n\x12VERDICT_IN_CONTEXT\x10\x04\x12\x1f\n\x1bVERDICT_EXCLUDED_BY_REQUEST\x10\x05\x12\x13\n\x0fVERDICT_BLOCKED\x10\x06\x12\x12\n\x0eVERDICT_BOUGHT\x10\x07\x12\x14\n\x10VERDICT_RETURNED\x10\x08\x12\x10\n\x0cVERDICT_SEEN\x10\t\x12\x19\n\x15VERDICT_NOT_RETRIEVED\x10\n\x12\x15\n\x11VERDICT_OUTRANKED\x10\x0b\x12\x15\n\x11VERDICT_HELD_BACK\x10\x0c\x12\x14\n\x10VERDICT_NOT_SENT\x10\r\x12\x17\n\x13VERDICT_PASSED_OVER\x10\x0e\x12\x13\n\x0fVERDICT_DELETED\x10\x0f\x12\x13\n\x0fVERDICT_EXAMPLE\x10\x10*\xb8\x01\n\x0cSourceStatus\x12\x1d\n\x19SOURCE_STATUS_UNSPECIFIED\x10\x00\x12\x1a\n\x16SOURCE_STATUS_PROPOSED\x10\x01\x12\x18\n\x14SOURCE_STATUS_PASSED\x10\x02\x12\x18\n\x14SOURCE_STATUS_SILENT\x10\x03\x12\x1a\n\x16SOURCE_STATUS_LEFT_OUT\x10\x04\x12\x1d\n\x19SOURCE_STATUS_NOT_OFFERED\x10\x05\x32\xfe\x01\n\x15RecommendationService\x12H\n\tRecommend\x12\x1c.tidings.v1.RecommendRequest\x1a\x1d.tidings.v1.RecommendResponse\x12W\n\x0e\x42\x61tchRecommend\x12!.tidings.v1.BatchRecommendRequest\x1a\".tidings.v1.BatchRecommendResponse\x12\x42\n\x07\x45xplain\x12\x1a.tidings.v1.ExplainRequest\x1a\x1b.tidings.v1.ExplainResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'tidings/v1/recommendation_service.proto\x12\ntidings.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19tidings/v1/audience.proto\x1a\x17tidings/v1/filter.proto\x1a\x15tidings/v1/item.proto\"\xba\x02\n\x10RecommendRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x16\n\x0eserving_config\x18\x02 \x01(\t\x12\x0e\n\x01k\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12\x18\n\x10\x63ontext_item_ids\x18\x04 \x03(\t\x12\x18\n\x10\x65xclude_item_ids\x18\x05 \x03(\t\x12\x12\n\nrequest_id\x18\x06 \x01(\t\x12\r\n\x05query\x18\x07 \x01(\t\x12\x10\n\x08\x63\x61tegory\x18\x08 \x01(\t\x12\"\n\x06\x66ilter\x18\t \x01(\x0b\x32\x12.tidings.v1.Filter\x12/\n\x08\x65xamples\x18\n \x01(\x0b\x32\x1d.tidings.v1.RecommendExamples\x12\x0e\n\x06vector\x18\x0b \x03(\x02\x12\x19\n\x11\x63onsistency_token\x18\x0e \x01(\tB\x04\n\x02_k\"F\n\x11RecommendExamples\x12\x16\n\x0eliked_item_ids\x18\x01 \x03(\t\x12\x19\n\x11\x64isliked_item_ids\x18\x02 \x03(\t\"\x8d\x02\n\x11RecommendResponse\x12*\n\x05items\x18\x01 \x03(\x0b\x32\x1b.tidings.v1.RecommendedItem\x12)\n\x08\x64\x65graded\x18\x02 \x03(\x0b\x32\x17.tidings.v1.Degradation\x12\x12\n\nrelease_id\x18\x03 \x01(\t\x12\x1b\n\x13release_age_seconds\x18\x04 \x01(\x01\x12\x19\n\x11index_age_seconds\x18\x05 \x01(\x01\x12\x16\n\x0eserving_config\x18\x06 \x01(\t\x12\x12\n\nrequest_id\x18\x07 \x01(\t\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x08 \x01(\tJ\x04\x08\x0e\x10\x0fR\x0e\x64\x65\x63ision_token\"\x8f\x01\n\x0fRecommendedItem\x12\x1e\n\x04item\x18\x01 \x01(\x0b\x32\x10.tidings.v1.Item\x12\r\n\x05score\x18\x02 \x01(\x02\x12(\n\x07sources\x18\x03 \x03(\x0b\x32\x17.tidings.v1.SourceScore\x12#\n\x07reasons\x18\x04 \x03(\x0b\x32\x12.tidings.v1.Reason\",\n\x0bSourceScore\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\"M\n\x06Reason\x12$\n\x04\x63ode\x18\x01 \x01(\x0e\x32\x16.tidings.v1.ReasonCode\x12\x0f\n\x07item_id\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\"Y\n\x0b\x44\x65gradation\x12+\n\x05\x63\x61use\x18\x01 \x01(\x0e\x32\x1c.tidings.v1.DegradationCause\x12\r\n\x05stage\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\"G\n\x15\x42\x61tchRecommendRequest\x12.\n\x08requests\x18\x01 \x03(\x0b\x32\x1c.tidings.v1.RecommendRequest\"J\n\x16\x42\x61tchRecommendResponse\x12\x30\n\tresponses\x18\x01 \x03(\x0b\x32\x1d.tidings.v1.RecommendResponse\"u\n\x0e\x45xplainRequest\x12\x30\n\x08question\x18\x01 \x01(\x0b\x32\x1c.tidings.v1.RecommendRequestH\x00\x12\x15\n\x0b\x64\x65\x63ision_id\x18\x02 \x01(\tH\x00\x12\x10\n\x08item_ids\x18\x03 \x03(\tB\x08\n\x06\x61nswer\"\xe5\x02\n\x0f\x45xplainResponse\x12*\n\x05items\x18\x01 \x03(\x0b\x32\x1b.tidings.v1.ItemExplanation\x12\x12\n\nrelease_id\x18\x02 \x01(\t\x12\x16\n\x0eserving_config\x18\x03 \x01(\t\x12/\n\x0b\x61nswer_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\t\n\x01k\x18\x05 \x01(\x05\x12\x17\n\nlast_score\x18\x06 \x01(\x02H\x00\x88\x01\x01\x12\x0e\n\x06ranked\x18\x07 \x01(\x08\x12\x19\n\x0cmay_be_found\x18\x08 \x01(\x03H\x01\x88\x01\x01\x12)\n\x08\x64\x65graded\x18\t \x03(\x0b\x32\x17.tidings.v1.Degradation\x12/\n\x08\x64\x65\x63ision\x18\n \x01(\x0b\x32\x1d.tidings.v1.ExplainedDecisionB\r\n\x0b_last_scoreB\x0f\n\r_may_be_found\"x\n\x11\x45xplainedDecision\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\r\n\x05\x63\x61use\x18\x03 \x01(\t\x12\r\n\x05state\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x0f\n\x07push_id\x18\x06 \x01(\t\"\x9f\x03\n\x0fItemExplanation\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12$\n\x07verdict\x18\x02 \x01(\x0e\x32\x13.tidings.v1.Verdict\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\x12\x1d\n\x04\x62\x61rs\x18\x04 \x03(\x0b\x32\x0f.tidings.v1.Bar\x12\r\n\x05place\x18\x05 \x01(\x05\x12\x12\n\x05score\x18\x06 \x01(\x02H\x00\x88\x01\x01\x12*\n\x07sources\x18\x07 \x03(\x0b\x32\x19.tidings.v1.SourceVerdict\x12\x1f\n\x05moves\x18\x08 \x03(\x0b\x32\x10.tidings.v1.Move\x12%\n\x08\x66\x65\x61tures\x18\t \x03(\x0b\x32\x13.tidings.v1.Feature\x12\x17\n\nsimilarity\x18\n \x01(\x02H\x01\x88\x01\x01\x12\x17\n\nexact_rank\x18\x0b \x01(\x03H\x02\x88\x01\x01\x12#\n\x07reasons\x18\x0c \x03(\x0b\x32\x12.tidings.v1.Reason\x12\x10\n\x08recorded\x18\r \x01(\x08\x42\x08\n\x06_scoreB\r\n\x0b_similarityB\r\n\x0b_exact_rank\";\n\x03\x42\x61r\x12$\n\x07verdict\x18\x01 \x01(\x0e\x32\x13.tidings.v1.Verdict\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\"u\n\rSourceVerdict\x12\x0e\n\x06source\x18\x01 \x01(\t\x12(\n\x06status\x18\x02 \x01(\x0e\x32\x18.tidings.v1.SourceStatus\x12\x0c\n\x04rank\x18\x03 \x01(\x05\x12\x12\n\x05score\x18\x04 \x01(\x02H\x00\x88\x01\x01\x42\x08\n\x06_score\"3\n\x04Move\x12\x0c\n\x04rule\x18\x01 \x01(\t\x12\x0e\n\x06\x62\x65\x66ore\x18\x02 \x01(\x05\x12\r\n\x05\x61\x66ter\x18\x03 \x01(\x05\"5\n\x07\x46\x65\x61ture\x12\r\n\x05\x62lock\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\r\n\x05value\x18\x03 \x01(\x02*\xc5\x02\n\nReasonCode\x12\x1b\n\x17REASON_CODE_UNSPECIFIED\x10\x00\x12\x1d\n\x19REASON_CODE_MATCHES_TASTE\x10\x01\x12!\n\x1dREASON_CODE_SIMILAR_TO_BOUGHT\x10\x02\x12\"\n\x1eREASON_CODE_SIMILAR_TO_CONTEXT\x10\x03\x12\x18\n\x14REASON_CODE_TRENDING\x10\x04\x12!\n\x1dREASON_CODE_SIMILAR_TO_VIEWED\x10\x05\x12\x18\n\x14REASON_CODE_SEARCHED\x10\x06\x12\x1b\n\x17REASON_CODE_IN_CATEGORY\x10\x07\x12\x1f\n\x1bREASON_CODE_RECENTLY_VIEWED\x10\x08\x12\x1f\n\x1bREASON_CODE_BOUGHT_TOGETHER\x10\t*\xe0\x01\n\x10\x44\x65gradationCause\x12!\n\x1d\x44\x45GRADATION_CAUSE_UNSPECIFIED\x10\x00\x12 \n\x1c\x44\x45GRADATION_CAUSE_NO_RELEASE\x10\x01\x12\"\n\x1e\x44\x45GRADATION_CAUSE_UNKNOWN_USER\x10\x02\x12\x1e\n\x1a\x44\x45GRADATION_CAUSE_DEADLINE\x10\x03\x12\x1c\n\x18\x44\x45GRADATION_CAUSE_FAILED\x10\x04\x12%\n!DEGRADATION_CAUSE_UNKNOWN_CONTEXT\x10\x05*\x97\x03\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x17\n\x13VERDICT_RECOMMENDED\x10\x01\x12\x18\n\x14VERDICT_UNKNOWN_ITEM\x10\x02\x12\x14\n\x10VERDICT_FILTERED\x10\x03\x12\x16\n\x12VERDICT_IN_CONTEXT\x10\x04\x12\x1f\n\x1bVERDICT_EXCLUDED_BY_REQUEST\x10\x05\x12\x13\n\x0fVERDICT_BLOCKED\x10\x06\x12\x12\n\x0eVERDICT_BOUGHT\x10\x07\x12\x14\n\x10VERDICT_RETURNED\x10\x08\x12\x10\n\x0cVERDICT_SEEN\x10\t\x12\x19\n\x15VERDICT_NOT_RETRIEVED\x10\n\x12\x15\n\x11VERDICT_OUTRANKED\x10\x0b\x12\x15\n\x11VERDICT_HELD_BACK\x10\x0c\x12\x14\n\x10VERDICT_NOT_SENT\x10\r\x12\x17\n\x13VERDICT_PASSED_OVER\x10\x0e\x12\x13\n\x0fVERDICT_DELETED\x10\x0f\x12\x13\n\x0fVERDICT_EXAMPLE\x10\x10*\xb8\x01\n\x0cSourceStatus\x12\x1d\n\x19SOURCE_STATUS_UNSPECIFIED\x10\x00\x12\x1a\n\x16SOURCE_STATUS_PROPOSED\x10\x01\x12\x18\n\x14SOURCE_STATUS_PASSED\x10\x02\x12\x18\n\x14SOURCE_STATUS_SILENT\x10\x03\x12\x1a\n\x16SOURCE_STATUS_LEFT_OUT\x10\x04\x12\x1d\n\x19SOURCE_STATUS_NOT_OFFERED\x10\x05\x32\xd3\x02\n\x15RecommendationService\x12H\n\tRecommend\x12\x1c.tidings.v1.RecommendRequest\x1a\x1d.tidings.v1.RecommendResponse\x12W\n\x0e\x42\x61tchRecommend\x12!.tidings.v1.BatchRecommendRequest\x1a\".tidings.v1.BatchRecommendResponse\x12\x42\n\x07\x45xplain\x12\x1a.tidings.v1.ExplainRequest\x1a\x1b.tidings.v1.ExplainResponse\x12S\n\x0c\x46indAudience\x12\x1f.tidings.v1.FindAudienceRequest\x1a .tidings.v1.FindAudienceResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tidings.v1.recommendation_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_REASONCODE']._serialized_start=2616
-  _globals['_REASONCODE']._serialized_end=2941
-  _globals['_DEGRADATIONCAUSE']._serialized_start=2944
-  _globals['_DEGRADATIONCAUSE']._serialized_end=3168
-  _globals['_VERDICT']._serialized_start=3171
-  _globals['_VERDICT']._serialized_end=3578
-  _globals['_SOURCESTATUS']._serialized_start=3581
-  _globals['_SOURCESTATUS']._serialized_end=3765
-  _globals['_RECOMMENDREQUEST']._serialized_start=137
-  _globals['_RECOMMENDREQUEST']._serialized_end=451
-  _globals['_RECOMMENDEXAMPLES']._serialized_start=453
-  _globals['_RECOMMENDEXAMPLES']._serialized_end=523
-  _globals['_RECOMMENDRESPONSE']._serialized_start=526
-  _globals['_RECOMMENDRESPONSE']._serialized_end=795
-  _globals['_RECOMMENDEDITEM']._serialized_start=798
-  _globals['_RECOMMENDEDITEM']._serialized_end=941
-  _globals['_SOURCESCORE']._serialized_start=943
-  _globals['_SOURCESCORE']._serialized_end=987
-  _globals['_REASON']._serialized_start=989
-  _globals['_REASON']._serialized_end=1066
-  _globals['_DEGRADATION']._serialized_start=1068
-  _globals['_DEGRADATION']._serialized_end=1157
-  _globals['_BATCHRECOMMENDREQUEST']._serialized_start=1159
-  _globals['_BATCHRECOMMENDREQUEST']._serialized_end=1230
-  _globals['_BATCHRECOMMENDRESPONSE']._serialized_start=1232
-  _globals['_BATCHRECOMMENDRESPONSE']._serialized_end=1306
-  _globals['_EXPLAINREQUEST']._serialized_start=1308
-  _globals['_EXPLAINREQUEST']._serialized_end=1425
-  _globals['_EXPLAINRESPONSE']._serialized_start=1428
-  _globals['_EXPLAINRESPONSE']._serialized_end=1785
-  _globals['_EXPLAINEDDECISION']._serialized_start=1787
-  _globals['_EXPLAINEDDECISION']._serialized_end=1907
-  _globals['_ITEMEXPLANATION']._serialized_start=1910
-  _globals['_ITEMEXPLANATION']._serialized_end=2325
-  _globals['_BAR']._serialized_start=2327
-  _globals['_BAR']._serialized_end=2386
-  _globals['_SOURCEVERDICT']._serialized_start=2388
-  _globals['_SOURCEVERDICT']._serialized_end=2505
-  _globals['_MOVE']._serialized_start=2507
-  _globals['_MOVE']._serialized_end=2558
-  _globals['_FEATURE']._serialized_start=2560
-  _globals['_FEATURE']._serialized_end=2613
-  _globals['_RECOMMENDATIONSERVICE']._serialized_start=3768
-  _globals['_RECOMMENDATIONSERVICE']._serialized_end=4022
+  _globals['_REASONCODE']._serialized_start=2643
+  _globals['_REASONCODE']._serialized_end=2968
+  _globals['_DEGRADATIONCAUSE']._serialized_start=2971
+  _globals['_DEGRADATIONCAUSE']._serialized_end=3195
+  _globals['_VERDICT']._serialized_start=3198
+  _globals['_VERDICT']._serialized_end=3605
+  _globals['_SOURCESTATUS']._serialized_start=3608
+  _globals['_SOURCESTATUS']._serialized_end=3792
+  _globals['_RECOMMENDREQUEST']._serialized_start=164
+  _globals['_RECOMMENDREQUEST']._serialized_end=478
+  _globals['_RECOMMENDEXAMPLES']._serialized_start=480
+  _globals['_RECOMMENDEXAMPLES']._serialized_end=550
+  _globals['_RECOMMENDRESPONSE']._serialized_start=553
+  _globals['_RECOMMENDRESPONSE']._serialized_end=822
+  _globals['_RECOMMENDEDITEM']._serialized_start=825
+  _globals['_RECOMMENDEDITEM']._serialized_end=968
+  _globals['_SOURCESCORE']._serialized_start=970
+  _globals['_SOURCESCORE']._serialized_end=1014
+  _globals['_REASON']._serialized_start=1016
+  _globals['_REASON']._serialized_end=1093
+  _globals['_DEGRADATION']._serialized_start=1095
+  _globals['_DEGRADATION']._serialized_end=1184
+  _globals['_BATCHRECOMMENDREQUEST']._serialized_start=1186
+  _globals['_BATCHRECOMMENDREQUEST']._serialized_end=1257
+  _globals['_BATCHRECOMMENDRESPONSE']._serialized_start=1259
+  _globals['_BATCHRECOMMENDRESPONSE']._serialized_end=1333
+  _globals['_EXPLAINREQUEST']._serialized_start=1335
+  _globals['_EXPLAINREQUEST']._serialized_end=1452
+  _globals['_EXPLAINRESPONSE']._serialized_start=1455
+  _globals['_EXPLAINRESPONSE']._serialized_end=1812
+  _globals['_EXPLAINEDDECISION']._serialized_start=1814
+  _globals['_EXPLAINEDDECISION']._serialized_end=1934
+  _globals['_ITEMEXPLANATION']._serialized_start=1937
+  _globals['_ITEMEXPLANATION']._serialized_end=2352
+  _globals['_BAR']._serialized_start=2354
+  _globals['_BAR']._serialized_end=2413
+  _globals['_SOURCEVERDICT']._serialized_start=2415
+  _globals['_SOURCEVERDICT']._serialized_end=2532
+  _globals['_MOVE']._serialized_start=2534
+  _globals['_MOVE']._serialized_end=2585
+  _globals['_FEATURE']._serialized_start=2587
+  _globals['_FEATURE']._serialized_end=2640
+  _globals['_RECOMMENDATIONSERVICE']._serialized_start=3795
+  _globals['_RECOMMENDATIONSERVICE']._serialized_end=4134
 # @@protoc_insertion_point(module_scope)

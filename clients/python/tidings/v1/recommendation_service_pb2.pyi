@@ -1,4 +1,5 @@
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from tidings.v1 import audience_pb2 as _audience_pb2
 from tidings.v1 import filter_pb2 as _filter_pb2
 from tidings.v1 import item_pb2 as _item_pb2
 from google.protobuf.internal import containers as _containers

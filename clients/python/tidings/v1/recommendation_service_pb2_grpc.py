@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from tidings.v1 import audience_pb2 as tidings_dot_v1_dot_audience__pb2
 from tidings.v1 import recommendation_service_pb2 as tidings_dot_v1_dot_recommendation__service__pb2
 
 GRPC_GENERATED_VERSION = '1.71.2'
@@ -53,6 +54,11 @@ class RecommendationServiceStub(object):
                 request_serializer=tidings_dot_v1_dot_recommendation__service__pb2.ExplainRequest.SerializeToString,
                 response_deserializer=tidings_dot_v1_dot_recommendation__service__pb2.ExplainResponse.FromString,
                 _registered_method=True)
+        self.FindAudience = channel.unary_stream(
+                '/tidings.v1.RecommendationService/FindAudience',
+                request_serializer=tidings_dot_v1_dot_audience__pb2.FindAudienceRequest.SerializeToString,
+                response_deserializer=tidings_dot_v1_dot_audience__pb2.FindAudienceResponse.FromString,
+                _registered_method=True)
 
 
 class RecommendationServiceServicer(object):
@@ -87,6 +93,20 @@ class RecommendationServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def FindAudience(self, request, context):
+        """FindAudience is Recommend turned round: for whom are these items? It values every user by the best of the items and
+        streams them in order of value, in pages, each with a token to go on from. Few at once: more are refused with
+        RESOURCE_EXHAUSTED. FAILED_PRECONDITION without a release, or when the token is of another one.
+
+        Every user that the release has a vector of is compared. Users asked or heard of lately (those whose profiles the
+        server keeps ready, and those of the newest 5,000 events) count by their newest vector, and are found also when the
+        release does not know them. Whether somebody refuses the item is checked against what is recorded of everybody, when
+        the page is made; one of several items that is found refused only then leaves the user out.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RecommendationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -104,6 +124,11 @@ def add_RecommendationServiceServicer_to_server(servicer, server):
                     servicer.Explain,
                     request_deserializer=tidings_dot_v1_dot_recommendation__service__pb2.ExplainRequest.FromString,
                     response_serializer=tidings_dot_v1_dot_recommendation__service__pb2.ExplainResponse.SerializeToString,
+            ),
+            'FindAudience': grpc.unary_stream_rpc_method_handler(
+                    servicer.FindAudience,
+                    request_deserializer=tidings_dot_v1_dot_audience__pb2.FindAudienceRequest.FromString,
+                    response_serializer=tidings_dot_v1_dot_audience__pb2.FindAudienceResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -191,6 +216,33 @@ class RecommendationService(object):
             '/tidings.v1.RecommendationService/Explain',
             tidings_dot_v1_dot_recommendation__service__pb2.ExplainRequest.SerializeToString,
             tidings_dot_v1_dot_recommendation__service__pb2.ExplainResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FindAudience(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/tidings.v1.RecommendationService/FindAudience',
+            tidings_dot_v1_dot_audience__pb2.FindAudienceRequest.SerializeToString,
+            tidings_dot_v1_dot_audience__pb2.FindAudienceResponse.FromString,
             options,
             channel_credentials,
             insecure,
