@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long check protos protos-check bench crash load clean
+.PHONY: help demo test test-long check protos protos-check bench bench-retrieval crash load clean
 PYTHON ?= python3
 BIN := .venv/bin
 PINS := -c constraints.txt
@@ -56,6 +56,9 @@ bench: .venv/.dev ## measure calls per second, and event to push, against what t
 	$(BIN)/python loadtest/fanout.py --front grpcio
 	$(BIN)/python loadtest/fanout.py --front native
 	$(BIN)/python loadtest/event_to_push.py
+
+bench-retrieval: .venv/.dev ## measure recall and speed of search into docs/benchmarks.md (20 minutes; ARGS=--quick: a few, printed)
+	$(BIN)/python loadtest/benchmarks.py $(or $(ARGS),--write)
 
 crash: .venv/.dev ## kill the server 100 times and compare with what it promised (half an hour)
 	$(BIN)/python loadtest/crash.py --rounds 100

@@ -2,11 +2,14 @@
 
 import functools
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from benchmarks import PAGE, SECTIONS, machine, put, section_text, tables
 from turns import BLOCK, by_turns, shown, tell
 from vectors import KINDS, Kind, generate
 
@@ -56,3 +59,51 @@ def test_figures_come_as_a_table_and_as_json(tmp_path: Path, capsys: pytest.Capt
     tell(rows, "-")
     assert json.loads(capsys.readouterr().out) == rows
     assert shown(123.4) == "123"
+
+
+def test_the_page_takes_the_tables_between_its_markers() -> None:
+    """Every section has its place in docs/benchmarks.md, and writing twice is writing once."""
+    page = PAGE.read_text()
+    parts = {section.marker: f"{machine()}\n\n{section_text(section, [], False)}" for section in SECTIONS}
+    written = put(page, parts)
+    assert put(written, parts) == written
+    for text in parts.values():
+        assert text in written
+    assert written.startswith(page.split("<!-- retrieval -->")[0])
+    with pytest.raises(KeyError, match="no markers <!-- other -->"):
+        put(page, {"other": "text"})
+
+
+def test_rows_with_the_same_names_stand_in_one_table() -> None:
+    """A script may print rows of several kinds."""
+    first, second = tables([{"pass_rate": 0.5, "us": 120.4}, {"pass_rate": 0.1, "us": 80.0}, {"excluded": 50_000}])
+    assert first.splitlines() == ["| pass rate | us |", "| --- | --- |", "| 0.5 | 120 |", "| 0.1 | 80 |"]
+    assert second.splitlines() == ["| excluded |", "| --- |", "| 50,000 |"]
+
+
+def test_a_run_of_the_retrieval_benchmark_tells_all_it_promises(tmp_path: Path) -> None:
+    """On a small shop, as a process of its own, with the figures the page shows."""
+    script = PAGE.parents[1] / "loadtest" / "retrieval.py"
+    words = [
+        "--items",
+        "1500",
+        "--dim",
+        "16",
+        "--users",
+        "300",
+        "--seconds",
+        "0",
+        "--json",
+        str(tmp_path / "rows.json"),
+    ]
+    subprocess.run(
+        [sys.executable, str(script), *words, "--json", str(tmp_path / "rows.json")],
+        check=True,
+        capture_output=True,
+        timeout=120,
+    )
+    (row,) = json.loads((tmp_path / "rows.json").read_text())
+    assert row["recall_at_100"] >= 0.93
+    assert row["promised"] >= 0.95
+    assert row["ratio"] > 0
+    assert {"build_ratio", "peak_mib", "index", "flat_us"} <= row.keys()

@@ -150,6 +150,7 @@ def test_make_alone_prints_every_target() -> None:
         "protos",
         "protos-check",
         "bench",
+        "bench-retrieval",
         "crash",
         "load",
         "clean",

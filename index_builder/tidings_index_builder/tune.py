@@ -149,7 +149,8 @@ def expected_bytes(vectors: Float32, k: int, budgets: Budgets) -> int:
     lists = list_count(items, FACTORS[2])
     division = min(items, POINTS_PER_LIST * lists) * 4 * dim + 24 * items + 12 * lists * dim
     whole = items * sum(sorted(codes)[:FINALISTS]) + 2 * items * max(codes[:FINALISTS]) if items > SCREEN else 0
-    scoring = 256 * (k + 32) * dim * 16
+    # Recall is scored in float64, 256 users at a time, in a few copies.
+    scoring = 256 * (k + 32) * dim * 40
     return _peak_bytes() + int(max(screening, whole) + division + scoring)
 
 
