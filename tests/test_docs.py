@@ -13,7 +13,9 @@ import pytest
 import tidings
 from tests.support.server import start_server
 from tests.support.world import make_world
+from tidings_core.model import SERVING_CONFIGS
 from tidings_index_builder.settings import RebuildSettings
+from tidings_server.control_settings import read_controls
 from tidings_server.metrics import METRICS
 from tidings_server.settings import Settings
 from tidings_server.transport.status import CODES
@@ -37,7 +39,7 @@ COMMANDS = {
         "releases promote",
         "releases rollback",
     ],
-    "tidings-server": ["decisions", "renew-epoch", ""],
+    "tidings-server": ["decisions", "renew-epoch", "controls check", "controls preview", ""],
     "tidings-build-index": ["build", "inspect", "evaluate", "rebuild"],
     "tidings-train": ["fit", "carts", "check", "evaluate"],
 }
@@ -130,12 +132,19 @@ def test_the_rebuild_file_in_the_pages_is_a_valid_one() -> None:
 @pytest.mark.parametrize("page", ["push.md", "recommending.md"])
 def test_the_settings_in_the_pages_are_valid(page: str, tmp_path: Path) -> None:
     """The triggers, templates and serving configs of the examples pass `--check-config`."""
-    (example,) = blocks(ROOT / "docs" / page, "toml")
+    example = blocks(ROOT / "docs" / page, "toml")[0]
     config = tmp_path / "server.toml"
     config.write_text(example)
     words = [str(Path(sys.executable).with_name("tidings-server")), "--check-config", "--config", str(config)]
     ran = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
     assert ran.returncode == 0, ran.stderr
+
+
+def test_the_controls_in_the_pages_are_valid(tmp_path: Path) -> None:
+    """The example of controls is read without a fault."""
+    example = blocks(ROOT / "docs" / "recommending.md", "toml")[1]
+    (tmp_path / "controls.toml").write_text(example)
+    assert len(read_controls(tmp_path / "controls.toml", SERVING_CONFIGS)) == 5
 
 
 def test_make_alone_prints_every_target() -> None:

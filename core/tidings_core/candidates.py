@@ -7,6 +7,9 @@ import numpy as np
 
 from tidings_core.tables import Bool, Float32, Int32, Int64
 
+PINNED = "pinned"
+"""Stands among the sources of an item that a control put into the answer."""
+
 
 @dataclass(frozen=True, slots=True)
 class Proposals:

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tidings_core import policy, sources
-from tidings_core.candidates import Candidates, Proposals, merge
+from tidings_core import sources
+from tidings_core.candidates import PINNED, Candidates, Proposals, merge
+from tidings_core.controls import active, pinned_rows
 from tidings_core.errors import DependencyFailed
-from tidings_core.features import SOURCE_FEATURES, attribute_codes, candidate_features, user_features
+from tidings_core.features import SOURCE_FEATURES, candidate_features, user_features
 from tidings_core.model import (
     Answer,
     Cause,
@@ -23,6 +24,7 @@ from tidings_core.model import (
     ServingConfig,
     Snapshot,
 )
+from tidings_core.ordering import Contest, Step, may_lead, order
 from tidings_core.selection import filter_faults
 from tidings_core.subjects import Subjects, resolve
 from tidings_core.tables import Bool, Float32, Int32, Int64
@@ -37,8 +39,6 @@ UNKNOWN_USER = Degradation("unknown_user", "user", "nothing is known of this use
 UNSCORED = Degradation("failed", "ranker", "ordered by the sources: the ranker gave a score that is no number")
 
 TimeLeft = Callable[[], float]
-Step = tuple[str, Int64]
-"""A rule by name, and the order that it left: positions i64[B, K] of the candidates, best first; -1 for no more."""
 
 
 def unhurried() -> float:
@@ -87,9 +87,10 @@ def _recommend(
         lacking = unanswered("failed", "filter", f"the filter of {serving.name} does not fit this release: {told}")
         return [lacking] * len(batch)
     subjects, degraded = resolve(batch, serving, snapshot, now)
+    rules = active(snapshot.controls, serving.name, [query.category for query in batch], now)
     for user in np.flatnonzero(_missed(subjects, serving)).tolist():
         degraded[user].insert(0, UNKNOWN_USER)
-    ranking, trouble = retrieve(subjects, serving, snapshot, time_left)
+    ranking, trouble = retrieve(subjects, serving, snapshot, time_left, pinned_rows(rules, snapshot, len(batch)))
     scores, ranked = ranking.fused, np.zeros(len(batch), np.bool_)
     if serving.rerank and snapshot.ranker is not None:
         if time_left() < RANK_RESERVE:
@@ -105,8 +106,11 @@ def _recommend(
                 for user in unscored:
                     degraded[user].append(UNSCORED)
     most = max(query.k for query in batch)
-    steps = _order(ranking.candidates, scores, subjects, serving, snapshot)
-    found = _items(steps[-1][1][:, :most], ranking, scores, subjects, snapshot)
+    rows, lead = ranking.candidates.rows, None
+    if serving.complements:
+        lead = may_lead(_beside(ranking.candidates), rows, subjects.context, snapshot)
+    steps = order(Contest(rows, scores, lead), serving.diversity, rules, snapshot)
+    found = _items(steps[-1].order[:, :most], ranking, scores, subjects, snapshot)
     kept = [_considered(ranking, scores, ranked, steps, user) if keep else None for user in range(len(batch))]
     return [
         Answer(tuple(items[: query.k]), (*missing, *trouble), considered)
@@ -135,17 +139,22 @@ def _considered(ranking: Ranking, scores: Float32, ranked: Bool, steps: Sequence
         candidates.ranks[own].copy(),
         ranking.user[user].copy(),
         ranking.candidate[own].copy(),
-        tuple((rule, order[own].copy()) for rule, order in steps),
+        tuple((step.rule, step.order[own].copy()) for step in steps if step.users[user]),
         bool(ranked[user]),
     )
 
 
 def retrieve(
-    subjects: Subjects, serving: ServingConfig, snapshot: Snapshot, time_left: TimeLeft = unhurried
+    subjects: Subjects,
+    serving: ServingConfig,
+    snapshot: Snapshot,
+    time_left: TimeLeft = unhurried,
+    pinned: Int64 | None = None,
 ) -> tuple[Ranking, list[Degradation]]:
     """Ask the sources of a serving config and describe what they propose, with what went wrong on the way.
 
-    Training uses this too, to see the candidates exactly as the ranker will.
+    `pinned` i64[B, P] are rows (-1: none) that join what they propose, where they may be in the user's answer. Training
+    uses this too, to see the candidates exactly as the ranker will.
     """
     trouble: list[Degradation] = []
     names: list[str] = []
@@ -163,8 +172,11 @@ def retrieve(
             names.append(use.name)
         except DependencyFailed as error:
             trouble.append(Degradation("failed", use.name, str(error)))
+    if pinned is not None and pinned.shape[1]:
+        names.append(PINNED)
+        proposals.append(sources.pinned(pinned, subjects))
     candidates = merge(names, proposals, len(subjects.vectors))
-    weights = {use.name: use.weight for use in serving.sources}
+    weights = {use.name: use.weight for use in serving.sources} | {PINNED: 0.0}
     return (
         Ranking(
             candidates,
@@ -226,7 +238,7 @@ def _with_unlearned(scores: Float32, candidates: Candidates, serving: ServingCon
     For users to whom such a source proposes something: weighted reciprocal rank fusion of the ranker's order, which
     has the weight 1 and only what other sources propose too, with theirs. For the others: as they are.
     """
-    new = np.array([name not in SOURCE_FEATURES for name in candidates.sources], np.bool_)
+    new = np.array([name not in (*SOURCE_FEATURES, PINNED) for name in candidates.sources], np.bool_)
     touched = np.asarray(candidates.present[:, :, new].any(axis=(1, 2)), np.bool_)
     if not touched.any():
         return scores
@@ -235,41 +247,15 @@ def _with_unlearned(scores: Float32, candidates: Candidates, serving: ServingCon
     ranks = np.empty_like(order)
     np.put_along_axis(ranks, order, np.arange(order.shape[1])[None, :], axis=1)
     weights = {use.name: use.weight if use.name not in SOURCE_FEATURES else 0.0 for use in serving.sources}
+    weights[PINNED] = 0.0
     fused = _fuse(candidates, weights) + np.where(learned, 1.0 / (FUSION_CONSTANT + ranks), 0.0)
     return np.where(touched[:, None], fused, scores).astype(np.float32)
 
 
-def _order(
-    candidates: Candidates, scores: Float32, subjects: Subjects, serving: ServingConfig, snapshot: Snapshot
-) -> list[Step]:
-    """What each rule in turn makes of the order: at first that of the scores, ties by row; the last is the answer's."""
-    rows = candidates.rows
-    order = np.argsort(-scores, axis=1, kind="stable")
-    steps = [("score", order)]
-    if serving.diversity is not None:
-        codes = attribute_codes(snapshot, serving.diversity.attribute, np.take_along_axis(rows, order, 1))
-        if codes is not None:
-            order = np.take_along_axis(order, policy.diversify(codes, serving.diversity.max_per_value), 1)
-            # Padding has no code, so it is never held back and must not come before what was.
-            padding = np.take_along_axis(rows, order, 1) < 0
-            order = np.take_along_axis(order, np.argsort(padding, axis=1, kind="stable"), 1)
-            steps.append(("diversity", order))
-    if serving.complements:
-        complements = np.take_along_axis(_complements(candidates, subjects, snapshot), order, 1)
-        order = np.take_along_axis(order, policy.lead(complements), 1)
-        steps.append(("complements", order))
-    return [(rule, np.where(np.take_along_axis(rows, made, 1) >= 0, made, -1)) for rule, made in steps]
-
-
-def _complements(candidates: Candidates, subjects: Subjects, snapshot: Snapshot) -> Bool:
-    """Which candidates go with the context and are of a category that none of it has: bool[B, K]."""
-    codes = attribute_codes(snapshot, "category", candidates.rows)
-    own = attribute_codes(snapshot, "category", subjects.context)
-    if codes is None or own is None:
-        return np.zeros(candidates.rows.shape, np.bool_)
-    beside = [at for at, name in enumerate(candidates.sources) if sources.SOURCES[name].links is not None]
-    goes_with = candidates.present[:, :, beside].any(axis=2) & subjects.by_context[:, None]
-    return goes_with & (codes >= 0) & ~(codes[:, :, None] == own[:, None, :]).any(axis=2)
+def _beside(candidates: Candidates) -> Bool:
+    """Which candidates a source proposed that starts from items: bool[B, K]."""
+    columns = [at for at, name in enumerate(candidates.sources) if sources.starts_from_items(name)]
+    return np.asarray(candidates.present[:, :, columns].any(axis=2), np.bool_)
 
 
 def _items(
@@ -311,9 +297,8 @@ def _seeds(rows: Int32, names: tuple[str, ...], subjects: Subjects, snapshot: Sn
     """The item that each source says an item rests on, i32[B, k, S] for rows i32[B, k]; -1 where there is none."""
     seeds = np.full((*rows.shape, len(names)), -1, np.int32)
     for at, name in enumerate(names):
-        found = sources.rests_on(sources.SOURCES[name], rows, subjects, snapshot)
-        if found is not None:
-            seeds[:, :, at] = found
+        if sources.starts_from_items(name):
+            seeds[:, :, at] = sources.rests_on(name, rows, subjects, snapshot)
     return seeds
 
 

@@ -314,20 +314,27 @@ def offered(parts: object) -> tuple[str, ...]:
     )
 
 
-def rests_on(source: Source, rows: Int32, subjects: Subjects, snapshot: Snapshot) -> Int32 | None:
-    """The seed that names each item (rows i32[B, k]) most strongly as its neighbour: i32[B, k], -1 where none does.
+def starts_from_items(name: str) -> bool:
+    """Whether a source goes by the neighbours of items."""
+    return name in SOURCES and SOURCES[name].links is not None
 
-    None for a source that starts from no items.
-    """
-    if source.links is None:
-        return None
-    seeds, neighbours = source.links(subjects, snapshot)
+
+def rests_on(name: str, rows: Int32, subjects: Subjects, snapshot: Snapshot) -> Int32:
+    """The seed that names each item (rows i32[B, k]) most strongly as its neighbour: i32[B, k], -1 where none does."""
+    links = SOURCES[name].links
+    assert links is not None
+    seeds, neighbours = links(subjects, snapshot)
     assert neighbours is not None
     near, said = _neighbours_of(seeds, neighbours)
     same = (near[:, None] == rows[:, :, None, None]) & (rows >= 0)[:, :, None, None]
     strength = np.where(same, said[:, None], -np.inf).max(axis=3, initial=-np.inf)
     best = np.take_along_axis(seeds, strength.argmax(axis=2), 1)
     return np.where(np.isfinite(strength.max(axis=2)), best, np.int32(-1))
+
+
+def pinned(rows: Int64, subjects: Subjects) -> Proposals:
+    """Those of rows i64[B, P] (-1: none) that may be in each user's answer."""
+    return _drop(rows, np.where(rows >= 0, np.float32(1.0), np.float32(0.0)), subjects, rows.shape[1])
 
 
 def propose(name: str, subjects: Subjects, snapshot: Snapshot, k: int) -> Proposals:

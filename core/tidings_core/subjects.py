@@ -6,6 +6,7 @@ from typing import Literal
 
 import numpy as np
 
+from tidings_core.controls import narrowed
 from tidings_core.examples import example_vector
 from tidings_core.exclusions import MANY, Exclusions, prepared
 from tidings_core.faults import Fault
@@ -93,6 +94,7 @@ def resolve(
 
     The filter of the serving config must fit the snapshot too.
     """
+    batch = [narrowed(query, snapshot.controls, now) for query in batch]
     users = snapshot.users.find_many([query.user_id for query in batch])
     people = [query.person for query in batch]
     histories = [history_of(person, int(user), snapshot) for person, user in zip(people, users, strict=True)]

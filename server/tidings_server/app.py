@@ -9,9 +9,11 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import structlog
 
+from tidings_core.controls import Control
 from tidings_core.errors import TidingsError
 from tidings_core.release import Release
 from tidings_server import log as logging_setup
@@ -29,6 +31,7 @@ from tidings_server.application.find_audience import FindAudience
 from tidings_server.application.get_profile import GetProfile
 from tidings_server.application.known_documents import KnownDocuments
 from tidings_server.application.list_releases import ListReleases
+from tidings_server.application.live_controls import LiveControls
 from tidings_server.application.many_people import ManyPeople
 from tidings_server.application.observe_answers import Checking, ObserveAnswers, Recording
 from tidings_server.application.people import People
@@ -44,6 +47,8 @@ from tidings_server.application.serving import Serving
 from tidings_server.application.subscriptions import Clocks, Limits, Subscriptions
 from tidings_server.application.upsert_items import UpsertItems
 from tidings_server.application.write_push import Rules
+from tidings_server.control_settings import read_controls
+from tidings_server.controls_watcher import ControlsWatcher
 from tidings_server.metrics import Metrics
 from tidings_server.settings import Settings
 from tidings_server.transport.audience import AudienceHandlers
@@ -107,6 +112,7 @@ class Wired:
     recorder: RecordAnswers
     monitor: CheckRecall
     subscriptions: Subscriptions
+    watcher: ControlsWatcher
 
 
 class Server:
@@ -130,10 +136,14 @@ class Server:
         self._people = People(store, self._documents, count=self._metrics.profile)
         self._codec = ItemCodec()
         self._catalogue = Catalogue(store, self._codec, _not_taken_in)
-        self._serving = Serving(state, self._changed, self._prepared, self._catalogue.renew)
+        self._controls = LiveControls(self._read_controls() if settings.controls else ())
+        self._serving = Serving(state, self._changed, self._prepared, self._catalogue.renew, self._controls.dress)
         self._metrics.watch_release(lambda: self._serving.release)
         self._metrics.watch_store(lambda: store.waiting, lambda: store.size)
         self._http = HttpListener(self._metrics.registry, self.not_ready)
+
+    def _read_controls(self, path: Path | None = None) -> tuple[Control, ...]:
+        return read_controls(path or Path(self._settings.controls), self._settings.serving_configs)
 
     def not_ready(self) -> str:
         """Why this server is not ready, "" when it is."""
@@ -159,6 +169,7 @@ class Server:
             wired.decider.start()
             wired.recorder.start()
             wired.monitor.start()
+            wired.watcher.start()
             self._stage = ""
             await self._front.set_ready(not self.not_ready())
             self._announce(str(listen), str(http))
@@ -166,6 +177,7 @@ class Server:
             self._stage = "draining: the server is stopping"
             log.info("draining", seconds=settings.drain_seconds)
         finally:
+            wired.watcher.close()
             wired.subscriptions.stop()
             await self._front.drain(settings.drain_seconds)
             await self._http.close()
@@ -253,7 +265,18 @@ class Server:
             Stream("tidings.v1.RecommendationService", "FindAudience", audience.find_audience),
         )
         front = self._make_front(methods, batchers, metrics, settings.max_message_bytes, streams)
-        return Wired(front, batchers, decider, recorder, monitor, subscriptions)
+        return Wired(front, batchers, decider, recorder, monitor, subscriptions, self._watcher())
+
+    def _watcher(self) -> ControlsWatcher:
+        """Make what looks after the file of controls."""
+        controls = self._controls
+        watcher = ControlsWatcher(
+            Path(self._settings.controls) if self._settings.controls else None,
+            self._read_controls,
+            lambda found: controls.take(found, self._serving.dress_again),
+        )
+        self._metrics.watch_controls(lambda: controls.fit, lambda: controls.unfit, lambda: watcher.refused)
+        return watcher
 
     def _recommendation(self, recommend: ObserveAnswers, explain: Explain) -> tuple[Method, ...]:
         """What only reads."""

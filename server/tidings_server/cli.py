@@ -1,19 +1,28 @@
 """The `tidings-server` command."""
 
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
+from tidings_core.controls import Control, unfit
 from tidings_core.errors import InvalidInput, TidingsError
-from tidings_server import app, show_decisions
+from tidings_core.release import Release
+from tidings_server import app, show_controls, show_decisions
+from tidings_server.adapters.release_directory import ReleaseDirectory
 from tidings_server.adapters.sqlite_ledger import read_ledger
 from tidings_server.adapters.sqlite_schema import find_database, renew_epoch
-from tidings_server.adapters.state_directory import StateDirectory
+from tidings_server.adapters.state_directory import StateDirectory, read_file
+from tidings_server.application.preview_controls import preview
+from tidings_server.application.serving import read_serving
+from tidings_server.control_settings import read_controls
 from tidings_server.default_config import default_config
 from tidings_server.settings import Settings, load
 
@@ -73,6 +82,8 @@ def serve(
         return
     with _faults_as_lines():
         settings = load(config, given)
+        if check_config and settings.controls:
+            read_controls(Path(settings.controls), settings.serving_configs)
         if check_config:
             print("the settings are fine")
             return
@@ -123,6 +134,99 @@ def renew(state: _State = Settings.model_fields["state"].default) -> None:
         finally:
             held.close()
     print(f"the epoch was {old} and is {new} now")
+
+
+controls = typer.Typer(help="The shop's rules over answers: check a file of them, preview what it would change.")
+command.add_typer(controls, name="controls")
+
+_ControlsFile = Annotated[Path, typer.Argument(help="TOML file of tables [control.NAME].", metavar="FILE")]
+_Config = Annotated[Path | None, typer.Option(help="TOML file of the server's settings.", metavar="CONFIG")]
+_Releases = Annotated[
+    str | None, typer.Option("--releases", help="Directory of the releases, instead of the settings'.", metavar="DIR")
+]
+_StateOf = Annotated[
+    str | None, typer.Option("--state", help="State directory, instead of the settings'.", metavar="DIR")
+]
+
+
+@controls.command("check")
+def check_controls(
+    file: _ControlsFile, config: _Config = None, releases: _Releases = None, state: _StateOf = None
+) -> None:
+    """Check a file of controls, also against the release that serves, when there is one. Changes nothing."""
+    with _faults_as_lines():
+        settings = _settings(config, releases, state)
+        found = read_controls(file, settings.serving_configs)
+        release = _serving(settings)
+        if release is not None:
+            _refuse_unfit(found, release)
+    against = "no release serves to check attributes against" if release is None else release.manifest.release_id
+    print(f"{len(found)} controls are fine ({against})")
+
+
+@controls.command("preview")
+def preview_controls(
+    file: _ControlsFile,
+    config: _Config = None,
+    releases: _Releases = None,
+    state: _StateOf = None,
+    limit: Annotated[int, typer.Option(help="So many of the newest decisions.", metavar="N", min=1)] = 1000,
+    at: Annotated[
+        str | None, typer.Option(help="As of this time, ISO 8601 with a zone; now when not given.", metavar="TIME")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+) -> None:
+    """Show what a file of controls would change in the recorded answers, against the controls there are now.
+
+    Recorded are pushes, and a share of the answers to Recommend. Nothing is changed; the server may be running.
+    """
+    with _faults_as_lines():
+        moment = time.time() if at is None else _moment(at)
+        settings = _settings(config, releases, state)
+        new = read_controls(file, settings.serving_configs)
+        old = read_controls(Path(settings.controls), settings.serving_configs) if settings.controls else ()
+        release = _serving(settings)
+        if release is None:
+            raise InvalidInput(("state", f"no release serves from {settings.state}: promote one, or name another"))
+        _refuse_unfit(new, release)
+        old = tuple(one for one in old if not unfit(one, release.snapshot))
+        entries = read_ledger(settings.state, "", min(limit, MOST_DECISIONS))
+        decisions = (show_decisions.flatten(entry) for entry in entries)
+        found = preview(decisions, old, new, settings.serving_configs, release.snapshot, moment)
+    if as_json:
+        print(show_controls.as_json(found, release.manifest.release_id))
+    else:
+        show_controls.print_preview(Console(), found)
+
+
+def _serving(settings: Settings) -> Release | None:
+    """The release that serves, opened; None when none was promoted. Raises what opening it raises."""
+    promoted = read_serving(partial(read_file, settings.state)).serving
+    return ReleaseDirectory(settings.releases).open(promoted) if promoted else None
+
+
+def _moment(given: str) -> float:
+    try:
+        found = datetime.fromisoformat(given)
+    except ValueError:
+        found = datetime.min
+    if found.tzinfo is None:
+        raise InvalidInput(("at", f"is {given!r:.80}, must be a time with a zone, such as 2026-11-27T08:00:00Z"))
+    return found.timestamp()
+
+
+def _settings(config: Path | None, releases: str | None, state: str | None) -> Settings:
+    given = {name: value for name, value in (("releases", releases), ("state", state)) if value is not None}
+    return load(config, given)
+
+
+def _refuse_unfit(found: Sequence[Control], release: Release) -> None:
+    """Raise InvalidInput naming what a release lacks that controls need."""
+    faults = [
+        (f"control.{one.name}.{field}", problem) for one in found for field, problem in unfit(one, release.snapshot)
+    ]
+    if faults:
+        raise InvalidInput(*faults)
 
 
 @contextmanager

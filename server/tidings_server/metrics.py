@@ -92,6 +92,15 @@ DECIDE_SECONDS = Spec(
 PUSH_SECONDS = Spec(
     "tidings_event_to_push_seconds", "histogram", (), "Seconds from recording an event to having its push on disk."
 )
+CONTROLS = Spec(
+    "tidings_controls",
+    "gauge",
+    ("state",),
+    "Controls of the file, dated ones among them: fit, or unfit when the release lacks an attribute they need.",
+)
+CONTROLS_REFUSED = Spec(
+    "tidings_controls_refused", "gauge", (), "1 while the file of controls has a fault and older controls are in force."
+)
 RECORDED = Spec(
     "tidings_recorded_answers_total",
     "counter",
@@ -138,6 +147,8 @@ METRICS = (
     DECISIONS,
     DECIDE_SECONDS,
     PUSH_SECONDS,
+    CONTROLS,
+    CONTROLS_REFUSED,
     RECORDED,
     RECALL,
     RECALL_LOW,
@@ -183,6 +194,8 @@ class Metrics:
         self._recall_checks = Counter(
             RECALL_CHECKS.name, RECALL_CHECKS.help, RECALL_CHECKS.labels, registry=self.registry
         )
+        self._controls = Gauge(CONTROLS.name, CONTROLS.help, CONTROLS.labels, registry=self.registry)
+        self._controls_refused = Gauge(CONTROLS_REFUSED.name, CONTROLS_REFUSED.help, registry=self.registry)
         self._recorded = Counter(RECORDED.name, RECORDED.help, RECORDED.labels, registry=self.registry)
 
     def calls(self, method: str) -> Ended:
@@ -267,6 +280,12 @@ class Metrics:
     def recall_low(self, selectivity: str, low: bool) -> None:
         """Note whether recall is below what the release promises."""
         self._recall_low.labels(selectivity).set(low)
+
+    def watch_controls(self, fit: Callable[[], int], unfit: Callable[[], int], refused: Callable[[], bool]) -> None:
+        """Ask at each scrape how many controls fit the release and how many do not, and if the file is refused."""
+        self._controls.labels("fit").set_function(fit)
+        self._controls.labels("unfit").set_function(unfit)
+        self._controls_refused.set_function(refused)
 
     def watch_release(self, release: Callable[[], Release | None]) -> None:
         """Ask `release` at each scrape what is serving."""

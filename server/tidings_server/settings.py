@@ -3,7 +3,7 @@
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -226,6 +226,9 @@ class Settings(BaseSettings):
         allow_inf_nan=False,
         description="Share of the queries whose recall is checked against exact search afterwards, 0 to 1.",
     )
+    controls: str = Field(
+        "", description="TOML file of controls, read again whenever it changes; empty for none. See `controls check`."
+    )
     serving: dict[Name, ServingTable] = Field(
         {}, description="Tables [serving.NAME] change a serving config or add one."
     )
@@ -293,7 +296,7 @@ def load(config: Path | None, given: Mapping[str, Any]) -> Settings:
     try:
         return Sourced(**given)
     except ValidationError as error:
-        raise InvalidInput(*(_fault(dict(fault)) for fault in error.errors())) from error
+        raise InvalidInput(*(setting_fault(dict(fault), known_settings) for fault in error.errors())) from error
     except SettingsError as error:
         raise InvalidInput(("environment", f"{error}: {error.__cause__}")) from error
 
@@ -308,14 +311,14 @@ def _readable(config: Path) -> None:
         raise InvalidInput(("config", f"{config} is not TOML: {error}")) from error
 
 
-def _fault(error: Mapping[str, Any]) -> tuple[str, str]:
-    """One fault as (setting, what is wrong with it)."""
+def setting_fault(error: Mapping[str, Any], known: Callable[[list[Any]], list[str]]) -> tuple[str, str]:
+    """One fault as (setting, what is wrong with it). `known` names the settings that stand where it is."""
     loc = [part for part in error["loc"] if part != "[key]"]
     if loc[:1] == ["serving"] and loc[2:3] in (["diversity"], ["filter"]):
         del loc[3:4]  # The tag of what may be switched off, no part of a setting's name.
     field = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).lstrip(".")
     if error["type"] == "extra_forbidden":
-        return field, f"is no setting; known are {', '.join(_known(loc))}"
+        return field, f"is no setting; known are {', '.join(known(loc))}"
     message = str(error["msg"]).removeprefix("Value error, ")
     if error["type"] == TOLD:
         return field, message
@@ -327,7 +330,7 @@ def _fault(error: Mapping[str, Any]) -> tuple[str, str]:
     return field, f"is {error['input']!r:.80}: {message[0].lower()}{message[1:]}"
 
 
-def _known(loc: list[Any]) -> list[str]:
+def known_settings(loc: list[Any]) -> list[str]:
     """Names of the settings that stand where a fault is."""
     match loc:
         case ["serving", _, "sources", *_]:

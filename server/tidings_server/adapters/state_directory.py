@@ -59,12 +59,7 @@ class StateDirectory:
 
     def read(self, name: str) -> bytes | None:
         """The content of a file, None when there is none. Raises InvalidInput when it cannot be read."""
-        try:
-            return (self._path / name).read_bytes()
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise _unusable(self._path / name, error) from error
+        return read_file(self._path, name)
 
     def write(self, name: str, content: bytes) -> None:
         """Replace a file, whole or not at all; on return it survives a crash.
@@ -79,6 +74,19 @@ class StateDirectory:
             except OSError as error:
                 where = self._path / name
                 raise Conflict(f"{where} cannot be written: {error.strerror}; nothing was changed") from error
+
+
+def read_file(directory: Path, name: str) -> bytes | None:
+    """The content of a file of a state directory, None when there is none. Changes nothing, and needs no lock.
+
+    Raises InvalidInput when it cannot be read.
+    """
+    try:
+        return (directory / name).read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise _unusable(directory / name, error) from error
 
 
 def _unusable(path: Path, error: OSError) -> InvalidInput:

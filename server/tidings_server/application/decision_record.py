@@ -9,6 +9,7 @@ import json
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,8 @@ from tidings_server.application.write_push import Draft
 FORMAT = 1
 LEVEL = 1
 """Of zlib. Most of a record is float32 noise, which no level makes smaller."""
+MAX_MOVED = 10
+"""So many items that a rule moved are kept."""
 MAX_EXCLUDED = 1000
 """So many of the items that a question excludes are kept."""
 
@@ -86,6 +89,7 @@ def pack_basis(basis: Basis) -> bytes:
     if answer is not None and answer.considered is not None and snapshot is not None:
         fields["candidates"] = _candidates(answer.considered, snapshot)
         fields["features"] = _features(answer.considered, len(answer.items), snapshot)
+        fields["moves"] = _moves(answer.considered, len(answer.items), snapshot)
     return _pack(fields)
 
 
@@ -123,8 +127,10 @@ def read_record(content: bytes) -> dict[str, Any]:
     items that were asked for, `scores` (those that the rules began from; `ranked` says whether they are the ranker's),
     the `rules` by name, and for each source, in `sources` what it said of each candidate and in `places` at which place
     from 1, None where it did not propose it. `features`, of the first of them: `schema` (the feature schema's
-    hash), `user`, and for each item a row of `item` and of `pair`. `question` holds what was asked. `chosen` holds for
-    each item its `item_id`, `score`, `sources` (name to score) and `reasons` (`code`, `item_id`, `text`). `latency_ms`
+    hash), `user`, and for each item a row of `item` and of `pair`. `moves` holds for each rule that worked on the order
+    its `rule`, a name, and `items`: of those it moved furthest the places from 1 before and after. `question` holds
+    what was asked. `chosen` holds for each item its `item_id`, `score`, `sources` (name to score) and `reasons`
+    (`code`, `item_id`, `text`). `latency_ms`
     tells how long it `waited` since it was called for, and how long it took to `recommend` and to `compose`; `outcome`
     is "sent", "suppressed" or, for an answer to Recommend, "answered". Of a push that was held back when it was in
     words already, `chosen`, `title`, `body` and `url` are what it would have said.
@@ -184,6 +190,19 @@ def _features(considered: Considered, count: int, snapshot: Snapshot) -> dict[st
         "item": [_floats(row) for row in snapshot.item_features[considered.rows[places]]],
         "pair": [_floats(row) for row in considered.pair[places]],
     }
+
+
+def _moves(considered: Considered, count: int, snapshot: Snapshot) -> list[dict[str, Any]]:
+    """The rules that worked on the scores' order, in turn, each with the items of the answer that it moved furthest."""
+    found = []
+    for (_, before), (rule, after) in pairwise(considered.steps):
+        was, now = np.argsort(before), np.argsort(after)
+        moved = np.flatnonzero((was != now) & (np.minimum(was, now) < count))
+        furthest = moved[np.argsort(-np.abs(was - now)[moved], kind="stable")][:MAX_MOVED]
+        names = _item_ids(considered.rows[furthest].tolist(), snapshot)
+        places = zip((was[furthest] + 1).tolist(), (now[furthest] + 1).tolist(), strict=True)
+        found.append({"rule": rule, "items": dict(zip(names, places, strict=True))})
+    return found
 
 
 def _candidates(considered: Considered, snapshot: Snapshot) -> dict[str, Any]:

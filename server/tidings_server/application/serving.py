@@ -81,28 +81,37 @@ class Serving:
         on_change: Callable[[], None] = lambda: None,
         prepare: Callable[[Release], Release] = lambda release: release,
         renew: Callable[[Release], Release] = lambda release: release,
+        dress: Callable[[Release], Release] = lambda release: release,
     ) -> None:
         """Read the record. `on_change` is called after each swap, in the thread that made it.
 
         `prepare` makes of a release the one that will answer, and `renew`, right before it does, of that one the
-        newest; what they raise keeps the release from answering.
+        newest; what they raise keeps the release from answering. `dress` puts on it what is no part of it and answers
+        with it, such as controls; it raises nothing.
 
         Raises InvalidInput when the record is damaged.
         """
         self.release: Release | None = None
-        self.record = _read(files)
+        self.record = read_serving(files.read)
         self.lock = threading.Lock()
         self._files = files
         self._on_change = on_change
         self._prepare = prepare
         self._renew = renew
+        self._dress = dress
         self._assigning = threading.Lock()
 
     def renew(self, make: Callable[[Release], Release]) -> None:
         """Let what `make` makes of the serving release answer in its place: the same release, newer in what changes."""
         with self._assigning:
+            if self.release is not None and (newer := make(self.release)) is not self.release:
+                self.release = self._dress(newer)
+
+    def dress_again(self) -> None:
+        """Let the serving release answer with what is put on it by now."""
+        with self._assigning:
             if self.release is not None:
-                self.release = make(self.release)
+                self.release = self._dress(self.release)
 
     def swap(self, release: Release, record: Record) -> None:
         """Keep the record on disk, then let the release answer. Call it with `lock` held."""
@@ -137,15 +146,16 @@ class Serving:
 
     def _take(self, release: Release, record: Record, keep: Callable[[], None] = lambda: None) -> None:
         with self._assigning:
-            release = self._renew(release)
+            release = self._dress(self._renew(release))
             keep()
             self.record = record
             self.release = release
         self._on_change()
 
 
-def _read(files: Files) -> Record:
-    content = files.read(RECORD)
+def read_serving(read: Callable[[str], bytes | None]) -> Record:
+    """The record of what was promoted, from the file that `read` reads. Raises InvalidInput when it is damaged."""
+    content = read(RECORD)
     if content is None:
         return Record()
     try:

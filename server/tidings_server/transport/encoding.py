@@ -7,6 +7,7 @@ import struct
 from collections.abc import Mapping, Sequence
 
 from tidings.v1 import recommendation_service_pb2 as pb
+from tidings_core.candidates import PINNED
 from tidings_core.model import Answer, Cause, Reason, ReasonCode, Snapshot
 from tidings_core.sources import SOURCES
 
@@ -71,7 +72,7 @@ def _source_head(name: str) -> bytes:
     return _SOURCES + varint(len(named) + 4) + named
 
 
-_SOURCE_HEADS = {name: _source_head(name) for name in SOURCES}
+_SOURCE_HEADS = {name: _source_head(name) for name in (*SOURCES, PINNED)}
 _BARE_REASONS = {code: _delimited(_REASONS, _CODE + varint(number)) for code, number in REASONS.items()}
 
 
