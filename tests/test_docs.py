@@ -39,8 +39,8 @@ COMMANDS = {
         "releases promote",
         "releases rollback",
     ],
-    "tidings-server": ["decisions", "renew-epoch", "controls check", "controls preview", ""],
-    "tidings-build-index": ["build", "inspect", "evaluate", "rebuild"],
+    "tidings-server": ["decisions", "renew-epoch", "export-changes", "controls check", "controls preview", ""],
+    "tidings-build-index": ["build", "inspect", "evaluate", "rebuild", "fold"],
     "tidings-train": ["fit", "carts", "check", "evaluate"],
 }
 

@@ -320,6 +320,12 @@ def _validate(folder: Path, manifest: Manifest) -> Snapshot:
     return snapshot
 
 
+def read_recall_queries(folder: Path, manifest: Manifest) -> Float32:
+    """The user vectors f32[Q, D] that a release's recall was measured on. Raises ReleaseRefused."""
+    queries: Float32 = _Arrays(folder, manifest)._read("recall_queries", np.float32, (None, manifest.dim))
+    return queries
+
+
 class _Arrays:
     """Reads the arrays of a release, each checked against the shape its manifest implies."""
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from tidings_core.model import Postings
+from tidings_core.model import Postings, Trending
 from tidings_core.tables import Float32, Float64, IdTable, Int32, Int64, places
 
 K1, B = 1.2, 0.75
@@ -204,6 +204,15 @@ def reweighted(postings: Postings, weights: Float32) -> Postings | None:
         return None
     codes, rows = codes[kept], postings.rows[kept]
     return _gathered(postings.words, codes, rows, weights[rows])
+
+
+def category_trends(trending: Trending | None, categories: Postings | None, count: int) -> Postings | None:
+    """Of each category of `count` items those that trend, the most so first; None without either."""
+    if trending is None or categories is None:
+        return None
+    scores = np.zeros(count, np.float32)
+    scores[trending.rows] = trending.scores
+    return reweighted(categories, scores)
 
 
 def _postings(names: Sequence[str], codes: Int32, rows: Int32, weights: Float32) -> Postings:

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tidings.v1 import item_pb2
 from tidings_core.attributes import Attribute
@@ -14,6 +13,7 @@ from tidings_core.tables import Float32, Int32, Int64
 from tidings_index_builder.catalogue import Catalogue
 from tidings_index_builder.ids import rows_of
 from tidings_index_builder.model_dir import Model
+from tidings_index_builder.remap import remapped_histories, remapped_neighbours, remapped_trending
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +75,10 @@ def align_model(model: Model | None, items: Sequence[str], users: Sequence[str])
     # Where each of our rows stands in the model, and the other way round.
     item_from, item_to = rows_of(items, model.item_ids), rows_of(model.item_ids, items)
     user_from = rows_of(users, model.user_ids)
-    neighbours = _neighbours(model.neighbours, item_from, item_to)
-    complements = _neighbours(model.complements, item_from, item_to)
-    trending = _trending(model.trending, item_to)
-    histories = _histories(model.histories, user_from, item_to)
+    neighbours = remapped_neighbours(model.neighbours, item_from, item_to)
+    complements = remapped_neighbours(model.complements, item_from, item_to)
+    trending = remapped_trending(model.trending, item_to)
+    histories = remapped_histories(model.histories, user_from, item_to)
     return Learned(
         _statistics(model.statistics, item_from),
         neighbours if (neighbours.rows >= 0).any() else None,
@@ -94,32 +94,3 @@ def _statistics(statistics: ItemStatistics, item_from: Int32) -> ItemStatistics:
     safe, known = np.maximum(item_from, 0), item_from >= 0
     names = ("purchases", "purchases_7d", "purchases_30d", "purchases_90d", "buyers", "age_days")
     return ItemStatistics(*(np.where(known, getattr(statistics, name)[safe], 0.0) for name in names))
-
-
-def _neighbours(neighbours: Neighbours, item_from: Int32, item_to: Int32) -> Neighbours:
-    safe = np.maximum(item_from, 0)
-    near = neighbours.rows[safe]
-    kept = (near >= 0) & (item_from >= 0)[:, None]
-    rows = np.where(kept, item_to[np.maximum(near, 0)], np.int32(-1))
-    scores = np.where(rows >= 0, neighbours.scores[safe], np.float32(0.0))
-    # Close the gaps that items which are not served leave behind, keeping the order.
-    order = np.argsort(rows < 0, axis=1, kind="stable")
-    return Neighbours(np.take_along_axis(rows, order, 1), np.take_along_axis(scores, order, 1))
-
-
-def _trending(trending: Trending, item_to: Int32) -> Trending:
-    rows = item_to[trending.rows]
-    return Trending(rows[rows >= 0], trending.scores[rows >= 0])
-
-
-def _histories(histories: Histories, user_from: Int32, item_to: Int32) -> Histories:
-    safe = np.maximum(user_from, 0)
-    starts = histories.offsets[safe]
-    lengths = np.where(user_from >= 0, histories.offsets[safe + 1] - starts, 0)
-    at = np.repeat(starts - (np.cumsum(lengths) - lengths), lengths) + np.arange(int(lengths.sum()))
-    rows = item_to[histories.rows[at]]
-    kept = rows >= 0
-    users: NDArray[np.int64] = np.repeat(np.arange(len(user_from)), lengths)[kept]
-    offsets = np.zeros(len(user_from) + 1, np.int64)
-    np.cumsum(np.bincount(users, minlength=len(user_from)), out=offsets[1:])
-    return Histories(offsets, rows[kept], histories.times[at][kept], histories.counts[at][kept])

@@ -12,10 +12,10 @@ from tidings_core.attributes import keyword
 from tidings_core.errors import InvalidInput
 from tidings_core.features import ITEM_FEATURES, item_features
 from tidings_core.index import FilterPlan, normalise
-from tidings_core.model import FoldIn, Metric, Postings, Trending
+from tidings_core.model import FoldIn, Metric
 from tidings_core.release import IndexInfo, Manifest, Parts, write_release
 from tidings_core.tables import Float32
-from tidings_core.text import reweighted
+from tidings_core.text import category_trends
 from tidings_index_builder.align import Learned, Shown, align_catalogue, align_model
 from tidings_index_builder.catalogue import Catalogue
 from tidings_index_builder.embeddings import Embeddings, check_embeddings
@@ -110,7 +110,7 @@ def build_release(
         neighbours=learned.neighbours,
         complements=learned.complements,
         trending=learned.trending,
-        category_trends=_category_trends(learned.trending, categories, len(items.ids)),
+        category_trends=category_trends(learned.trending, categories, len(items.ids)),
         histories=learned.histories,
         words=words,
         categories=categories,
@@ -181,14 +181,6 @@ def _features(learned: Learned, shown: Shown) -> Float32:
     category = keyword(shown.attributes, "category")
     codes = np.full(len(shown.prices), -1, np.int32) if category is None else category.codes
     return item_features(learned.statistics, shown.prices, codes)
-
-
-def _category_trends(trending: Trending | None, categories: Postings | None, count: int) -> Postings | None:
-    if trending is None or categories is None:
-        return None
-    scores = np.zeros(count, np.float32)
-    scores[trending.rows] = trending.scores
-    return reweighted(categories, scores)
 
 
 def _facts(

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from tidings_core.errors import InvalidInput
-from tidings_index_builder import show
+from tidings_index_builder import fold_cli, show
 from tidings_index_builder.embeddings import read_embeddings
 from tidings_index_builder.evaluate import evaluate as evaluate_release
 from tidings_index_builder.inspection import inspect_release, not_offered
@@ -153,6 +153,9 @@ def rebuild(
         raise typer.Exit(BUSY)
     if outcome.outcome == "failed":
         raise typer.Exit(1)
+
+
+app.command(name="fold")(fold_cli.run)
 
 
 def _stderr() -> Console:

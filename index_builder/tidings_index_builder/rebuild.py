@@ -4,10 +4,8 @@ So that failed runs do not fill the disk, nothing is built unless the server ans
 """
 
 import fcntl
-import os
-import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +13,10 @@ from typing import Literal
 
 import tidings
 from tidings_core.errors import InUse, TidingsError
-from tidings_core.release import UNFINISHED, Manifest, list_releases
+from tidings_core.release import Manifest, list_releases
 from tidings_index_builder.job import run_build
 from tidings_index_builder.progress import Progress
+from tidings_index_builder.prune import remove
 from tidings_index_builder.settings import RebuildSettings
 
 LOCK_FILE = ".rebuild.lock"
@@ -98,7 +97,7 @@ def _run(settings: RebuildSettings, now: float, progress: Progress, elapsed: Cal
 def _not_promoted(built: Manifest, settings: RebuildSettings, error: tidings.TidingsError, seconds: float) -> Outcome:
     """Remove a release that was refused; keep one of which nobody knows."""
     refused = isinstance(error, REFUSALS)
-    pruned, problem = _remove(settings.releases, [built.release_id] if refused else [])
+    pruned, problem = remove(settings.releases, [built.release_id] if refused else [])
     told = f"{settings.server} refused {built.release_id}, which was removed"
     if not refused:
         told = f"it is not known whether {settings.server} promoted {built.release_id}, which is kept"
@@ -121,21 +120,7 @@ def prune(releases: Path, keep: int, needed: set[str]) -> tuple[tuple[str, ...],
     Gives the ids of what was removed, and what went wrong, None when nothing did.
     """
     whole = [found.release_id for found in list_releases(releases) if isinstance(found, Manifest)]
-    return _remove(releases, [release_id for release_id in whole[keep:] if release_id not in needed])
-
-
-def _remove(releases: Path, release_ids: Iterable[str]) -> tuple[tuple[str, ...], str | None]:
-    pruned: list[str] = []
-    try:
-        for release_id in release_ids:
-            # Under this name nobody lists or opens it, and the next build removes what a crash leaves of it.
-            hidden = releases / f"{UNFINISHED}pruned-{release_id}"
-            os.rename(releases / release_id, hidden)
-            shutil.rmtree(hidden)
-            pruned.append(release_id)
-    except OSError as error:
-        return tuple(pruned), str(error)
-    return tuple(pruned), None
+    return remove(releases, [release_id for release_id in whole[keep:] if release_id not in needed])
 
 
 @contextmanager

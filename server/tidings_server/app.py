@@ -17,6 +17,7 @@ from tidings_core.controls import Control
 from tidings_core.errors import TidingsError
 from tidings_core.release import Release
 from tidings_server import log as logging_setup
+from tidings_server.adapters.fold_process import FoldProcess
 from tidings_server.adapters.release_directory import ReleaseDirectory
 from tidings_server.adapters.sqlite_store import SqliteStore
 from tidings_server.adapters.state_directory import StateDirectory
@@ -28,6 +29,7 @@ from tidings_server.application.consistency import check_token
 from tidings_server.application.decide_push import DecidePushes
 from tidings_server.application.explain import Explain
 from tidings_server.application.find_audience import FindAudience
+from tidings_server.application.fold_back import FoldBack, FoldRules
 from tidings_server.application.get_profile import GetProfile
 from tidings_server.application.known_documents import KnownDocuments
 from tidings_server.application.list_releases import ListReleases
@@ -111,6 +113,7 @@ class Wired:
     decider: DecidePushes
     recorder: RecordAnswers
     monitor: CheckRecall
+    folding: FoldBack
     subscriptions: Subscriptions
     watcher: ControlsWatcher
 
@@ -170,6 +173,7 @@ class Server:
             wired.recorder.start()
             wired.monitor.start()
             wired.watcher.start()
+            wired.folding.start()
             self._stage = ""
             await self._front.set_ready(not self.not_ready())
             self._announce(str(listen), str(http))
@@ -187,6 +191,7 @@ class Server:
             await asyncio.to_thread(wired.decider.close, settings.drain_seconds)
             await asyncio.to_thread(wired.recorder.close, settings.drain_seconds)
             await asyncio.to_thread(wired.monitor.close, settings.drain_seconds)
+            await asyncio.to_thread(wired.folding.close, settings.drain_seconds)
             wired.subscriptions.close()
         log.info("stopped")
 
@@ -239,7 +244,8 @@ class Server:
         monitor = CheckRecall(metrics, time.monotonic)
         checking = Checking(settings.recall_share, monitor.offer)
         recording = Recording(settings.record_share, recorder.offer, lambda: f"answer/{secrets.token_hex(8)}")
-        upsert = UpsertItems(store, self._catalogue, self._serving)
+        folding = self._folding()
+        upsert = UpsertItems(store, self._catalogue, self._serving, folding.changed)
         read = ReadItems(store, self._serving, self._codec)
         catalogue = CatalogueHandlers(upsert, read, time.time, metrics, partial(check_token, store))
         methods = (
@@ -265,7 +271,7 @@ class Server:
             Stream("tidings.v1.RecommendationService", "FindAudience", audience.find_audience),
         )
         front = self._make_front(methods, batchers, metrics, settings.max_message_bytes, streams)
-        return Wired(front, batchers, decider, recorder, monitor, subscriptions, self._watcher())
+        return Wired(front, batchers, decider, recorder, monitor, folding, subscriptions, self._watcher())
 
     def _watcher(self) -> ControlsWatcher:
         """Make what looks after the file of controls."""
@@ -316,6 +322,20 @@ class Server:
             Method(service, "PromoteRelease", release.promote_release, "admin", 1, ADMIN_SECONDS),
             Method(service, "RollbackRelease", release.rollback_release, "admin", 1, ADMIN_SECONDS),
         )
+
+    def _folding(self) -> FoldBack:
+        """Make what folds the delta back."""
+        settings = self._settings
+
+        def told(outcome: str, release_id: str, detail: str) -> None:
+            self._metrics.folded(outcome)
+            say = log.info if outcome == "done" else log.warning
+            say(f"fold {outcome}", folded_release_id=release_id, detail=detail)
+
+        promote = PromoteRelease(self._releases, self._serving, time.time)
+        rules = FoldRules(settings.fold, settings.fold_items, settings.fold_every_seconds)
+        fold = FoldProcess(settings.state)
+        return FoldBack(self._store, self._catalogue, self._serving, promote, fold, rules, time.monotonic, told)
 
     def _catalogue_methods(self, handlers: CatalogueHandlers) -> tuple[Method, ...]:
         """What shows and changes items."""

@@ -1,5 +1,6 @@
 """The `tidings-server` command."""
 
+import shlex
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -12,19 +13,23 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from tidings_core.catalogue import encode_change
 from tidings_core.controls import Control, unfit
 from tidings_core.errors import InvalidInput, TidingsError
-from tidings_core.release import Release
+from tidings_core.release import Release, open_release
 from tidings_server import app, show_controls, show_decisions
 from tidings_server.adapters.release_directory import ReleaseDirectory
+from tidings_server.adapters.sqlite_catalogue import open_catalogue
 from tidings_server.adapters.sqlite_ledger import read_ledger
 from tidings_server.adapters.sqlite_schema import find_database, renew_epoch
 from tidings_server.adapters.state_directory import StateDirectory, read_file
+from tidings_server.application.catalogue import changes_since
 from tidings_server.application.preview_controls import preview
 from tidings_server.application.serving import read_serving
 from tidings_server.control_settings import read_controls
 from tidings_server.default_config import default_config
 from tidings_server.settings import Settings, load
+from tidings_server.transport.catalogue_items import ItemCodec
 
 command = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -227,6 +232,27 @@ def _refuse_unfit(found: Sequence[Control], release: Release) -> None:
     ]
     if faults:
         raise InvalidInput(*faults)
+
+
+@command.command("export-changes")
+def export_changes(
+    release: Annotated[Path, typer.Argument(help="Directory of the release to fold them into.", metavar="RELEASE")],
+    out: Annotated[Path, typer.Option(help="File to write.", metavar="FILE")],
+    state: _State = Settings.model_fields["state"].default,
+) -> None:
+    """Write what changed in the catalogue since a release, and print the command that folds it back.
+
+    For folding by hand, on another machine too; the server does it by itself with the setting fold. It may be running.
+    """
+    with _faults_as_lines(), open_catalogue(state) as catalogue:
+        lines = map(encode_change, changes_since(open_release(release), catalogue, catalogue.position, ItemCodec()))
+        try:
+            with out.open("wb") as file:
+                file.writelines(lines)
+        except OSError as error:
+            raise InvalidInput(("out", f"{out} cannot be written: {error.strerror}")) from error
+        told = ["fold", str(release), "--changes", str(out), "--epoch", catalogue.epoch]
+    print(shlex.join(["tidings-build-index", *told, "--through", str(catalogue.position)]))
 
 
 @contextmanager

@@ -74,6 +74,12 @@ DELTA = Spec(
     ("kind",),
     "Items that changed since the serving release was built: described (new, or anew), changed (these too), deleted.",
 )
+FOLDS = Spec(
+    "tidings_folds_total",
+    "counter",
+    ("outcome",),
+    "Times the catalogue's changes were to be folded back: done, dropped (another release took over), failed.",
+)
 JOBS = Spec("tidings_store_waiting_jobs", "gauge", (), "Jobs that wait for the store's writer.")
 STORE_BYTES = Spec("tidings_store_bytes", "gauge", (), "Bytes of the store's files.")
 PROFILES = Spec(
@@ -140,6 +146,7 @@ METRICS = (
     EVENTS,
     ITEMS,
     DELTA,
+    FOLDS,
     JOBS,
     STORE_BYTES,
     PROFILES,
@@ -180,6 +187,7 @@ class Metrics:
         self._degraded = Counter(DEGRADED.name, DEGRADED.help, DEGRADED.labels, registry=self.registry)
         self._promotions = Counter(PROMOTIONS.name, PROMOTIONS.help, PROMOTIONS.labels, registry=self.registry)
         self._events = Counter(EVENTS.name, EVENTS.help, EVENTS.labels, registry=self.registry)
+        self._folds = Counter(FOLDS.name, FOLDS.help, FOLDS.labels, registry=self.registry)
         self._items = Counter(ITEMS.name, ITEMS.help, ITEMS.labels, registry=self.registry)
         self._jobs = Gauge(JOBS.name, JOBS.help, registry=self.registry)
         self._store_bytes = Gauge(STORE_BYTES.name, STORE_BYTES.help, registry=self.registry)
@@ -239,6 +247,10 @@ class Metrics:
     def item(self, result: str) -> None:
         """Count an item that was upserted or deleted."""
         self._items.labels(result).inc()
+
+    def folded(self, outcome: str) -> None:
+        """Count a fold."""
+        self._folds.labels(outcome).inc()
 
     def profile(self, kept: bool) -> None:
         """Note that an answer needed a profile, and whether what it says was kept from before."""

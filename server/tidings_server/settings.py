@@ -229,6 +229,13 @@ class Settings(BaseSettings):
     controls: str = Field(
         "", description="TOML file of controls, read again whenever it changes; empty for none. See `controls check`."
     )
+    fold: bool = Field(True, description="Whether the catalogue's changes are folded back into a release when many.")
+    fold_items: int = Field(
+        0, ge=0, le=10_000_000, description="Items described anew after which to fold; 0: a 50th, 2,000 to 10,000."
+    )
+    fold_every_seconds: float = Field(
+        600.0, ge=0, le=864_000, allow_inf_nan=False, description="Seconds between two folds at least."
+    )
     serving: dict[Name, ServingTable] = Field(
         {}, description="Tables [serving.NAME] change a serving config or add one."
     )

@@ -177,6 +177,18 @@ def test_prices_stock_and_availability_change_alone(ask: Door) -> None:
     assert ask.get("item-9").item.price == 3.25
 
 
+def test_what_cannot_be_bought_is_in_no_answer_until_it_can(ask: Door) -> None:
+    """An item that is not available, or of which there is none, new or of the release."""
+    ask.upsert(item("sold", 1, title="Scarcity", stock=1), item("item-21", 1, title="Scarcity"))
+    assert set(ask.found("scarcity")) == {"sold", "item-21"}
+    ask.upsert(item("sold", 2, stock=0), mask=["stock"])
+    assert ask.found("scarcity") == ["item-21"]
+    ask.upsert(item("item-21", 2, available=False), mask=["available"])
+    assert ask.found("scarcity") == []
+    ask.upsert(item("sold", 3, stock=5), mask=["stock"])
+    assert ask.found("scarcity") == ["sold"]
+
+
 def test_the_price_of_an_item_that_nobody_described_waits_for_its_description(ask: Door) -> None:
     """It is kept, and stands beside a description that is older than it."""
     assert results(ask.upsert(item("later", 9, price=2), mask=["price"])) == ["APPLIED"]

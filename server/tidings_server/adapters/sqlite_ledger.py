@@ -20,7 +20,7 @@ def read_ledger(directory: Path, user_id: str, limit: int) -> list[Entry]:
     try:
         with closing(open_reader(directory)) as connection:
             sql = Statements(connection)
-            _check(sql, file)
+            check_tables(sql, file)
             return read_decisions(sql, user_id, limit)
     except sqlite3.Error as error:
         raise StorageFailed(f"{file} cannot be read: {failure(error)}") from error
@@ -28,7 +28,7 @@ def read_ledger(directory: Path, user_id: str, limit: int) -> list[Entry]:
         raise StorageFailed(f"{file} cannot be read: {error}") from error
 
 
-def _check(sql: Statements, file: Path) -> None:
+def check_tables(sql: Statements, file: Path) -> None:
     """See that the tables are those that this version knows."""
     if sql.row("PRAGMA application_id") != (APPLICATION_ID,):
         raise InvalidInput(("state", f"{file} is a database of another program: name another directory with --state"))

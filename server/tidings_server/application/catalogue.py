@@ -7,7 +7,7 @@ meanwhile. A snapshot is swapped in whole, so an answer sees all of a batch or n
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -40,6 +40,19 @@ class Codec(Protocol):
 
     def priced(self, payload: bytes, price: float) -> bytes:
         """What is shown of an item, with another price."""
+        ...
+
+
+class Changes(Protocol):
+    """Where changes are read."""
+
+    @property
+    def epoch(self) -> str:
+        """Name of the history that they are of."""
+        ...
+
+    def catalogue_changes(self, after: int, limit: int) -> list[StoredItem]:
+        """Items whose last change has a number above `after`, in order of it. Raises StorageFailed."""
         ...
 
 
@@ -104,9 +117,8 @@ class Catalogue:
     def changes(self, release: Release) -> tuple[int, Iterator[Change]]:
         """The number up to which the delta of a release goes, and all changes that make it up. Raises StorageFailed."""
         with self._changing:
-            held = self._held[release.manifest.release_id]
-        first = _first(release.manifest, self._store)
-        return held.through, self._read(held.base, first, held.through)
+            through = self._held[release.manifest.release_id].through
+        return through, changes_since(release, self._store, through, self._codec, self._warn)
 
     def _keep(self, release_id: str, held: Held) -> None:
         self._held[release_id] = held
@@ -117,31 +129,38 @@ class Catalogue:
     def _caught_up(self, held: Held, manifest: Manifest) -> Held:
         """The delta with all that the store holds by now."""
         while stored := self._store.catalogue_changes(held.through, PAGE):
-            changes = self._known(stored, held.base)
+            changes = _known(stored, held.base, self._codec, self._warn)
             delta = taken_in(held.base, held.delta, changes, manifest.vector_space) if changes else held.delta
             held = replace(held, delta=delta, through=stored[-1].number)
         return held
 
-    def _read(self, base: Snapshot, after: int, through: int) -> Iterator[Change]:
-        """The changes of a release after a number, through another; what changed later is left for later."""
-        while stored := self._store.catalogue_changes(after, PAGE):
-            yield from self._known([one for one in stored if one.number <= through], base)
-            after = stored[-1].number
-            if after >= through:
-                return
 
-    def _known(self, stored: list[StoredItem], base: Snapshot) -> list[Change]:
-        rows = base.items.find_many([one.item_id for one in stored]).tolist()
-        changes = []
-        for one, row in zip(stored, rows, strict=True):
-            try:
-                change = change_of(one, base, row, self._codec)
-            except ValueError as error:
-                self._warn(one.item_id, str(error))
-                continue
-            if change is not None:
-                changes.append(change)
-        return changes
+def changes_since(
+    release: Release, store: Changes, through: int, codec: Codec, warn: Warn = lambda *_: None
+) -> Iterator[Change]:
+    """What a release lacks of the changes of a store through a number; what changed again later is left for later.
+
+    Raises StorageFailed.
+    """
+    base, after = release.snapshot.base or release.snapshot, _first(release.manifest, store)
+    while after < through and (stored := store.catalogue_changes(after, PAGE)):
+        yield from _known([one for one in stored if one.number <= through], base, codec, warn)
+        after = stored[-1].number
+
+
+def _known(stored: Sequence[StoredItem], base: Snapshot, codec: Codec, warn: Warn) -> list[Change]:
+    """What stored items change of a release; those that cannot be read are told of."""
+    rows = base.items.find_many([one.item_id for one in stored]).tolist()
+    changes = []
+    for one, row in zip(stored, rows, strict=True):
+        try:
+            change = change_of(one, base, row, codec)
+        except ValueError as error:
+            warn(one.item_id, str(error))
+            continue
+        if change is not None:
+            changes.append(change)
+    return changes
 
 
 def change_of(stored: StoredItem, base: Snapshot, row: int, codec: Codec) -> Change | None:
@@ -191,7 +210,7 @@ def read_state(stored: StoredItem) -> ItemState:
         raise StorageFailed(f"what is stored of item {stored.item_id} is damaged: {error}") from error
 
 
-def _first(manifest: Manifest, store: Store) -> int:
+def _first(manifest: Manifest, store: Changes) -> int:
     """The number up to which a release holds the changes of a store."""
     held = manifest.changes_held
     return held.number if held is not None and held.epoch == store.epoch else 0
