@@ -7,18 +7,17 @@ order of their characters too, and named by codes.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, ClassVar, Literal, TypeVar, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tidings_core.tables import BytesTable, Float64, Int32, Int64
+from tidings_core.tables import BytesTable, Float64, Int32, Int64, Scalar
 
 Kind = Literal["keyword", "tags", "number", "time", "flag"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 Int8 = NDArray[np.int8]
-Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tidings_core.tables import Bool, Float32, Int32, Int64
+from tidings_core.tables import Bool, Float32, Int32, Int64, picked
 
 PINNED = "pinned"
 """Stands among the sources of an item that a control put into the answer."""
@@ -50,12 +50,12 @@ def merge(names: Sequence[str], proposals: Sequence[Proposals], users: int) -> C
     at = (np.nonzero(valid)[0], group[valid])
     place = order[valid]
     out = np.full((users, width), -1, np.int32)
-    out[at] = np.take_along_axis(rows, order, 1)[valid]
+    out[at] = picked(rows, order)[valid]
     by_source = (*at, source[place])
     present = np.zeros((users, width, len(names)), np.bool_)
     present[by_source] = True
     out_scores = np.zeros(present.shape, np.float32)
-    out_scores[by_source] = np.take_along_axis(scores, order, 1)[valid]
+    out_scores[by_source] = picked(scores, order)[valid]
     out_ranks = np.zeros(present.shape, np.int32)
     out_ranks[by_source] = rank[place]
     return Candidates(tuple(names), out, present, out_scores, out_ranks)
@@ -64,7 +64,7 @@ def merge(names: Sequence[str], proposals: Sequence[Proposals], users: int) -> C
 def _groups(rows: Int64) -> tuple[Int64, Bool, Int64]:
     """Sort rows [B, W] and number equal ones: order i64[B, W], valid bool[B, W] and group i64[B, W] in that order."""
     order = np.argsort(rows, axis=1)
-    ordered = np.take_along_axis(rows, order, 1)
+    ordered = picked(rows, order)
     valid = ordered >= 0
     first = valid.copy()
     first[:, 1:] &= ordered[:, 1:] != ordered[:, :-1]
@@ -77,7 +77,7 @@ def add_up(rows: Int64, scores: Float32) -> tuple[Int64, Float32]:
     users = np.nonzero(valid)[0]
     width = int(group.max(initial=0)) + 1
     flat = users * width + group[valid]
-    sums = np.bincount(flat, np.take_along_axis(scores, order, 1)[valid], minlength=len(rows) * width)
+    sums = np.bincount(flat, picked(scores, order)[valid], minlength=len(rows) * width)
     distinct = np.full((len(rows), width), -1, np.int64)
-    distinct[users, group[valid]] = np.take_along_axis(rows, order, 1)[valid]
+    distinct[users, group[valid]] = picked(rows, order)[valid]
     return distinct, sums.reshape(distinct.shape).astype(np.float32)

@@ -17,7 +17,7 @@ from tidings_core.division import Division, Told
 from tidings_core.errors import IndexFailed, InvalidInput
 from tidings_core.model import Metric
 from tidings_core.rows import Copy, Passing, RowSet
-from tidings_core.tables import Float32, Int32, Int64
+from tidings_core.tables import Float32, Int32, Int64, picked, widened
 
 Parameters = Mapping[str, int]
 
@@ -129,7 +129,7 @@ class _Lists:
         widths = np.minimum((seen < enough).sum(axis=1) + 1, len(numbers))
         order = order[:, : int(widths.max())]
         keys = np.where(np.arange(order.shape[1]) < widths[:, None], order, -1)
-        return np.ascontiguousarray(keys, np.int64), np.ascontiguousarray(np.take_along_axis(distances, order, 1))
+        return np.ascontiguousarray(keys, np.int64), np.ascontiguousarray(picked(distances, order))
 
 
 class FaissIndex:
@@ -251,12 +251,10 @@ class FaissIndex:
         rows, scores = self._found(*self._index.search(queries, more, params=self._options(more)))
         kept = passing.rows.contains(rows)
         order = np.argsort(~kept, axis=1, kind="stable")[:, :k]
-        rows, scores = np.take_along_axis(rows, order, 1), np.take_along_axis(scores, order, 1)
-        kept = np.take_along_axis(kept, order, 1)
+        rows, scores = picked(rows, order), picked(scores, order)
+        kept = picked(kept, order)
         rows, scores = np.where(kept, rows, -1), np.where(kept, scores, np.float32(0.0))
-        if rows.shape[1] < k:
-            short = ((0, 0), (0, k - rows.shape[1]))
-            rows, scores = np.pad(rows, short, constant_values=-1), np.pad(scores, short)
+        rows, scores = widened(rows, k, -1), widened(scores, k, 0.0)
         again = (rows >= 0).sum(axis=1) < min(k, passing.rows.count)
         if again.any():
             rows[again], scores[again] = self._search_rows(queries[again], k, passing)
@@ -301,9 +299,8 @@ class FaissIndex:
             exact = np.einsum("bkd,bd->bk", near, queries)
         exact = np.where(rows >= 0, exact, np.float32(-np.inf))
         order = np.argsort(-exact, axis=1, kind="stable")[:, :k]
-        rows, exact = np.take_along_axis(rows, order, 1), np.take_along_axis(exact, order, 1)
-        short = ((0, 0), (0, max(0, k - rows.shape[1])))
-        rows, exact = np.pad(rows, short, constant_values=-1), np.pad(exact, short)
+        rows, exact = picked(rows, order), picked(exact, order)
+        rows, exact = widened(rows, k, -1), widened(exact, k, 0.0)
         return rows, np.where(rows >= 0, exact, np.float32(0.0))
 
     def _gathered(self, rows: Int32) -> Copy:

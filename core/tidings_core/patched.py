@@ -9,7 +9,7 @@ from tidings_core.attributes import Attribute, blank
 from tidings_core.delta import Delta
 from tidings_core.model import Index, Metric, Neighbours, Payloads, Postings, Ranker, Snapshot, Trending
 from tidings_core.rows import Passing, RowSet
-from tidings_core.tables import Bool, Float32, IdTable, Int32, Int64, LongerIds, Patched, places
+from tidings_core.tables import Bool, Float32, IdTable, Int32, Int64, LongerIds, Patched, picked, places, widened
 
 SPARE = 16
 """So many more than wanted are fetched from the index, and twice as many as are likely to be gone among them."""
@@ -173,10 +173,9 @@ class PatchedIndex:
             apart = self._base.without(within, self._base.prepare(dropped, gather=False))
             rows[short], scores[short] = self._base.search(queries[short], reach, apart)
         order = np.argsort(rows < 0, axis=1, kind="stable")[:, :k]
-        rows = np.take_along_axis(rows, order, 1)
-        scores = np.where(rows >= 0, np.take_along_axis(scores, order, 1), np.float32(0.0))
-        padding = ((0, 0), (0, k - rows.shape[1]))
-        return np.pad(rows, padding, constant_values=-1), np.pad(scores, padding)
+        rows = picked(rows, order)
+        scores = np.where(rows >= 0, picked(scores, order), np.float32(0.0))
+        return widened(rows, k, -1), widened(scores, k, 0.0)
 
     def _counts(self, rows: Int64, passing: Passing | None) -> Bool:
         """Which of rows that the index found still count, and pass."""

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tidings_core.tables import Bool, Int32, Int64
+from tidings_core.tables import Bool, Int32, Int64, picked
 
 
 def lead(may_lead: Bool) -> Int64:
@@ -22,7 +22,7 @@ def diversify(codes: Int32, max_per_value: int) -> Int64:
     """
     users, width = codes.shape
     order = np.argsort(codes, axis=1, kind="stable")
-    ordered = np.take_along_axis(codes, order, 1)
+    ordered = picked(codes, order)
     starts = np.ones((users, width), np.bool_)
     starts[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
     place = np.arange(width)[None, :]

@@ -15,7 +15,7 @@ from tidings_core.candidates import Proposals, add_up
 from tidings_core.model import Neighbours, Reason, Snapshot
 from tidings_core.rows import Passing
 from tidings_core.subjects import SEEDS, Subjects, alike
-from tidings_core.tables import Bool, Float32, Int32, Int64
+from tidings_core.tables import Bool, Float32, Int32, Int64, picked, widened
 
 SEED_DECAY = np.float32(0.9)
 """Each older item counts this much of the one after it."""
@@ -75,7 +75,7 @@ def _beside(seeds: Int32, neighbours: Neighbours, subjects: Subjects, k: int) ->
     said = (scores * weights[:, :, None]).reshape(len(seeds), -1)
     found, totals = add_up(rows.reshape(len(seeds), -1).astype(np.int64), said)
     order = np.argsort(-np.where(found >= 0, totals, -np.inf), axis=1, kind="stable")
-    return _drop(np.take_along_axis(found, order, 1), np.take_along_axis(totals, order, 1), subjects, k)
+    return _drop(picked(found, order), picked(totals, order), subjects, k)
 
 
 def _neighbours_of(seeds: Int32, neighbours: Neighbours) -> tuple[Int32, Float32]:
@@ -101,11 +101,8 @@ def _complement_seeds(subjects: Subjects) -> Int32:
 def _context_or(subjects: Subjects, other: Int32) -> Int32:
     """The context, or where there is none the other items i32[B, L]."""
     width = max(subjects.context.shape[1], other.shape[1])
-
-    def wide(rows: Int32) -> Int32:
-        return np.pad(rows, ((0, 0), (0, width - rows.shape[1])), constant_values=-1)
-
-    return np.where(subjects.by_context[:, None], wide(subjects.context), wide(other))
+    by_context = subjects.by_context[:, None]
+    return np.where(by_context, widened(subjects.context, width, -1), widened(other, width, -1))
 
 
 def trending(subjects: Subjects, snapshot: Snapshot, k: int) -> Proposals:
@@ -328,7 +325,7 @@ def rests_on(name: str, rows: Int32, subjects: Subjects, snapshot: Snapshot) -> 
     near, said = _neighbours_of(seeds, neighbours)
     same = (near[:, None] == rows[:, :, None, None]) & (rows >= 0)[:, :, None, None]
     strength = np.where(same, said[:, None], -np.inf).max(axis=3, initial=-np.inf)
-    best = np.take_along_axis(seeds, strength.argmax(axis=2), 1)
+    best = picked(seeds, strength.argmax(axis=2))
     return np.where(np.isfinite(strength.max(axis=2)), best, np.int32(-1))
 
 
@@ -353,9 +350,6 @@ def _drop(rows: Int64, scores: Float32, subjects: Subjects, k: int) -> Proposals
     """Take out what a user may not have, close the gaps keeping the order, and cut or pad to k columns."""
     kept = subjects.may_have(rows)
     order = np.argsort(~kept, axis=1, kind="stable")[:, :k]
-    rows = np.where(np.take_along_axis(kept, order, 1), np.take_along_axis(rows, order, 1), -1)
-    scores = np.where(rows >= 0, np.take_along_axis(scores, order, 1), np.float32(0.0))
-    if rows.shape[1] < k:
-        short = ((0, 0), (0, k - rows.shape[1]))
-        rows, scores = np.pad(rows, short, constant_values=-1), np.pad(scores, short)
-    return Proposals(rows, scores)
+    rows = np.where(picked(kept, order), picked(rows, order), -1)
+    scores = np.where(rows >= 0, picked(scores, order), np.float32(0.0))
+    return Proposals(widened(rows, k, -1), widened(scores, k, 0.0))

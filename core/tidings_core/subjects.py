@@ -262,8 +262,9 @@ def _viewed(person: Person | None, interests: Int32) -> frozenset[int]:
     if person is None:
         return frozenset()
     bought = person.many.get("bought")
-    known = np.isin(interests, person.history.rows) if bought is None else bought.rows.contains(interests)
-    return frozenset(interests[~known].tolist())
+    if bought is None:
+        return frozenset(interests.tolist()).difference(person.history.rows.tolist())
+    return frozenset(interests[~bought.rows.contains(interests)].tolist())
 
 
 def _unbought(person: Person | None, now: float) -> Int32:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,8 @@ UInt64 = NDArray[np.uint64]
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Bool = NDArray[np.bool_]
+
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +152,25 @@ class LongerIds:
 
 
 Ids = IdTable | LongerIds
+
+
+def picked(values: NDArray[Scalar], at: Int64) -> NDArray[Scalar]:
+    """For each of B lists what stands at its places: values [B, W, ...] at i64[B, K] give [B, K, ...].
+
+    For one list in a third of the time of `np.take_along_axis`.
+    """
+    if len(values) == 1:
+        return values[0][at[0]][None]
+    return np.take_along_axis(values, at.reshape(*at.shape, *(1,) * (values.ndim - 2)), 1)
+
+
+def widened(values: NDArray[Scalar], width: int, none: float) -> NDArray[Scalar]:
+    """Lists [B, W] in `width` columns, at least W, with `none` in the new ones."""
+    if values.shape[1] == width:
+        return values
+    wide: NDArray[Scalar] = np.full((len(values), width), none, values.dtype)
+    wide[:, : values.shape[1]] = values
+    return wide
 
 
 def places(rows: Int32, wanted: Any) -> tuple[Any, Any]:
