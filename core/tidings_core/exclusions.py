@@ -7,7 +7,7 @@ import numpy as np
 
 from tidings_core.model import Snapshot
 from tidings_core.rows import Passing, RowSet
-from tidings_core.tables import Bool, Int32, Int64
+from tidings_core.tables import Bool, Int32, Int64, places
 
 MANY = 256
 """Up to so many rows of one kind are searched for on top and dropped; of more a search is told, by a set of bits."""
@@ -45,8 +45,7 @@ class Exclusions:
         found = np.zeros(rows.shape, np.bool_)
         if len(self.keys):
             keys = np.arange(len(rows), dtype=np.int64)[:, None] * self.item_count + rows
-            at = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
-            found = (self.keys[at] == keys) & (rows >= 0)
+            found = places(self.keys, keys)[1] & (rows >= 0)
         for user, sets in enumerate(self.many):
             for excluded in sets:
                 found[user] |= excluded.rows.contains(rows[user])
@@ -54,11 +53,9 @@ class Exclusions:
 
     def excludes(self, user: int, rows: Int64) -> Bool:
         """Whether each of rows i64[W] is excluded for one user, bool[W]."""
-        found = np.isin(rows + user * self.item_count, self._keys_of(user))
+        found = np.zeros(len(rows), np.bool_)
+        if len(self.keys):
+            found = places(self.keys, rows + user * self.item_count)[1]
         for excluded in self.many[user]:
             found |= excluded.rows.contains(rows)
         return found
-
-    def _keys_of(self, user: int) -> Int64:
-        start = int(self.sizes[:user].sum())
-        return self.keys[start : start + int(self.sizes[user])]

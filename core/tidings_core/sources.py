@@ -114,21 +114,26 @@ def trending(subjects: Subjects, snapshot: Snapshot, k: int) -> Proposals:
     shop, trends = snapshot.trending, snapshot.category_trends
     assert shop is not None
     users = len(subjects.vectors)
-    rows, scores = np.full((users, k), -1, np.int64), np.zeros((users, k), np.float32)
-    rest_on: list[Mapping[int, str]] = []
+    reach = min(len(shop.rows), k + int(subjects.excluded.sizes.max(initial=0)))
+    rows = np.broadcast_to(shop.rows[:reach].astype(np.int64), (users, reach))
+    whole = _drop(rows, np.broadcast_to(shop.scores[:reach], rows.shape), subjects, k)
+    rest_on: list[Mapping[int, str]] = [{}] * users
     for user, names in enumerate(subjects.categories):
         name, found, weights = "", _NO_ROWS, _NO_SCORES
         if trends is not None and names:
             name, found, weights = text.first_category(names, trends, len(snapshot.items))
             found, weights = _enough(lambda reach: (found[:reach], weights[:reach]), subjects, user, k)  # noqa: B023
+        elif reach == len(shop.rows) or whole.rows[user, -1] >= 0:
+            continue
         others, said = _enough(
             lambda reach: (shop.rows[:reach].astype(np.int64), shop.scores[:reach]), subjects, user, k + len(found)
         )
         new = ~np.isin(others, found)
         both, all_scores = np.concatenate([found, others[new]])[:k], np.concatenate([weights, said[new]])[:k]
-        rows[user, : len(both)], scores[user, : len(both)] = both, all_scores
-        rest_on.append(dict.fromkeys(found.tolist(), name))
-    return Proposals(rows, scores, rest_on)
+        whole.rows[user], whole.scores[user] = -1, 0.0
+        whole.rows[user, : len(both)], whole.scores[user, : len(both)] = both, all_scores
+        rest_on[user] = dict.fromkeys(found.tolist(), name)
+    return Proposals(whole.rows, whole.scores, rest_on)
 
 
 def recent(subjects: Subjects, snapshot: Snapshot, k: int) -> Proposals:  # noqa: ARG001 - as every source

@@ -173,8 +173,8 @@ def widened(values: NDArray[Scalar], width: int, none: float) -> NDArray[Scalar]
     return wide
 
 
-def places(rows: Int32, wanted: Any) -> tuple[Any, Any]:
-    """Where each of `wanted` (any shape) is among ascending rows i32[R], R > 0: places of that shape, and whether."""
+def places(rows: Int32 | Int64, wanted: Any) -> tuple[Any, Any]:
+    """Where each of `wanted` (any shape) is among ascending rows [R], R > 0: places of that shape, and whether."""
     at = np.minimum(np.searchsorted(rows, wanted), len(rows) - 1)
     return at, rows[at] == wanted
 
