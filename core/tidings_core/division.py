@@ -22,6 +22,8 @@ ROUNDS = 10
 """Of k-means. Twice as many gain nothing."""
 POINTS_PER_LIST = 128
 """Vectors per list that k-means looks at, at most."""
+ENOUGH_POINTS, LEAST_POINTS_PER_LIST = 400_000, 40
+"""In all it need not look at more than the first, unless a list would get fewer than the second."""
 EMPHASIS = 2.0
 """The power is chosen so that an item whose length is one standard deviation (of the logarithm) larger weighs e^2
 times as much."""
@@ -50,7 +52,10 @@ def divide(vectors: Float32, lists: int, metric: Metric, seed: int, told: Told |
     flat = faiss.IndexFlatIP if metric == "cosine" else faiss.IndexFlatL2
     clustering = faiss.Clustering(dim, lists)
     clustering.niter, clustering.seed, clustering.spherical = ROUNDS, seed, metric == "cosine"
-    clustering.min_points_per_centroid, clustering.max_points_per_centroid = 1, POINTS_PER_LIST
+    clustering.min_points_per_centroid, clustering.max_points_per_centroid = (
+        1,
+        training_points(len(vectors), lists) // lists,
+    )
     clustering.train(vectors, flat(dim))
     centres: Float32 = faiss.vector_to_array(clustering.centroids).reshape(lists, dim)
     nearest = flat(dim)
@@ -61,6 +66,11 @@ def divide(vectors: Float32, lists: int, metric: Metric, seed: int, told: Told |
         if told is not None:
             told(min(start + BLOCK, len(vectors)), len(vectors))
     return Division(of_row, centres if metric != "inner_product" else _long_means(vectors, of_row, centres))
+
+
+def training_points(items: int, lists: int) -> int:
+    """How many of so many vectors k-means looks at to make so many lists."""
+    return min(items, POINTS_PER_LIST * lists, max(ENOUGH_POINTS, LEAST_POINTS_PER_LIST * lists))
 
 
 def _long_means(vectors: Float32, of_row: Int64, centres: Float32) -> Float32:

@@ -172,6 +172,18 @@ class FaissIndex:
         """Length of the vectors."""
         return int(self._index.d)
 
+    def distances(self, queries: Float32) -> float:
+        """How many distances a search for one of queries f32[B, D] computes on average, to items and to their lists.
+
+        Without inverted lists, one for each item.
+        """
+        if self._lists is None:
+            return float(self.item_count)
+        _keep_to_threads()
+        probed = self.parameters.get("nprobe", 1)
+        nearest = self._index.quantizer.search(np.ascontiguousarray(queries, np.float32), probed)[1]
+        return len(self._lists.sizes) + float(self._lists.sizes[nearest].sum(axis=1).mean())
+
     def with_parameters(self, parameters: Parameters) -> "FaissIndex":
         """The same index searched with other parameters."""
         return self._with(parameters, self.plan)

@@ -23,8 +23,8 @@ FACTORS = (0.8, 1.6, 3.2, 6.4)
 """Numbers of inverted lists to try, in square roots of the number of items."""
 FIRST = (1, 2)
 """Of `FACTORS`, those to begin with."""
-WORTH = 1.1
-"""Twice the lists take four times as long to make: they must be so many times as fast."""
+WORTH = 1.2
+"""Twice the lists take four times as long to make: a search of them must cost so many times less."""
 ID_BYTES = 8
 """Inverted lists keep the row of each item."""
 
@@ -67,24 +67,21 @@ def list_codes(items: int, dim: int, most: float) -> list[str]:
     return sorted(codes, key=lambda code: code != "SQfp16")
 
 
-def best_factor(speeds: Sequence[tuple[int, float]]) -> int:
-    """The best of the factors tried, given as places in `FACTORS` with their µs per query: the smallest that is nearly
-    as fast as the fastest.
-    """
-    enough = min(speed for _, speed in speeds) * WORTH
-    return min(at for at, speed in speeds if speed <= enough)
+def best_factor(costs: Sequence[tuple[int, float]]) -> int:
+    """The best of the factors tried, given as places in `FACTORS` with what a query costs."""
+    return min(costs, key=lambda cost: (cost[1] * WORTH ** cost[0], cost[0]))[0]
 
 
-def next_factor(speeds: Sequence[tuple[int, float]]) -> int | None:
+def next_factor(costs: Sequence[tuple[int, float]]) -> int | None:
     """The place of the next factor to try; None when the best lies between others.
 
     At first `FIRST`; then outwards from the best, as long as it is the outermost.
     """
-    tried = [at for at, _ in speeds]
+    tried = [at for at, _ in costs]
     for at in FIRST:
         if at not in tried:
             return at
-    best = best_factor(speeds)
+    best = best_factor(costs)
     for at in (best - 1, best + 1):
         if 0 <= at < len(FACTORS) and at not in tried:
             return at

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tidings_core.division import POINTS_PER_LIST, ROUNDS, Division
+from tidings_core.division import ROUNDS, Division, training_points
 from tidings_core.errors import InvalidInput
 from tidings_core.index import FaissIndex, build_index, divide, exact_search, open_index
 from tidings_core.release import UNFINISHED
@@ -122,7 +122,11 @@ class Race:
         raise self._refusal(bench if len(bench.vectors) <= SCREEN else _sampled(bench))
 
     def _try_all(self, bench: Bench) -> None:
-        """Build and set every candidate. Numbers of lists compete under one code, then codes under the best number."""
+        """Build and set every candidate.
+
+        Numbers of lists compete under one code by the distances they cost, which repeats; then codes under the best
+        number, by time.
+        """
         items, dim = bench.vectors.shape
         for key in plain_keys(items, dim, self._most):
             self._try(key, bench)
@@ -130,9 +134,9 @@ class Race:
         if not codes:
             return
         tried: dict[int, Entry | None] = {}
-        while (at := next_factor(_speeds(tried, bench))) is not None:
+        while (at := next_factor(_costs(tried, bench))) is not None:
             tried[at] = self._try(f"IVF{list_count(items, FACTORS[at])},{codes[0]}", bench)
-        best = best_factor(_speeds(tried, bench))
+        best = best_factor(_costs(tried, bench))
         for code in codes[1:]:
             self._try(f"IVF{list_count(items, FACTORS[best])},{code}", bench)
 
@@ -256,12 +260,13 @@ def _finalists(keys: Sequence[str]) -> list[str]:
     return [first, *(sharing or others)[: FINALISTS - 1]]
 
 
-def _speeds(tried: Mapping[int, Entry | None], bench: Bench) -> list[tuple[int, float]]:
-    """Of entries, by factor, their µs per query, by turns; endless for what was skipped or falls short."""
-    found = {at: entry for at, entry in tried.items() if entry is not None and entry.trial.meets}
-    trials = timed([(entry.search, entry.trial) for entry in found.values()], bench)
-    speeds = dict(zip(found, (trial.microseconds for trial in trials), strict=True))
-    return [(at, speeds.get(at, math.inf)) for at in tried]
+def _costs(tried: Mapping[int, Entry | None], bench: Bench) -> list[tuple[int, float]]:
+    """Of entries, by factor, the distances a query computes; endless for what was skipped or falls short."""
+    costs = dict.fromkeys(tried, math.inf)
+    for at, entry in tried.items():
+        if entry is not None and entry.index is not None and entry.trial.meets:
+            costs[at] = entry.index.distances(bench.tune.queries)
+    return list(costs.items())
 
 
 def exact_entry(bench: Bench) -> Entry:
@@ -290,4 +295,4 @@ def _with_fate(entry: Entry, best: Entry) -> Entry:
 
 def _distances(items: int, lists: int) -> float:
     """How many distances dividing so many items into so many lists computes."""
-    return lists * (ROUNDS * min(items, POINTS_PER_LIST * lists) + items)
+    return lists * (ROUNDS * training_points(items, lists) + items)

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from tidings_core.division import POINTS_PER_LIST
+from tidings_core.division import training_points
 from tidings_core.index import FaissIndex, build_index, set_threads
 from tidings_core.model import Metric
 from tidings_core.tables import Float32, Int64
@@ -147,7 +147,7 @@ def expected_bytes(vectors: Float32, k: int, budgets: Budgets) -> int:
     # A list grows by doubling; an index is written from memory, and read back from the page cache.
     screening = tried * (4 * dim + 2 * max(codes)) if items > SCREEN else 3 * tried * max(codes)
     lists = list_count(items, FACTORS[2])
-    division = min(items, POINTS_PER_LIST * lists) * 4 * dim + 24 * items + 12 * lists * dim
+    division = training_points(items, lists) * 4 * dim + 24 * items + 12 * lists * dim
     whole = items * sum(sorted(codes)[:FINALISTS]) + 2 * items * max(codes[:FINALISTS]) if items > SCREEN else 0
     # Recall is scored in float64, 256 users at a time, in a few copies.
     scoring = 256 * (k + 32) * dim * 40

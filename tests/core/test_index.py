@@ -98,3 +98,16 @@ def test_a_graph_looks_at_no_fewer_items_than_it_shall_find() -> None:
     items, queries = vectors(3000, 0), vectors(30, 1)
     index = build_index("HNSW32", items, "l2", {"efSearch": 16})
     assert recall(index.search(queries, 200)[0], exact_search(items, queries, 200, "l2")[0]) > 0.85
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_the_distances_of_a_search_are_those_to_the_lists_and_to_what_is_in_them(metric: Metric) -> None:
+    """What FAISS counts, and one more for each list; all items where there are no lists."""
+    rng = np.random.default_rng(0)
+    items, queries = (normalise(rng.normal(size=(n, 8)).astype(np.float32), metric) for n in (500, 20))
+    index = build_index("IVF16,SQ8", items, metric, {"nprobe": 5})
+    counter = faiss.cvar.indexIVF_stats
+    counter.reset()
+    index.search(queries, 10)
+    assert index.distances(queries) == pytest.approx(16 + counter.ndis / 20)
+    assert build_index("Flat", items, metric, {}).distances(queries) == 500

@@ -368,15 +368,16 @@ def test_what_an_index_takes_is_known_before_it_is_built(key: str, dim: int, tmp
 
 
 @given(st.lists(st.floats(1.0, 1e4), min_size=len(FACTORS), max_size=len(FACTORS)))
-def test_numbers_of_lists_are_tried_outwards_from_the_best(micros: list[float]) -> None:
-    """It ends, tries none twice, and the best it knows is not the outermost it could have left."""
-    speeds: list[tuple[int, float]] = []
-    while (at := next_factor(speeds)) is not None:
-        assert at not in [tried for tried, _ in speeds]
-        speeds.append((at, micros[at]))
-    best, tried = best_factor(speeds), [at for at, _ in speeds]
-    assert micros[best] <= candidates.WORTH * min(micros[at] for at in tried)
+def test_numbers_of_lists_are_tried_outwards_from_the_best(distances: list[float]) -> None:
+    """It ends, tries none twice, and leaves no neighbour of the best untried; more lists must be worth it."""
+    costs: list[tuple[int, float]] = []
+    while (at := next_factor(costs)) is not None:
+        assert at not in [tried for tried, _ in costs]
+        costs.append((at, distances[at]))
+    best, tried = best_factor(costs), [at for at, _ in costs]
     assert {best - 1, best + 1} & set(range(len(FACTORS))) <= set(tried)
+    for at in tried:
+        assert distances[best] * candidates.WORTH ** (best - at) <= distances[at]
 
 
 def test_list_counts_grow_with_the_square_root_of_the_items() -> None:
