@@ -83,7 +83,7 @@ class Teller:
         )  # fmt: skip
         acknowledge = Acknowledge(self._store, documents, self._subscriptions, encode_event, time.time)
         handlers = PushHandlers(self._subscriptions, acknowledge)
-        stream = Stream("tidings.v1.PushService", "Subscribe", handlers.subscribe)
+        stream = Stream("tidings.v1.PushService", "Subscribe", handlers.subscribe, handlers.open)
         self.front = find_front(front)([], {}, metrics, 1 << 20, [stream])
         self._held: list[tuple[str, StoredPush, Sequence[str]]] | None = None
         self._committed: dict[str, int] = {}

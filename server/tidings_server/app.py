@@ -266,7 +266,7 @@ class Server:
             ThreadPoolExecutor(1, thread_name_prefix="audience"),
         )
         streams = (
-            Stream("tidings.v1.PushService", "Subscribe", push.subscribe),
+            Stream("tidings.v1.PushService", "Subscribe", push.subscribe, push.open),
             Stream("tidings.v1.CatalogService", "ListItems", catalogue.list_items),
             Stream("tidings.v1.RecommendationService", "FindAudience", audience.find_audience),
         )

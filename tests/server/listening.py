@@ -235,7 +235,7 @@ class Listener:
             await asyncio.sleep(0)  # What other threads asked the loop for comes first.
             while not coming.done():
                 found = self.house.subscriptions.find(self.opened.subscription_id, self.user_id)
-                if found is not None and found.waiter is not None and not found.waiter.done():
+                if found is not None and found.idle and found.waiter is not None and not found.waiter.done():
                     return None
                 await asyncio.sleep(0)
         return coming

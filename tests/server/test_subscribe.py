@@ -1,5 +1,6 @@
 """Subscriptions on a real store: what is committed comes, in order, once, however things cross."""
 
+import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
@@ -471,3 +472,23 @@ async def test_one_who_leaves_leaves_nothing_behind(house: House) -> None:
     left: Any = (house.subscriptions.count, house.subscriptions._users, house.subscriptions._open)
     assert left == (0, {}, {})
     assert house.timers.waiting == []
+
+
+async def test_the_loop_is_woken_once_for_all_that_is_published(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many pushes were committed together, and whoever they are for."""
+    ann, bob = await house.listen("ann"), await house.listen("bob")
+    house.telling = False
+    pushes = [(user, house.push(user)) for _ in range(20) for user in ("ann", "bob")]
+    loop, woken = asyncio.get_running_loop(), list[Any]()
+    wake = loop.call_soon_threadsafe
+
+    def counted(*given: Any) -> object:
+        woken.append(given)
+        return wake(*given)
+
+    monkeypatch.setattr(loop, "call_soon_threadsafe", counted)
+    for user, push in pushes:
+        house.subscriptions.publish(user, push)
+    assert len(woken) == 1
+    monkeypatch.undo()
+    assert offsets(await ann.pushes()) == offsets(await bob.pushes()) == list(range(1, 21))

@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -82,12 +83,14 @@ class Subscription:
     """
 
     __slots__ = (
-        "ahead", "beat_due", "device_id", "end", "last", "max_unacked", "sent", "subscription_id", "through", "timer",
-        "told_lost", "unacked", "user", "waiter", "withdrawn",
+        "ahead", "beat_due", "device_id", "end", "failure", "idle", "last", "max_unacked", "on_wake", "reading", "sent",
+        "subscription_id", "through", "timer", "told_lost", "unacked", "user", "waiter", "withdrawn",
     )  # fmt: skip
 
-    def __init__(self, user: User, device_id: str, max_unacked: int, now: float) -> None:
-        """Begin at nothing; `now` is monotonic seconds."""
+    def __init__(
+        self, user: User, device_id: str, max_unacked: int, now: float, on_wake: Callable[[], None] | None = None
+    ) -> None:
+        """Begin at nothing; `now` is monotonic seconds. Woken, it calls `on_wake`; without one, `wait` ends."""
         self.subscription_id = secrets.token_hex(12)
         self.user = user
         self.device_id = device_id
@@ -104,7 +107,13 @@ class Subscription:
         self.withdrawn: list[str] = []
         """Pushes to withdraw, all of which were in `unacked`."""
         self.end: GoAway | None = None
+        self.failure: Exception | None = None
+        """What reading failed with, when it is a fault of ours."""
         self.beat_due = False
+        self.idle = False
+        """Whether it was told all there was, and has not asked again."""
+        self.reading = False
+        self.on_wake = on_wake
         self.last = now
         """When something was last sent, or a heartbeat was last due."""
         self.timer: Cancellable | None = None
@@ -117,7 +126,9 @@ class Subscription:
 
     def wake(self) -> None:
         """Let it look again whether there is something to do."""
-        if self.waiter is not None and not self.waiter.done():
+        if self.on_wake is not None:
+            self.on_wake()
+        elif self.waiter is not None and not self.waiter.done():
             self.waiter.set_result(None)
 
     async def wait(self) -> None:

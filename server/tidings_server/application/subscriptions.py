@@ -126,19 +126,57 @@ class Subscriptions:
         Ends after a GoAway. Close it when nobody listens any more. Raises Overloaded, Stopping or StorageFailed before
         anything else.
         """
-        subscription = self._admit(user_id, device_id, max_unacked)
+        subscription, message = await self.open(user_id, device_id, resume, max_unacked)
+        try:
+            yield message
+            while not isinstance(message, GoAway):
+                found = self.next_message(subscription)
+                if found is None:
+                    await subscription.wait()
+                else:
+                    message = found
+                    yield message
+        finally:
+            self.leave(subscription)
+
+    async def open(
+        self,
+        user_id: str,
+        device_id: str,
+        resume: Resume | None,
+        max_unacked: int,
+        on_wake: Callable[[], None] | None = None,
+    ) -> tuple[Subscription, Message]:
+        """Open a subscription for who asks `next_message` himself; returns it and the first message, `Subscribed`.
+
+        `on_wake` is called on the event loop when there may be something to tell after there was nothing; also before
+        this returns. What is open must `leave`. Raises Overloaded, Stopping or StorageFailed.
+        """
+        subscription = self._admit(user_id, device_id, max_unacked, on_wake)
         try:
             place = await self._begin(subscription, resume)
-            heartbeat = self._limits.heartbeat
-            yield Subscribed(subscription.subscription_id, self._store.epoch, place.offset, place.recovered, heartbeat)
-            # The first comes early by chance, so that those who came together do not beat together.
-            subscription.last = self._clocks.monotonic() - heartbeat * self._clocks.random() / 2
-            self._keep_beating(subscription)
-            while not isinstance(message := await self._next(subscription), GoAway):
-                yield message
-            yield message
-        finally:
-            self._leave(subscription)
+        except BaseException:
+            self.leave(subscription)
+            raise
+        heartbeat = self._limits.heartbeat
+        # The first comes early by chance, so that those who came together do not beat together.
+        subscription.last = self._clocks.monotonic() - heartbeat * self._clocks.random() / 2
+        self._keep_beating(subscription)
+        return subscription, Subscribed(
+            subscription.subscription_id, self._store.epoch, place.offset, place.recovered, heartbeat
+        )
+
+    def leave(self, subscription: Subscription) -> None:
+        """End a subscription that nobody listens to any more, once."""
+        self._count -= 1
+        if subscription.timer is not None:
+            subscription.timer.cancel()
+        if self._open.pop(subscription.subscription_id, None) is None:
+            return  # Another one took its place.
+        user = subscription.user
+        del user.devices[subscription.device_id]
+        if not user.devices:
+            del self._users[user.user_id]
 
     def publish(self, user_id: str, push: StoredPush, withdrawn: Sequence[str] = ()) -> None:
         """Tell of a push that was committed, and of the pushes it took the place of. For any thread; never waits.
@@ -178,7 +216,9 @@ class Subscriptions:
         """End the threads that read."""
         self._readers.shutdown()
 
-    def _admit(self, user_id: str, device_id: str, max_unacked: int) -> Subscription:
+    def _admit(
+        self, user_id: str, device_id: str, max_unacked: int, on_wake: Callable[[], None] | None
+    ) -> Subscription:
         """Register a subscription in place of the device's older one. Raises Stopping or Overloaded."""
         limits = self._limits
         if self._stopping:
@@ -201,23 +241,12 @@ class Subscriptions:
         if older is not None:
             del self._open[older.subscription_id]
             self._end(older, GoAway("replaced", 0.0, resumable=False))
-        subscription = Subscription(user, device_id, max_unacked, self._clocks.monotonic())
+        subscription = Subscription(user, device_id, max_unacked, self._clocks.monotonic(), on_wake)
         user.devices[device_id] = subscription
         self._users[user_id] = user
         self._open[subscription.subscription_id] = subscription
         self._count += 1
         return subscription
-
-    def _leave(self, subscription: Subscription) -> None:
-        self._count -= 1
-        if subscription.timer is not None:
-            subscription.timer.cancel()
-        if self._open.pop(subscription.subscription_id, None) is None:
-            return  # Another one took its place.
-        user = subscription.user
-        del user.devices[subscription.device_id]
-        if not user.devices:
-            del self._users[user.user_id]
 
     async def _begin(self, subscription: Subscription, resume: Resume | None) -> Place:
         """Find the subscription's place, and write down where a device is that is new, or says it has more."""
@@ -254,26 +283,31 @@ class Subscriptions:
             transaction.users.put(user_id, write_document(after), stored.version)
         return after
 
-    async def _next(self, subscription: Subscription) -> Message:
-        """What to tell next, once there is something."""
-        while True:
-            if subscription.end is not None:
-                return subscription.end
-            if subscription.withdrawn:
-                return self._telling(subscription, Withdraw(subscription.withdrawn.pop(0)))
-            if subscription.ahead:
-                self._skip_expired(subscription)
-                if subscription.ahead:
-                    push = subscription.ahead.pop(0)
-                    prev_offset, subscription.sent = subscription.sent, push.offset
-                    subscription.unacked.append((push.offset, push.push_id))
-                    return self._telling(subscription, Push(push, prev_offset))
-            elif subscription.beat_due:
-                return self._telling(subscription, Heartbeat(self._now(), subscription.user.newest))
-            elif subscription.through < subscription.user.newest and subscription.credit > 0:
-                await self._read(subscription)
-            else:
-                await subscription.wait()
+    def next_message(self, subscription: Subscription) -> Message | None:
+        """What to tell next; None when there is nothing for now: it is woken when that may have changed."""
+        subscription.idle = False
+        if subscription.failure is not None:
+            raise subscription.failure
+        if subscription.end is not None:
+            return subscription.end
+        if subscription.withdrawn:
+            return self._telling(subscription, Withdraw(subscription.withdrawn.pop(0)))
+        if subscription.ahead:
+            self._skip_expired(subscription)
+        if subscription.ahead:
+            push = subscription.ahead.pop(0)
+            prev_offset, subscription.sent = subscription.sent, push.offset
+            subscription.unacked.append((push.offset, push.push_id))
+            return self._telling(subscription, Push(push, prev_offset))
+        if subscription.beat_due:
+            return self._telling(subscription, Heartbeat(self._now(), subscription.user.newest))
+        if subscription.reading:
+            return None
+        if subscription.through < subscription.user.newest and subscription.credit > 0:
+            self._read(subscription)
+        else:
+            subscription.idle = True
+        return None
 
     def _skip_expired(self, subscription: Subscription) -> None:
         """Drop what is past its time, and have the ledger say so.
@@ -297,26 +331,47 @@ class Subscriptions:
         subscription.last = self._clocks.monotonic()
         return message
 
-    async def _read(self, subscription: Subscription) -> None:
-        """Read what comes next into `ahead`."""
+    def _read(self, subscription: Subscription) -> None:
+        """Begin to read what comes next into `ahead`."""
         user, after = subscription.user, subscription.through
-        limit, newest, withdrawals = min(subscription.credit, READ_AHEAD), user.newest, user.withdrawals
+        limit = min(subscription.credit, READ_AHEAD)
+        subscription.reading = True
+        reading = self._loop.run_in_executor(self._readers, self._stream_after, user.user_id, after, limit)
+        reading.add_done_callback(partial(self._have_read, subscription, after, limit, user.newest, user.withdrawals))
+
+    def _have_read(
+        self,
+        subscription: Subscription,
+        after: int,
+        limit: int,
+        newest: int,
+        withdrawals: int,
+        reading: "asyncio.Future[tuple[list[StoredPush], int]]",
+    ) -> None:
+        """Take in what was read: at most `limit` pushes after `after`, when `newest` and `withdrawals` were so."""
+        subscription.reading = False
         try:
-            found, lost_through = await self._loop.run_in_executor(
-                self._readers, self._stream_after, user.user_id, after, limit
-            )
+            found, lost_through = reading.result()
+        except asyncio.CancelledError:
+            return  # The loop is ending.
         except TidingsError as error:
             self._complain("pushes cannot be read; subscribers are sent away", str(error))
             delay = FAILED_DELAY * (1 + self._clocks.random())
             self._end(subscription, GoAway("failed", delay, resumable=True))
             return
+        except Exception as error:
+            subscription.failure = error
+            subscription.wake()
+            return
         if lost_through > max(after, subscription.told_lost):
             # It was so slow that what it had not yet got was dropped. Resuming, it is told so: recovered is false.
             self._end(subscription, GoAway("failed", 0.0, resumable=True))
-        elif withdrawals == user.withdrawals:
+            return
+        if withdrawals == subscription.user.withdrawals:
             subscription.ahead = found
             last = found[-1].offset if found else after
             subscription.through = last if len(found) == limit else max(last, newest)
+        subscription.wake()
 
     def _stream_after(self, user_id: str, after: int, limit: int) -> tuple[list[StoredPush], int]:
         """The next pushes of a user and, when some are missing before them, up to where pushes were dropped."""
@@ -351,7 +406,7 @@ class Subscriptions:
                 subscription.withdrawn += [push_id for _, push_id in subscription.unacked if push_id in withdrawn]
             next_one = in_order and push.offset == subscription.through + 1
             room = subscription.credit > 0 and len(subscription.ahead) < READ_AHEAD
-            if next_one and room and subscription.waiter is not None:
+            if next_one and room and subscription.idle:
                 subscription.ahead.append(push)
                 subscription.through = push.offset
             subscription.wake()
@@ -366,16 +421,15 @@ class Subscriptions:
 
     def _keep_beating(self, subscription: Subscription) -> None:
         """Look when a heartbeat may be due: one timer per subscription, however much it is sent."""
-
-        def due() -> None:
-            if subscription.last + self._limits.heartbeat <= self._clocks.monotonic():
-                subscription.last = self._clocks.monotonic()
-                subscription.beat_due = True
-                subscription.wake()
-            self._keep_beating(subscription)
-
         left = subscription.last + self._limits.heartbeat - self._clocks.monotonic()
-        subscription.timer = self._call_later(max(left, 0.0), due)
+        subscription.timer = self._call_later(max(left, 0.0), partial(self._beat, subscription))
+
+    def _beat(self, subscription: Subscription) -> None:
+        if subscription.last + self._limits.heartbeat <= self._clocks.monotonic():
+            subscription.last = self._clocks.monotonic()
+            subscription.beat_due = True
+            subscription.wake()
+        self._keep_beating(subscription)
 
     def _complain(self, what: str, problem: str) -> None:
         """Log at most once a second: thousands of subscriptions fail together."""

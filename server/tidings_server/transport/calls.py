@@ -4,9 +4,9 @@ A front (grpcio, or another) turns a wire into Calls and answers into a wire. It
 knows nothing of what they do, so another front is one file.
 """
 
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
@@ -48,17 +48,40 @@ class Method:
     default_seconds: float
 
 
+class Session(Protocol):
+    """One open stream that has no coroutine of its own: it is asked for what there is. Lives on the event loop."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether `next` has given the last message."""
+        ...
+
+    def next(self) -> bytes | None:
+        """The next message; None when there is none for now. Its TidingsError ends the stream."""
+        ...
+
+    def close(self) -> None:
+        """Nobody listens any more. Called once."""
+        ...
+
+
+OpenSession = Callable[[bytes, Callable[[], None]], Awaitable[Session]]
+"""Opens the session of a request. It calls the function it is given, on the event loop, when there may be a message."""
+
+
 @dataclass(frozen=True, slots=True)
 class Stream:
     """One RPC that answers a request with a stream. `name` is unique among all services.
 
     The handler runs on the event loop and makes the responses of one request, each when the peer has room for it. Its
-    TidingsError ends the stream; a front that has nobody to send to any more closes it.
+    TidingsError ends the stream; a front that has nobody to send to any more closes it. `open`, where there is one, is
+    the same stream as a Session, which costs a front that can use it less.
     """
 
     service: str
     name: str
     handler: Callable[[bytes], AsyncGenerator[bytes, None]]
+    open: OpenSession | None = None
 
 
 _Rpc = TypeVar("_Rpc", Method, Stream)

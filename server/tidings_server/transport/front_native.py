@@ -10,8 +10,10 @@ import math
 import tempfile
 import threading
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -24,7 +26,7 @@ from tidings_server.settings import Address
 from tidings_server.transport import status
 from tidings_server.transport.addresses import check_free
 from tidings_server.transport.batcher import Batcher, Outcome
-from tidings_server.transport.calls import Call, Lane, Method, Stream
+from tidings_server.transport.calls import Call, Lane, Method, Session, Stream
 from tidings_server.transport.front_grpcio import (
     KEEPALIVE_MS,
     KEEPALIVE_TIMEOUT_MS,
@@ -45,6 +47,10 @@ PAUSES = (0.0,) * 16 + (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 
 It takes a message or two of a stream ahead, which may only mean that its own thread had no turn yet; or the peer does
 not read.
 """
+OPENED_AT_ONCE = 64
+"""So many sessions are opened at the same time; more wait."""
+ASKED_AT_ONCE = 256
+"""So many sessions are asked for messages in one turn of the event loop."""
 EARLY = 0.001
 """Seconds that a deadline may seem to be away still when the native side has found it passed."""
 
@@ -54,7 +60,7 @@ log = structlog.get_logger(__name__)
 class _Underway:
     """One call, from its arrival to its end. A Caller for the batcher."""
 
-    __slots__ = ("call_id", "deadline", "ended", "name", "over", "start", "task")
+    __slots__ = ("awake", "call_id", "deadline", "ended", "name", "over", "session", "start", "task", "tries", "unsent")
 
     def __init__(self, call_id: int, name: str, ended: Ended, start: float, deadline: float) -> None:
         self.call_id = call_id
@@ -64,6 +70,12 @@ class _Underway:
         self.deadline = deadline
         self.over = False
         self.task: asyncio.Task[None] | None = None
+        self.session: Session | None = None
+        self.awake = False
+        """Whether its session is to be asked."""
+        self.unsent: bytes | None = None
+        """A message of its session that there was no room for, and how often it was tried."""
+        self.tries = 0
 
     def done(self) -> bool:
         """Whether nobody waits any more."""
@@ -96,6 +108,11 @@ class NativeFront:
         self._stopping = False
         self._last_arrival = 0.0
         self._loop = asyncio.get_running_loop()
+        self._awake: deque[_Underway] = deque()
+        """Whose sessions are to be asked, in the loop's next turns."""
+        self._waiting: deque[tuple[_Underway, Stream, bytes]] = deque()
+        """Whose sessions are to be opened, when some of the `_opening` are."""
+        self._opening = 0
         self._native: NativeGrpcFront | None = None
         self._receiver = threading.Thread(target=self._receive, name="native-front", daemon=True)
         self._behind = GrpcioFront([], {}, metrics, max_message_bytes, named=[rpc.service for rpc in rpcs])
@@ -143,9 +160,11 @@ class NativeFront:
         end = time.monotonic() + seconds
         while (now := time.monotonic()) < end and (self._calls or now - self._last_arrival < QUIET):
             await asyncio.sleep(0.01)
-        tasks = [call.task for call in list(self._calls.values()) if call.task is not None]
-        for call in list(self._calls.values()):
+        left = list(self._calls.values())
+        tasks = [call.task for call in left if call.task is not None]
+        for call in left:
             self._refuse(call, _stopping())
+            self._close(call)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -225,26 +244,45 @@ class NativeFront:
     def _on_loop(self, found: Sequence[tuple[_Underway, Stream | None, bytes]]) -> None:
         """Begin streams, and end those whose callers are gone."""
         for call, stream, body in found:
-            if stream is not None:
+            if stream is not None and stream.open is not None:
+                self._waiting.append((call, stream, body))
+            elif stream is not None:
                 call.task = self._loop.create_task(self._tell(call, stream, body))
             elif call.task is not None:
                 call.task.cancel()
+            else:
+                self._end(call, call.gone_code(time.monotonic()))
+                self._close(call)
+        self._open_some()
+
+    def _open_some(self) -> None:
+        """Open sessions that wait for it. Thousands at once would only take memory from each other."""
+        while self._waiting and self._opening < OPENED_AT_ONCE:
+            call, stream, body = self._waiting.popleft()
+            if not call.over:
+                self._opening += 1
+                call.task = self._loop.create_task(self._tell(call, stream, body))
+                call.task.add_done_callback(self._opened)
+
+    def _opened(self, _: object) -> None:
+        self._opening -= 1
+        self._open_some()
 
     async def _tell(self, call: _Underway, stream: Stream, body: bytes) -> None:
-        """Send all of one stream, each message when the peer has room for it."""
-        native, call_id = self._native, call.call_id
+        """Send all of one stream, or open its session."""
+        native = self._native
         assert native is not None
         try:
+            if stream.open is not None:
+                call.session = await stream.open(body, partial(self._wake, call))
+                call.task = None
+                self._wake(call)
+                return
             async with aclosing(stream.handler(body)) as messages:
                 async for message in messages:
-                    tries = 0
-                    while (sent := native.stream_try_send(call_id, message)) == STREAM_FULL:
-                        await asyncio.sleep(PAUSES[min(tries, len(PAUSES) - 1)])
-                        tries += 1
-                    if sent == STREAM_CLOSED:
-                        raise asyncio.CancelledError
+                    await self._send(call, message)
             if self._end(call, "OK"):
-                native.stream_end(call_id)
+                native.stream_end(call.call_id)
         except TidingsError as error:
             self._refuse(call, error)
         except asyncio.CancelledError:  # By the caller, by the deadline, or by the end of a drain.
@@ -252,6 +290,73 @@ class NativeFront:
             raise
         except Exception:  # A fault of ours; what it was is in the log.
             self._failed(call)
+
+    async def _send(self, call: _Underway, message: bytes) -> None:
+        """Send a message of a stream when the peer has room for it."""
+        assert self._native is not None
+        tries = 0
+        while (sent := self._native.stream_try_send(call.call_id, message)) == STREAM_FULL:
+            await asyncio.sleep(PAUSES[min(tries, len(PAUSES) - 1)])
+            tries += 1
+        if sent == STREAM_CLOSED:
+            raise asyncio.CancelledError
+
+    def _wake(self, call: _Underway) -> None:
+        """Ask a session in the loop's next turn: once, however much woke it, and with all others that are awake."""
+        if call.awake or call.session is None or call.unsent is not None:
+            return
+        call.awake = True
+        if not self._awake:
+            self._loop.call_soon(self._ask)
+        self._awake.append(call)
+
+    def _ask(self) -> None:
+        """Send what sessions have, of so many of them; the rest has the next turn, for the loop has others too."""
+        for _ in range(min(len(self._awake), ASKED_AT_ONCE)):
+            call = self._awake[0]
+            call.awake = False
+            self._feed(call)
+            self._awake.popleft()
+        if self._awake:
+            self._loop.call_soon(self._ask)
+
+    def _feed(self, call: _Underway) -> None:
+        """Send what a session has as long as the peer has room."""
+        native, session = self._native, call.session
+        assert native is not None
+        if session is None:
+            return
+        try:
+            message = call.unsent or session.next()
+            while message is not None:
+                sent = native.stream_try_send(call.call_id, message)
+                if sent == STREAM_FULL:
+                    call.unsent = message
+                    self._loop.call_later(PAUSES[min(call.tries, len(PAUSES) - 1)], self._feed, call)
+                    call.tries += 1
+                    return
+                call.unsent, call.tries = None, 0
+                if sent == STREAM_CLOSED:
+                    self._end(call, call.gone_code(time.monotonic()))
+                    self._close(call)
+                    return
+                message = session.next()
+            if session.ended:
+                self._close(call)
+                if self._end(call, "OK"):
+                    native.stream_end(call.call_id)
+        except TidingsError as error:
+            self._refuse(call, error)
+            self._close(call)
+        except Exception:  # A fault of ours.
+            self._failed(call)
+            self._close(call)
+
+    def _close(self, call: _Underway) -> None:
+        """Close the session of a call, if it has one that is open."""
+        session, call.session = call.session, None
+        if session is not None:
+            session.close()
 
     def _end(self, call: _Underway, code: str) -> bool:
         """Count a call as ended, once. Returns False when it was over already."""

@@ -13,7 +13,15 @@ from tidings_core.faults import Fault, text_fault
 from tidings_core.model import MAX_ID_BYTES
 from tidings_server.application.acknowledge import Acknowledge, Acknowledgement, Outcome
 from tidings_server.application.places import Resume
-from tidings_server.application.subscription import GoAway, Heartbeat, Message, Push, Subscribed, Withdraw
+from tidings_server.application.subscription import (
+    GoAway,
+    Heartbeat,
+    Message,
+    Push,
+    Subscribed,
+    Subscription,
+    Withdraw,
+)
 from tidings_server.application.subscriptions import Subscriptions
 from tidings_server.transport.calls import Call, parse
 from tidings_server.transport.encoding import varint
@@ -58,6 +66,12 @@ class PushHandlers:
             async for message in messages:
                 yield encode_message(message)
 
+    async def open(self, body: bytes, wake: Callable[[], None]) -> "PushSession":
+        """Open a subscription that is asked for what there is to tell."""
+        user_id, device_id, resume, max_unacked = _subscription(body)
+        subscription, first = await self._subscriptions.open(user_id, device_id, resume, max_unacked, wake)
+        return PushSession(self._subscriptions, subscription, first)
+
     def acknowledge(self, calls: Sequence[Call]) -> list[bytes | TidingsError]:
         """Answer Acknowledge calls together. Blocks until they are on disk."""
         read = [_answered(_acknowledgement, call.body) for call in calls]
@@ -66,6 +80,33 @@ class PushHandlers:
         return [
             pb.AcknowledgeResponse(offset=one).SerializeToString() if isinstance(one, int) else one for one in answers
         ]
+
+
+class PushSession:
+    """A subscription as a Session of bytes."""
+
+    __slots__ = ("_first", "_subscription", "_subscriptions", "ended")
+
+    def __init__(self, subscriptions: Subscriptions, subscription: Subscription, first: Message) -> None:
+        """Tell `first` before all else."""
+        self._subscriptions = subscriptions
+        self._subscription = subscription
+        self._first: Message | None = first
+        self.ended = False
+
+    def next(self) -> bytes | None:
+        """The next message; None when there is none for now."""
+        message, self._first = self._first, None
+        if message is None and not self.ended:
+            message = self._subscriptions.next_message(self._subscription)
+        if message is None:
+            return None
+        self.ended = isinstance(message, GoAway)
+        return encode_message(message)
+
+    def close(self) -> None:
+        """End the subscription."""
+        self._subscriptions.leave(self._subscription)
 
 
 def encode_message(message: Message) -> bytes:

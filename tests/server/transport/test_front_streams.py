@@ -2,9 +2,9 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import grpc
@@ -14,8 +14,9 @@ from google.rpc import error_details_pb2, status_pb2
 from tidings_core.errors import NotFound, Overloaded
 from tidings_server.metrics import Metrics
 from tidings_server.settings import Address
-from tidings_server.transport.calls import Stream
-from tidings_server.transport.front import Front, MakeFront
+from tidings_server.transport.batcher import Batcher
+from tidings_server.transport.calls import Lane, Method, OpenSession, Session, Stream
+from tidings_server.transport.front import Front, MakeFront, find_front
 
 PATIENCE = 30.0
 Handler = Callable[[bytes], AsyncGenerator[bytes, None]]
@@ -40,6 +41,72 @@ class Running:
         options = [("grpc.use_local_subchannel_pool", 1)]
         async with grpc.aio.insecure_channel(str(self.address), options=options) as channel:
             yield channel.unary_stream("/test.Tell/Tell")
+
+
+class Told:
+    """A Session of what a handler makes, one message at a time."""
+
+    def __init__(self, messages: AsyncGenerator[bytes, None], wake: Callable[[], None]) -> None:
+        self.ended = False
+        self._messages, self._wake = messages, wake
+        self._made: bytes | None = None
+        self._error: Exception | None = None
+        self._taken = asyncio.Event()
+        self._task = asyncio.create_task(self._make())
+
+    async def _make(self) -> None:
+        try:
+            async with aclosing(self._messages) as messages:
+                async for message in messages:
+                    self._made = message
+                    self._wake()
+                    await self._taken.wait()
+                    self._taken.clear()
+            self.ended = True
+        except Exception as error:
+            self._error = error
+        self._wake()
+
+    def next(self) -> bytes | None:
+        """The next message, if it is made."""
+        message, self._made = self._made, None
+        if message is not None:
+            self._taken.set()
+        elif self._error is not None:
+            raise self._error
+        return message
+
+    def close(self) -> None:
+        """Close the handler."""
+        self._task.cancel()
+
+
+@pytest.fixture(params=["grpcio", "native", "native, with sessions"])
+def make_front(request: pytest.FixtureRequest) -> MakeFront:
+    """Each front in turn, and the one that can use sessions with them too."""
+    name, _, sessions = request.param.partition(", ")
+    if name == "native":
+        pytest.importorskip("pygrpc_native", reason="the extra [native] is not installed")
+    chosen = find_front(name)
+
+    def make(
+        methods: Sequence[Method],
+        batchers: Mapping[Lane, Batcher],
+        metrics: Metrics,
+        max_message_bytes: int,
+        streams: Sequence[Stream] = (),
+    ) -> Front:
+        opening = [replace(stream, open=_opener(stream)) for stream in streams]
+        return chosen(methods, batchers, metrics, max_message_bytes, opening if sessions else streams)
+
+    return make
+
+
+def _opener(stream: Stream) -> OpenSession:
+    async def open_session(body: bytes, wake: Callable[[], None]) -> Session:
+        return Told(stream.handler(body), wake)
+
+    return open_session
 
 
 @asynccontextmanager
