@@ -11,6 +11,9 @@ from tidings_core.tables import Bool, Float32, Int32, Int64
 
 MAX_ITEMS = 64
 """Items that one audience is sought for. Each is one product with every user's vector."""
+_PEOPLE = 1024
+_MANY_ROWS = 4096
+"""So many people are gone through together, but for the items of one that are more than this."""
 CHUNK = 1 << 15
 """Users that are compared at once: 8 MB of scores with 64 items."""
 
@@ -139,10 +142,21 @@ def _of_people(known: Sequence[Known], items: Int64, vectors: Float32, snapshot:
 
 def refused(people: Sequence[Person], items: Int64) -> Bool:
     """Which items each of P people bought, gave back, or asked to see less of: bool[P, Q]."""
-    parts = [part for one in people for part in (one.history.rows, one.returned, one.blocked)]
-    owners = np.repeat(np.arange(len(parts)) // 3, [len(part) for part in parts])
-    rows = np.concatenate([np.empty(0, np.int32), *parts])
     found = np.zeros((len(people), len(items)), np.bool_)
-    for at, item in enumerate(items.tolist()):
-        found[owners[rows == item], at] = True
+    for start in range(0, len(people), _PEOPLE):
+        rows: list[Int32] = []
+        owners: list[int] = []
+        for at, one in enumerate(people[start : start + _PEOPLE], start):
+            for part in (one.history.rows, one.returned, one.blocked):
+                if len(part) > _MANY_ROWS:  # A category, say, which is not copied.
+                    found[at] |= np.isin(items, part)
+                elif len(part):
+                    rows.append(part)
+                    owners.append(at)
+        if not rows:
+            continue
+        owner = np.repeat(owners, [len(part) for part in rows])
+        row = np.concatenate(rows)
+        for place, item in enumerate(items.tolist()):
+            found[owner[row == item], place] = True
     return found

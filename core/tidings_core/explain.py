@@ -7,16 +7,15 @@ from typing import Literal
 
 import numpy as np
 
-from tidings_core.exact import may_be_found, rank_among, selected, similarities
+from tidings_core.bars import Bar, Barred, Bars
+from tidings_core.exact import may_be_found, rank_among, similarities
 from tidings_core.features import CANDIDATE_FEATURES, ITEM_FEATURES, USER_FEATURES
 from tidings_core.model import Answer, Considered, Query, Snapshot
 from tidings_core.recommend import recommend
 from tidings_core.sources import offered
-from tidings_core.subjects import Exclusion, Subjects, excluded, history_of, resolve
+from tidings_core.subjects import Subjects, resolve
 from tidings_core.tables import Bool, Float32
 
-Bar = Literal["deleted", "filtered", Exclusion]
-"""What keeps an item out of an answer, however well it does: it is gone, or a filter or an exclusion."""
 Verdict = Literal["recommended", "unknown_item", Bar, "not_retrieved", "outranked", "held_back"]
 """What became of an item. `outranked`: its score was too small; `held_back`: by its score it had a place, and a rule
 took it.
@@ -26,18 +25,6 @@ Said = Literal["proposed", "passed", "silent", "left_out", "not_offered"]
 failed or the deadline was near; is not offered by the release.
 """
 Block = Literal["user", "item", "pair"]
-
-BARRED: dict[Bar, str] = {
-    "deleted": "the shop took it out of the catalogue",
-    "filtered": "it does not pass what the query asks of all items",
-    "context": "the answer is about it",
-    "example": "it is one of the request's examples",
-    "request": "the request excludes it",
-    "blocked": "the user asked to see less of it, or of its category",
-    "bought": "the user bought it",
-    "returned": "the user gave it back",
-    "seen": "the user has seen it lately",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +69,7 @@ class Explanation:
     row: int
     verdict: Verdict
     detail: str
-    bars: tuple[tuple[Bar, str], ...] = ()
+    bars: tuple[Barred, ...] = ()
     place: int = 0
     score: float = 0.0
     sources: tuple[SourceSaid, ...] = ()
@@ -116,7 +103,7 @@ def explain(query: Query, item_ids: Sequence[str], snapshot: Snapshot, now: floa
     considered = answer.considered
     assert considered is not None
     subjects, _ = resolve([query], query.serving, snapshot, now)
-    view = _View(query, answer, considered, subjects, snapshot)
+    view = _View(query, answer, considered, subjects, snapshot, now)
     item_ids = item_ids or [snapshot.items[item.row] for item in answer.items]
     return Explained(
         answer,
@@ -131,7 +118,7 @@ class _View:
     """One answer with all that it was made from."""
 
     def __init__(
-        self, query: Query, answer: Answer, considered: Considered, subjects: Subjects, snapshot: Snapshot
+        self, query: Query, answer: Answer, considered: Considered, subjects: Subjects, snapshot: Snapshot, now: float
     ) -> None:
         self._query = query
         self._answer = answer
@@ -139,7 +126,7 @@ class _View:
         self._snapshot = snapshot
         self._places = [_places(order) for _, order in considered.steps]
         self._silent = {use.name: _why_silent(use.name, answer, considered, snapshot) for use in query.serving.sources}
-        self._bars = _bars(query, subjects, snapshot)
+        self._bars = Bars(query, subjects, snapshot, now)
         self.may: Bool = may_be_found(subjects, 0, snapshot)
         self._near: Float32 | None = similarities(subjects.vectors[0], snapshot) if subjects.has_vector[0] else None
 
@@ -151,7 +138,7 @@ class _View:
     def explain(self, item_id: str, row: int) -> Explanation:
         if row < 0:
             return Explanation(item_id, row, "unknown_item", "the release has no such item")
-        bars = tuple((bar, BARRED[bar]) for bar, rows in self._bars if rows[row])
+        bars = self._bars.of(row)
         at = int(np.searchsorted(self._considered.rows, row))
         there = at < len(self._considered.rows) and int(self._considered.rows[at]) == row
         places = [int(place[at]) for place in self._places] if there else []
@@ -164,14 +151,14 @@ class _View:
             bars,
             places[-1] if there else 0,
             float(self._considered.scores[at]) if there else 0.0,
-            tuple(self._said(use.name, at if there else -1) for use in self._query.serving.sources),
+            tuple(self._said(name, at if there else -1) for name in self._sources(at if there else -1)),
             self._moves(places),
             self._features(at) if there else (),
             float(self._near[row]) if self._near is not None and self._nearness(row) else None,
             self._exact_rank(row),
         )
 
-    def _verdict(self, row: int, bars: Sequence[tuple[Bar, str]], places: Sequence[int]) -> tuple[Verdict, str]:
+    def _verdict(self, row: int, bars: Sequence[Barred], places: Sequence[int]) -> tuple[Verdict, str]:
         count = len(self._answer.items)
         if bars:
             return bars[0]
@@ -209,8 +196,14 @@ class _View:
         steps = zip(rules, pairwise(places), strict=True) if places else ()
         return tuple(Move(rule, before, after) for rule, (before, after) in steps if before != after)
 
+    def _sources(self, at: int) -> list[str]:
+        """The sources to tell of: those of the serving config, and what pinned the item."""
+        names = [use.name for use in self._query.serving.sources]
+        others = [name for name in self._considered.sources if name not in names]
+        return names + [name for name in others if self._said(name, at).said == "proposed"]
+
     def _said(self, source: str, at: int) -> SourceSaid:
-        silent = self._silent[source]
+        silent = self._silent.get(source)
         if silent is not None:
             return SourceSaid(source, silent)
         column = self._considered.sources.index(source)
@@ -249,20 +242,3 @@ def _why_silent(source: str, answer: Answer, considered: Considered, snapshot: S
     if source not in considered.sources or not considered.present[:, considered.sources.index(source)].any():
         return "silent"
     return None
-
-
-def _bars(query: Query, subjects: Subjects, snapshot: Snapshot) -> list[tuple[Bar, Bool]]:
-    """All that keeps items out, strongest first, with those that it keeps out: bool[N]."""
-    user = int(snapshot.users.find(query.user_id))
-    history = history_of(query.person, user, snapshot)
-    context = snapshot.items.find_many(query.context_item_ids)
-    examples = snapshot.items.find_many([*query.liked_item_ids, *query.disliked_item_ids])
-    gone = np.zeros(len(snapshot.items), np.bool_)
-    if snapshot.delta is not None:
-        gone[snapshot.delta.deleted] = True
-    bars: list[tuple[Bar, Bool]] = [("deleted", gone), ("filtered", ~selected(subjects, 0, snapshot) & ~gone)]
-    for why, rows in excluded(query, context, examples, history, query.serving, snapshot):
-        kept_out = np.zeros(len(snapshot.items), np.bool_)
-        kept_out[rows[rows >= 0]] = True
-        bars.append((why, kept_out))
-    return bars

@@ -123,12 +123,12 @@ def test_a_planted_loss_is_found_and_said_once_with_its_figures(
 
 
 def test_a_good_index_is_quiet(opened: Callable[[bool], tuple[House, Logged]]) -> None:
-    """However many queries are checked."""
+    """However many queries are checked, with and without a category."""
     house, logged = opened(True)
-    house.check(*queries(300))
+    house.check(*queries(200), *queries(150, "group-3"))
     assert logged == []
     assert house.counted.low == {}
-    assert set(house.counted.recalls) == {"all"}
+    assert set(house.counted.recalls) == {"all", "0.1-1"}
     assert all(recall == 1.0 for recalls in house.counted.recalls.values() for recall in recalls)
 
 

@@ -226,3 +226,18 @@ def test_the_command_tells_people_and_machines(
     assert f"decision {answer.decision_id} for user-10, recommend:for-you: answered" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         command.main(["explain", *base])
+
+
+def test_a_filter_of_a_recorded_answer_is_asked_again_as_it_was(client: tidings.Client) -> None:
+    """What was no candidate is told by the clause it misses, also from the record alone."""
+    wanted = tidings.Filter(
+        must=[tidings.any_of("category", "group-2"), tidings.Filter(must_not=[tidings.more_than("price", 99.0)])],
+        should=[tidings.at_least("price", 0.0), tidings.all_of("categories", "group-2")],
+    )
+    question = tidings.RecommendQuery("user-11", k=5, filter=wanted)
+    (answer,) = client.batch_recommend([question])
+    detail = "the request's filter asks category to be group-2 (must[0])"
+    assert client.explain(question, ["item-3"]).items[0].detail == detail
+    (then,) = client.explain_decision(answer.decision_id, ["item-3"]).items
+    assert (then.verdict, then.recorded) == (Verdict.FILTERED, False)
+    assert then.detail == f"it was no candidate; as things are now, {detail}"

@@ -19,6 +19,7 @@ from tidings_core.events import Event
 from tidings_core.features import SCHEMA_HASH
 from tidings_core.model import Answer, Considered, Query, RankedItem, Snapshot
 from tidings_core.tables import Float32
+from tidings_server.application.filter_record import pack_filter
 from tidings_server.application.write_push import Draft
 
 FORMAT = 1
@@ -175,6 +176,7 @@ def _question(query: Query) -> dict[str, Any]:
         "excluded": len(excluded),
         "query": query.search,
         "category": query.category,
+        "filter": pack_filter(query.filter),
         "liked_item_ids": list(query.liked_item_ids),
         "disliked_item_ids": list(query.disliked_item_ids),
         "vector": None if query.vector is None else query.vector.tolist(),

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from tidings_core import explain as core
+from tidings_core.bars import EXCLUDED
 from tidings_core.errors import Conflict, InvalidInput, NotFound
 from tidings_core.explain import Explanation, Feature, Move, SourceSaid
 from tidings_core.features import CANDIDATE_FEATURES, ITEM_FEATURES, SCHEMA_HASH, USER_FEATURES
@@ -15,6 +16,7 @@ from tidings_core.release import Release
 from tidings_core.stored import Entry
 from tidings_core.subjects import faults
 from tidings_server.application.decision_record import read_record
+from tidings_server.application.filter_record import read_filter
 from tidings_server.application.serving import Serving
 from tidings_server.application.store import Store
 
@@ -201,6 +203,7 @@ class _Decided:
             asked["exclude_item_ids"],
             asked["query"],
             asked["category"],
+            filter=read_filter(asked["filter"]),
             liked_item_ids=asked["liked_item_ids"],
             disliked_item_ids=asked["disliked_item_ids"],
             vector=None if asked["vector"] is None else np.array(asked["vector"], np.float32),
@@ -212,7 +215,7 @@ class _Decided:
         if at is None:
             return self._tell_other(item_id)
         place, by_score = at + 1, int(self._by_score[at])
-        rules = ", ".join(self.candidates["rules"])
+        moves = self._moves(item_id, by_score, place)
         found = Explanation(
             item_id,
             -1,
@@ -221,11 +224,25 @@ class _Decided:
             place=place,
             score=self.candidates["scores"][at],
             sources=tuple(self._said(name, at) for name in self.candidates["sources"]),
-            moves=(Move(rules, by_score, place),) if rules and by_score != place else (),
+            moves=moves,
             features=self._features(at),
         )
-        verdict, detail = self._verdict(item_id, place, by_score, rules)
+        verdict, detail = self._verdict(item_id, place, by_score, ", ".join(move.rule for move in moves))
         return ItemTold(found, verdict, detail, self._reasons.get(item_id, ()), recorded=True)
+
+    def _moves(self, item_id: str, by_score: int, place: int) -> tuple[Move, ...]:
+        """What rules did to an item, one by one where the record tells of all that moved it, else together."""
+        if by_score == place:
+            return ()
+        moves = [
+            Move(step["rule"], *step["items"][item_id])
+            for step in self.record.get("moves", ())
+            if item_id in step["items"]
+        ]
+        places = [by_score, *(move.after for move in moves)]
+        if moves and places[-1] == place and all(move.before == at for move, at in zip(moves, places, strict=False)):
+            return tuple(moves)
+        return (Move(", ".join(self.candidates["rules"]), by_score, place),)
 
     def _verdict(self, item_id: str, place: int, by_score: int, rules: str) -> tuple[core.Verdict | Outcome, str]:
         count = min(self.record["k"], len(self._at))
@@ -253,9 +270,9 @@ class _Decided:
         if not self._at:
             return ItemTold(none, "not_sent", f"nothing was recommended: {self._why}", recorded=not self._sent)
         if item_id in asked.get("context_item_ids", ()):
-            return ItemTold(none, "context", core.BARRED["context"], recorded=True)
+            return ItemTold(none, "context", EXCLUDED["context"], recorded=True)
         if item_id in asked.get("exclude_item_ids", ()):
-            return ItemTold(none, "request", core.BARRED["request"], recorded=True)
+            return ItemTold(none, "request", EXCLUDED["request"], recorded=True)
         return ItemTold(none, "not_retrieved", "it was no candidate")
 
     @property

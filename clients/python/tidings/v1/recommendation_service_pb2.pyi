@@ -51,6 +51,10 @@ class Verdict(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     VERDICT_PASSED_OVER: _ClassVar[Verdict]
     VERDICT_DELETED: _ClassVar[Verdict]
     VERDICT_EXAMPLE: _ClassVar[Verdict]
+    VERDICT_UNAVAILABLE: _ClassVar[Verdict]
+    VERDICT_OUT_OF_STOCK: _ClassVar[Verdict]
+    VERDICT_NOT_PUBLISHED: _ClassVar[Verdict]
+    VERDICT_EXPIRED: _ClassVar[Verdict]
 
 class SourceStatus(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -93,6 +97,10 @@ VERDICT_NOT_SENT: Verdict
 VERDICT_PASSED_OVER: Verdict
 VERDICT_DELETED: Verdict
 VERDICT_EXAMPLE: Verdict
+VERDICT_UNAVAILABLE: Verdict
+VERDICT_OUT_OF_STOCK: Verdict
+VERDICT_NOT_PUBLISHED: Verdict
+VERDICT_EXPIRED: Verdict
 SOURCE_STATUS_UNSPECIFIED: SourceStatus
 SOURCE_STATUS_PROPOSED: SourceStatus
 SOURCE_STATUS_PASSED: SourceStatus
