@@ -41,7 +41,7 @@ COMMANDS = {
     ],
     "tidings-server": ["decisions", "renew-epoch", "export-changes", "controls check", "controls preview", ""],
     "tidings-build-index": ["build", "inspect", "evaluate", "rebuild", "fold"],
-    "tidings-train": ["fit", "carts", "check", "evaluate"],
+    "tidings-train": ["fit", "carts", "check", "evaluate", "run"],
 }
 
 

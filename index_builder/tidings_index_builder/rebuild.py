@@ -19,7 +19,8 @@ from tidings_index_builder.progress import Progress
 from tidings_index_builder.prune import remove
 from tidings_index_builder.settings import RebuildSettings
 
-LOCK_FILE = ".rebuild.lock"
+KIND = "rebuild"
+LOCK_FILE = f".{KIND}.lock"
 ASK_SECONDS = 30.0
 """A server that answers does so at once, unless it is opening another release just then."""
 PROMOTE_SECONDS = 300.0
@@ -60,7 +61,7 @@ def rebuild(
     """
     start = clock()
     try:
-        with _alone(settings.releases):
+        with alone(settings.releases, KIND):
             return _run(settings, now, progress, lambda: clock() - start)
     except InUse as error:
         return Outcome(outcome="busy", seconds=clock() - start, error=str(error))
@@ -124,12 +125,12 @@ def prune(releases: Path, keep: int, needed: set[str]) -> tuple[tuple[str, ...],
 
 
 @contextmanager
-def _alone(releases: Path) -> Iterator[None]:
-    """Hold the lock of a releases directory. The system drops it when the process dies. Raises InUse."""
-    releases.mkdir(parents=True, exist_ok=True)
-    with (releases / LOCK_FILE).open("w") as file:
+def alone(folder: Path, what: str) -> Iterator[None]:
+    """Hold the lock of a directory for one kind of work. The system drops it when the process dies. Raises InUse."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / f".{what}.lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise InUse(f"another rebuild is running on {releases}") from None
+            raise InUse(f"another {what} is running on {folder}") from None
         yield

@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
 from rich.text import Text
@@ -27,7 +27,8 @@ class ShownProgress:
         self._bars: Bars | None = None
         if console.is_terminal:
             columns = (SpinnerColumn(finished_text="✓"), TextColumn("{task.description}", markup=False))
-            self._bars = Bars(*columns, BarColumn(bar_width=24), TimeElapsedColumn(), console=console)
+            times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+            self._bars = Bars(*columns, BarColumn(bar_width=24), *times, console=console)
 
     def __enter__(self) -> Self:
         if self._bars is not None:

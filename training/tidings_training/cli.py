@@ -20,6 +20,7 @@ from tidings_training.evaluate import METRICS, Evaluation
 from tidings_training.event_files import Layout, columns_from_text, parse_time
 from tidings_training.fit import HOLDOUT_DAYS, Fitted, fit, measure_carts
 from tidings_training.proof.command import evaluate_command
+from tidings_training.run.command import run_command
 from tidings_training.trainer import Settings
 
 COMMAND = "tidings-train"
@@ -35,6 +36,7 @@ app = typer.Typer(
 
 app.command("check")(check_command)
 app.command("evaluate")(evaluate_command)
+app.command("run")(run_command)
 
 
 @app.callback()

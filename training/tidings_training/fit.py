@@ -2,6 +2,7 @@
 
 import hashlib
 import tempfile
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -40,11 +41,13 @@ def fit(
     holdout_days: float | None = HOLDOUT_DAYS,
     settings: Settings | None = None,
     progress: Progress = silent,
+    lineage: Mapping[str, Any] | None = None,
 ) -> Fitted:
     """Learn from events up to `until` (Unix seconds; None: all) and write the model directory `out`.
 
     First, unless `holdout_days` is None, everything is learned from what came before the last days, ranker included,
-    and measured on them. Then everything is learned again from all events. Deterministic given the seed.
+    and measured on them. Then everything is learned again from all events. Deterministic given the seed. `lineage`
+    fits JSON and is kept in the model beside its own.
     Raises InvalidInput naming what is wrong in which file; then nothing is written.
     """
     settings = settings or Settings()
@@ -58,7 +61,8 @@ def fit(
         ranked = trainer.ranker(as_of)
         learned = trainer.model(as_of)
     assert learned is not None, "read_events sees to it that there is enough to learn from"
-    lineage: dict[str, Any] = {
+    told: dict[str, Any] = {
+        **(lineage or {}),
         "events": _described(events_path, events),
         "settings": asdict(settings),
         "ranker": None if ranked is None else {"windows": ranked.windows, "lists": ranked.lists},
@@ -66,7 +70,7 @@ def fit(
         "versions": versions("tidings", "implicit", "numpy", "scipy", "onnx"),
     }
     progress("writing the model")
-    model = replace(learned, ranker=None if ranked is None else export(ranked.network), lineage=lineage)
+    model = replace(learned, ranker=None if ranked is None else export(ranked.network), lineage=told)
     write_model(out, model, {} if evaluation is None else {EVALUATION_FILE: asdict(evaluation)})
     return Fitted(model, evaluation)
 

@@ -1,12 +1,10 @@
 """The report of a proof: one HTML page that carries all it shows and loads nothing."""
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from html import escape
-from io import StringIO
 from typing import Any
 
 import matplotlib
@@ -16,7 +14,7 @@ from matplotlib.figure import Figure
 from tidings.v1 import item_pb2
 from tidings_core.tables import Float64
 from tidings_index_builder.catalogue import Catalogue
-from tidings_index_builder.page import ACCENT, INK, LINE, MUTED, STYLE
+from tidings_index_builder.page import ACCENT, INK, LINE, MUTED, STYLE, inline
 from tidings_training.proof import metrics
 from tidings_training.proof.compare import Measured, best_of
 from tidings_training.proof.prove import BASELINE, PIPELINE, Proof, as_json, whole_of
@@ -110,7 +108,7 @@ def _curves(proof: Proof, whole: Mapping[str, Measured], k: int) -> str:
             axes.set_title(metric.upper() if metric == "ndcg" else metric, color=INK, fontsize=10)
             _plain(axes)
         figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=9)
-        return _inline(figure)
+        return inline(figure)
 
 
 def _intervals(proof: Proof, k: int) -> str:
@@ -126,7 +124,7 @@ def _intervals(proof: Proof, k: int) -> str:
         axes.axvline(0.0, color=INK, linewidth=1)
         axes.set_yticks(range(len(told)), [one.of for one in told])
         _plain(axes)
-        return _inline(figure)
+        return inline(figure)
 
 
 def _ablation(proof: Proof, told: Mapping[str, Any], k: int) -> str:
@@ -230,14 +228,6 @@ def _plain(axes: Any) -> None:
     axes.tick_params(which="both", colors=MUTED, labelsize=9, length=0)
     for side in axes.spines.values():
         side.set_visible(False)
-
-
-def _inline(figure: Figure) -> str:
-    """The figure as an <svg> element without the header and the metadata that only a file of its own needs."""
-    out = StringIO()
-    figure.savefig(out, format="svg", transparent=True)
-    svg = out.getvalue()
-    return re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
 
 
 def _table(head: Sequence[str], rows: Sequence[tuple[Sequence[str], str]]) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 import scipy.sparse
 
 from tidings_core.attributes import Keyword
-from tidings_core.tables import Bool
+from tidings_core.tables import Bool, Float64
 from tidings_index_builder.catalogue import Catalogue
 from tidings_index_builder.ids import rows_of
 from tidings_training.contenders.contender import TrainingSet
@@ -32,19 +32,50 @@ class Slice:
     means: Mapping[str, Mapping[str, float]]
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What a slice holds: people bool[C], places of the questions, and items bool[I], of which a wanted one counts."""
+
+    name: str
+    about: str
+    people: Bool
+    items: Bool
+
+
 def slices(
     found: Mapping[str, Measured], asked: Questions, training: TrainingSet, catalogue: Catalogue | None, k: int
 ) -> list[Slice]:
+    """How each model does in each slice; empty ones are left out."""
+    told = []
+    for part in parts_of(asked, training, catalogue):
+        of = {name: values(part, one, asked, k) for name, one in found.items()}
+        chosen = int(next(iter(of.values()))[0].sum())
+        if chosen:
+            means = {name: metrics.means(reached) for name, (_, reached) in of.items()}
+            told.append(Slice(part.name, part.about, chosen, k, means))
+    return told
+
+
+def parts_of(asked: Questions, training: TrainingSet, catalogue: Catalogue | None) -> list[Part]:
     """People new and returning, by activity, then wanted items by how well known they are and by category.
 
-    Of people's slices all that is wanted counts; of items' slices only the items in them, of people with a past. Empty
-    ones are left out.
+    Of people's slices all that is wanted counts; of items' slices only the items in them, of people with a past.
     """
     every = np.ones(len(training.known), np.bool_)
-    told = [_slice(name, about, found, asked, people, every, k) for name, about, people in _people(asked)]
-    for name, about, items in _items(asked, training, catalogue):
-        told.append(_slice(name, about, found, asked, asked.known, items, k))
-    return [one for one in told if one.questions]
+    return [
+        *(Part(name, about, people, every) for name, about, people in _people(asked)),
+        *(Part(name, about, asked.known, items) for name, about, items in _items(asked, training, catalogue)),
+    ]
+
+
+def values(part: Part, one: Measured, asked: Questions, k: int) -> tuple[Bool, Float64]:
+    """The questions of a slice, bool[C], and what a model reached in each of the n: METRICS at k, f64[n, 5]."""
+    kept = scipy.sparse.csr_matrix(asked.wanted @ scipy.sparse.diags_array(part.items.astype(np.float32)))
+    kept.eliminate_zeros()
+    counts = np.diff(kept.indptr)
+    chosen = part.people & (counts > 0)
+    there = one.hits[chosen] & part.items[np.maximum(one.lists[chosen], 0)]
+    return chosen, metrics.measure(there, counts[chosen].astype(np.float64), k)
 
 
 def _people(asked: Questions) -> list[tuple[str, str, Bool]]:
@@ -77,18 +108,3 @@ def _items(asked: Questions, training: TrainingSet, catalogue: Catalogue | None)
     most = [int(code) for code in np.argsort(-often, kind="stable")[:CATEGORIES] if often[code]]
     named += [(f"category {category.values[code].decode()}", f"{often[code]:,} wanted", codes == code) for code in most]
     return named
-
-
-def _slice(
-    name: str, about: str, found: Mapping[str, Measured], asked: Questions, people: Bool, items: Bool, k: int
-) -> Slice:
-    kept = scipy.sparse.csr_matrix(asked.wanted @ scipy.sparse.diags_array(items.astype(np.float32)))
-    kept.eliminate_zeros()
-    counts = np.diff(kept.indptr)
-    chosen = people & (counts > 0)
-    means: dict[str, dict[str, float]] = {}
-    for model, one in found.items():
-        if chosen.any():
-            there = one.hits[chosen] & items[np.maximum(one.lists[chosen], 0)]
-            means[model] = metrics.means(metrics.measure(there, counts[chosen].astype(np.float64), k))
-    return Slice(name, about, int(chosen.sum()), k, means)

@@ -1,0 +1,1 @@
+"""The nightly run: look over, prove, learn, build, promote."""
