@@ -1,4 +1,4 @@
-"""The vector index: build, open, search. Only this file and division.py import faiss.
+"""The vector index: build, open, search. Only this file, lists.py and division.py import faiss.
 
 Scores are larger for nearer items under every metric: the inner product, the cosine, or minus the squared L2 distance.
 """
@@ -15,20 +15,17 @@ import numpy as np
 from tidings_core import division
 from tidings_core.division import Division, Told
 from tidings_core.errors import IndexFailed, InvalidInput
+from tidings_core.lists import Lists, copied, scan, scan_whole
 from tidings_core.model import Metric
-from tidings_core.rows import Copy, Passing, RowSet
-from tidings_core.tables import Float32, Int32, Int64, picked, widened
+from tidings_core.rows import Passing, RowSet
+from tidings_core.tables import Bool, Float32, Int64
 
 Parameters = Mapping[str, int]
 
 DROP_SHARE, DROP_SLACK, DROP_SPARE = 0.9, 1.2, 16
 """When so large a share of the rows may be found, so much more is searched for, and what may not is dropped."""
-EVEN_SLACK = 0.05
-"""The variance of the lists' shares, relative to the mean squared, that still counts as an even spread."""
-MAX_COPY_BYTES = 64 << 20
-"""Of rows whose copy would be larger none is made."""
-RESCORED = 16
-"""Found beyond k in a copy of float16, so that the exact order of the best k is known."""
+MAX_COPY_ROWS, MAX_COPY_BYTES = 1 << 17, 64 << 20
+"""Of more rows no copy is made: it would take the first search that needs it too long, and too much memory."""
 
 _threads = 1
 
@@ -58,78 +55,27 @@ def normalise(vectors: Float32, metric: Metric) -> Float32:
 class FilterPlan:
     """How an index is searched for some of its rows only, as measured when it was built.
 
-    Of up to `gather_up_to` rows a copy is kept and searched exactly. Of more, inverted lists are searched, nearest
-    first, until enough of the rows were looked at: `even` holds pairs (rows, how many of them are enough), ascending,
-    for rows that are spread over the lists as all rows are, `uneven` for others. Between two of them the shares are
-    interpolated; without any all rows are looked at.
+    Up to `whole_up_to` rows are all looked at, in a copy. Of more, inverted lists are searched, nearest first, until
+    enough of the rows were looked at: `scan` holds pairs (rows, how many of them are enough), ascending, for rows that
+    are spread over the lists as all rows are. Between two of them the shares are interpolated; without any all rows are
+    looked at. Of other rows, more lists are searched until no more of the best are likely to be missed than the share
+    `missed`.
     """
 
-    gather_up_to: int = 4096
-    even: tuple[tuple[int, int], ...] = ()
-    uneven: tuple[tuple[int, int], ...] = ()
+    whole_up_to: int = 4096
+    scan: tuple[tuple[int, int], ...] = ()
+    missed: float = 0.02
 
-    def enough(self, rows: int, *, even: bool) -> int:
+    def enough(self, rows: int) -> int:
         """Of so many rows, how many to look at."""
-        scan = self.even if even else self.uneven
-        if not scan:
-            return rows
-        counts, enough = np.array(scan, np.float64).T
-        return min(rows, math.ceil(rows * float(np.interp(rows, counts, enough / counts))))
-
-
-@dataclass(frozen=True, slots=True)
-class _Lists:
-    """The inverted lists of an index: of_row i32[N] the list of each row, sizes i32[L], centroids f32[L, D]."""
-
-    of_row: Int32
-    sizes: Int32
-    centroids: Float32
-
-    @classmethod
-    def of(cls, index: "faiss.IndexIVF") -> "_Lists":
-        lists = index.invlists
-        of_row = np.zeros(index.ntotal, np.int32)
-        sizes = np.array([lists.list_size(number) for number in range(index.nlist)], np.int32)
-        for number in np.flatnonzero(sizes).tolist():
-            of_row[faiss.rev_swig_ptr(lists.get_ids(number), int(sizes[number]))] = number
-        return cls(of_row, sizes, index.quantizer.reconstruct_n(0, index.nlist))
-
-    def counts(self, rows: RowSet) -> Int32:
-        """How many of some rows each list has, i32[L]."""
-        if rows.count * 2 > rows.size:
-            return self.sizes - self.counts(~rows)
-        return np.bincount(self.of_row[rows.rows()], minlength=len(self.sizes)).astype(np.int32)
-
-    def even(self, lists: Int32) -> bool:
-        """Whether rows, so many of them in each list, are spread over the lists as if drawn at random.
-
-        Then the mean of the lists' squared shares is that of all rows, but for what chance adds: 1 over their number.
-        """
-        count, size = int(lists.sum()), int(self.sizes.sum())
-        filled = np.flatnonzero(self.sizes)
-        squares = float((lists[filled].astype(np.float64) ** 2 / self.sizes[filled]).sum()) * size / max(count, 1) ** 2
-        return squares <= 1.0 + EVEN_SLACK + len(filled) / max(count, 1)
-
-    def nearest(self, queries: Float32, passing: Passing, enough: int, metric: Metric) -> tuple[Int64, Float32]:
-        """The nearest lists i64[B, P] of queries f32[B, D] that have `enough` of the rows, -1: padding; distances f32.
-
-        Distances are those of FAISS to the centroids. Ties go to the list of the smaller number.
-        """
-        assert passing.lists is not None
-        assert passing.possible is not None
-        distances = np.empty((len(queries), len(self.sizes)), np.float32)
-        measure = faiss.fvec_L2sqr_ny if metric == "l2" else faiss.fvec_inner_products_ny
-        for query, row in zip(queries, distances, strict=True):
-            # One by one: a product of matrices would go to a BLAS with threads of its own.
-            measure(*map(faiss.swig_ptr, (row, query, self.centroids)), len(query), len(self.sizes))
-        numbers = np.flatnonzero(passing.possible)
-        near = distances[:, numbers] if metric == "l2" else -distances[:, numbers]
-        order = numbers[np.argsort(near, axis=1, kind="stable")]
-        seen = np.cumsum(passing.lists[order], axis=1)
-        widths = np.minimum((seen < enough).sum(axis=1) + 1, len(numbers))
-        order = order[:, : int(widths.max())]
-        keys = np.where(np.arange(order.shape[1]) < widths[:, None], order, -1)
-        return np.ascontiguousarray(keys, np.int64), np.ascontiguousarray(picked(distances, order))
+        share, before = 1.0, 0
+        for count, enough in self.scan:
+            if rows <= count:
+                near = 1.0 if not before else (rows - before) / (count - before)
+                share += (enough / count - share) * near
+                break
+            share, before = enough / count, count
+        return min(rows, math.ceil(rows * share))
 
 
 class FaissIndex:
@@ -155,7 +101,7 @@ class FaissIndex:
         self._metric: Metric = metric
         self._vectors = vectors
         self._hnsw = isinstance(index, faiss.IndexHNSW)
-        self._lists = _Lists.of(index) if isinstance(index, faiss.IndexIVF) else None
+        self._lists = Lists.of(index, vectors) if isinstance(index, faiss.IndexIVF) else None
 
     @property
     def item_count(self) -> int:
@@ -197,19 +143,35 @@ class FaissIndex:
         other.parameters, other.plan = dict(parameters), plan
         return other
 
+    def make_ready(self) -> None:
+        """Compute what searches among some of the rows need, before the first of them asks for it."""
+        if self._lists is not None:
+            self._lists.moments()
+
     def prepare(self, rows: RowSet, *, gather: bool = True) -> Passing:
         """Make a set of rows ready to be searched for; many searches may use it, in any thread.
 
         `gather=False` is for rows that are to be left out: no copy of them is made.
         """
         rows = rows.resized(self.item_count)
-        lists = None if self._lists is None else self._lists.counts(rows)
-        small = rows.count * self.dim * 2 <= MAX_COPY_BYTES
-        worth = rows.count < DROP_SHARE * rows.size if lists is None else rows.count <= self.plan.gather_up_to
-        kept = self._gathered(rows.rows()) if gather and small and worth and rows.count else None
-        if lists is None or self._lists is None:
-            return Passing(rows, copy=kept, scattered=gather)
-        return Passing(rows, lists, lists > 0, kept, scattered=gather, even=self._lists.even(lists))
+        counts = None if self._lists is None else self._lists.counts(rows)
+        if not gather:
+            alone = Passing(rows, counts)
+            return replace(alone, others=self.without(None, alone))
+        kept = None
+        if 0 < rows.count < DROP_SHARE * rows.size and rows.count * self.dim * 4 <= MAX_COPY_BYTES:
+            if counts is None or rows.count <= self.plan.whole_up_to:
+                kept = copied(self._vectors, rows.rows(), self._metric)
+            elif rows.count <= MAX_COPY_ROWS:
+                kept = copied(self._vectors, rows.rows(), self._metric, self._lists)
+        return self._listed(Passing(rows, counts, copy=kept))
+
+    def _listed(self, passing: Passing) -> Passing:
+        """With what is known of rows whose numbers in every list are known."""
+        if self._lists is None or passing.lists is None:
+            return passing
+        filled = passing.lists > 0
+        return replace(passing, possible=None if filled.all() else filled, even=self._lists.even(passing.lists))
 
     def without(self, passing: Passing | None, excluded: Passing) -> Passing:
         """The rows of `passing` (None: all) that are not among those excluded: quickly, for one search.
@@ -217,20 +179,16 @@ class FaissIndex:
         What is excluded is thought to be what is nearest.
         """
         if passing is None:
-            rows = ~excluded.rows
-            lists, possible = (None, None) if self._lists is None else (self._lists.sizes, self._lists.sizes > 0)
-            passing = Passing(rows, lists, possible)
-        else:
-            rows = passing.rows - excluded.rows
-        kept = passing.copy
-        if kept is not None:
-            left = RowSet.of_mask(~excluded.rows.contains(kept.rows))
-            kept = replace(kept, left=left if kept.left is None else left & kept.left)
-        if passing.lists is None or excluded.lists is None:
-            return Passing(rows, copy=kept, scattered=False)
-        # Of what is excluded, not all need be among what passes: so many rows are left at least.
-        lists = np.maximum(passing.lists - excluded.lists, 0)
-        return Passing(rows, lists, passing.possible, kept, scattered=False)
+            if excluded.others is not None:
+                return excluded.others
+            sizes = None if self._lists is None or excluded.lists is None else self._lists.sizes - excluded.lists
+            return self._listed(Passing(~excluded.rows, sizes, scattered=False))
+        rows = passing.rows - excluded.rows
+        left = replace(passing, rows=rows, narrowed=True, scattered=False, even=False)
+        if self._lists is None or passing.lists is None or excluded.lists is None:
+            return left
+        even = passing.even and excluded.others is not None and excluded.others.even
+        return replace(left, lists=self._lists.without(passing.lists, excluded.lists, rows.count), even=even)
 
     def search(self, queries: Float32, k: int, passing: Passing | None = None) -> tuple[Int64, Float32]:
         """Nearest items of queries f32[B, D]: rows i64[B, k] padded with -1, scores f32[B, k] (0 in the padding).
@@ -247,13 +205,10 @@ class FaissIndex:
             raise IndexFailed(f"the index could not be searched: {error}") from error
 
     def _search_among(self, queries: Float32, k: int, passing: Passing) -> tuple[Int64, Float32]:
-        """The cheapest way that keeps recall: drop a few, search the copy, or look where the rows are."""
-        count, size = passing.rows.count, passing.rows.size
-        if count == 0:
+        """The cheapest way that keeps recall: drop a few, look at all of a copy, or look where the rows are."""
+        if passing.rows.count == 0:
             return np.full((len(queries), k), -1, np.int64), np.zeros((len(queries), k), np.float32)
-        if passing.copy is not None:
-            return self._search_copy(queries, k, passing.copy)
-        if passing.scattered and count >= DROP_SHARE * size:
+        if passing.copy is None and passing.scattered and passing.rows.count >= DROP_SHARE * passing.rows.size:
             return self._search_and_drop(queries, k, passing)
         return self._search_rows(queries, k, passing)
 
@@ -261,69 +216,63 @@ class FaissIndex:
         """Find some more and drop what does not pass; where too much was dropped, look again."""
         more = min(math.ceil(k * passing.rows.size / passing.rows.count * DROP_SLACK) + DROP_SPARE, self.item_count)
         rows, scores = self._found(*self._index.search(queries, more, params=self._options(more)))
-        kept = passing.rows.contains(rows)
-        order = np.argsort(~kept, axis=1, kind="stable")[:, :k]
-        rows, scores = picked(rows, order), picked(scores, order)
-        kept = picked(kept, order)
-        rows, scores = np.where(kept, rows, -1), np.where(kept, scores, np.float32(0.0))
-        rows, scores = widened(rows, k, -1), widened(scores, k, 0.0)
-        again = (rows >= 0).sum(axis=1) < min(k, passing.rows.count)
-        if again.any():
-            rows[again], scores[again] = self._search_rows(queries[again], k, passing)
+        rows, scores, short = _first(rows, scores, passing.rows.contains(rows), k)
+        if short:
+            again = np.flatnonzero((rows >= 0).sum(axis=1) < min(k, passing.rows.count))
+            if len(again):
+                rows[again], scores[again] = self._search_rows(queries[again], k, passing)
         return rows, scores
 
     def _search_rows(self, queries: Float32, k: int, passing: Passing) -> tuple[Int64, Float32]:
-        """Search the index itself, told which rows may be found."""
-        selector = faiss.IDSelectorBitmap(passing.rows.bits)
+        """Search the copy, or the index itself told which rows may be found."""
+        kept = passing.copy
+        only = passing.rows if kept is None or passing.narrowed else None
+        if kept is not None and kept.whole:
+            return self._found(*scan_whole(kept.kept[0], queries, k, only))
         if self._lists is None or passing.lists is None:
             # A graph does not lead to what few rows pass: its vectors are searched one by one.
             index = self._index.storage if self._hnsw else self._index
-            return self._found(*index.search(queries, k, params=faiss.SearchParameters(sel=selector)))
-        enough = max(self.plan.enough(passing.rows.count, even=passing.even), k)
-        keys, distances = self._lists.nearest(queries, passing, enough, self._metric)
-        scores, rows = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
-        self._index.search_preassigned_c(
-            len(queries),
-            faiss.swig_ptr(queries),
-            k,
-            faiss.swig_ptr(keys),
-            faiss.swig_ptr(distances),
-            faiss.swig_ptr(scores),
-            faiss.swig_ptr(rows),
-            False,
-            faiss.SearchParametersIVF(sel=selector, nprobe=keys.shape[1]),
-            None,
+            options = faiss.SearchParameters(sel=faiss.IDSelectorBitmap(passing.rows.bits))
+            return self._found(*index.search(queries, k, params=options))
+        index = self._index if kept is None else kept.kept[0]
+        keys, distances = self._lists.nearest(
+            queries, passing, max(self.plan.enough(passing.rows.count), k), self._metric
         )
-        return self._found(scores, rows)
+        rows, scores = self._found(*scan(index, queries, k, keys, distances, only))
+        last = min(k, passing.rows.count) - 1
+        for at in range(len(queries)):
+            if passing.even and rows[at, last] >= 0:
+                continue
+            more = self._unseen(queries[at], keys[at], rows[at, last], scores[at, last], passing, last + 1)[None]
+            if more.size:
+                apart = np.zeros(more.shape, np.float32)
+                found = self._found(*scan(index, queries[at : at + 1], k, more, apart, only))
+                rows[at], scores[at] = _merged(rows[at], scores[at], found[0][0], found[1][0])
+        return rows, scores
 
-    def _search_copy(self, queries: Float32, k: int, kept: Copy) -> tuple[Int64, Float32]:
-        """Search a copy, and order what was found by its exact scores."""
-        options = None
-        if kept.left is not None:
-            options = faiss.SearchParameters(sel=faiss.IDSelectorBitmap(kept.left.bits))
-        wide = min(k + RESCORED, len(kept.rows))
-        _, places = kept.vectors.search(queries / np.float32(kept.scale), wide, params=options)
-        rows = np.where(places >= 0, kept.rows[np.maximum(places, 0)], -1).astype(np.int64)
-        near = self._vectors[np.maximum(rows, 0)]
-        if self._metric == "l2":
-            exact = -((near - queries[:, None, :]) ** 2).sum(axis=2)
-        else:
-            exact = np.einsum("bkd,bd->bk", near, queries)
-        exact = np.where(rows >= 0, exact, np.float32(-np.inf))
-        order = np.argsort(-exact, axis=1, kind="stable")[:, :k]
-        rows, exact = picked(rows, order), picked(exact, order)
-        rows, exact = widened(rows, k, -1), widened(exact, k, 0.0)
-        return rows, np.where(rows >= 0, exact, np.float32(0.0))
+    def _unseen(self, query: Float32, seen: Int64, row: int, score: float, passing: Passing, k: int) -> Int64:
+        """The lists i64[P] that must be searched too: they are likely to have more of the best k than may be missed.
 
-    def _gathered(self, rows: Int32) -> Copy:
-        vectors = self._vectors[rows]
-        scale = float(np.abs(vectors).max(initial=0.0)) or 1.0
-        metric = faiss.METRIC_L2 if self._metric == "l2" else faiss.METRIC_INNER_PRODUCT
-        index = faiss.IndexScalarQuantizer(self.dim, faiss.ScalarQuantizer.QT_fp16, metric)
-        vectors /= np.float32(scale)
-        index.train(vectors)
-        index.add(vectors)
-        return Copy(rows, index, int(index.codes.size()), scale)
+        `seen` are those that were searched, in which the k-th best has this row (-1: there are fewer) and score. Where
+        a user has nothing near among what passes, all that passes is about equally far, and most lists are needed.
+        """
+        assert self._lists is not None
+        assert passing.lists is not None
+        if row < 0:
+            left = passing.lists > 0 if passing.possible is None else passing.possible.copy()
+            left[seen[seen >= 0]] = False
+            return np.flatnonzero(left)
+        likely = self._lists.likely(query, score, passing.lists, self._metric)
+        likely[seen[seen >= 0]] = 0.0
+        if passing.possible is not None:
+            likely[~passing.possible] = 0.0
+        allowed = self.plan.missed * k
+        total = float(likely.sum())
+        if total <= allowed:
+            return np.empty(0, np.int64)
+        order = np.argsort(-likely)
+        width = int(np.searchsorted(np.cumsum(likely[order]), total - allowed)) + 1
+        return order[:width]
 
     def _options(self, k: int) -> "faiss.SearchParameters | None":
         if self._lists is not None:
@@ -345,6 +294,24 @@ class FaissIndex:
             faiss.write_index(self._index, str(path))
         except RuntimeError as error:
             raise OSError(f"{path.name} cannot be written: {error}") from error
+
+
+def _merged(rows: Int64, scores: Float32, more: Int64, said: Float32) -> tuple[Int64, Float32]:
+    """The best of two answers to one query, as many as the first has places."""
+    both, all_scores = np.concatenate([rows, more]), np.concatenate([scores, said])
+    best = np.argsort(np.where(both >= 0, -all_scores, np.float32(np.inf)), kind="stable")[: len(rows)]
+    return both[best], np.where(both[best] >= 0, all_scores[best], np.float32(0.0))
+
+
+def _first(rows: Int64, scores: Float32, kept: Bool, k: int) -> tuple[Int64, Float32, bool]:
+    """The first k of each query that are kept, and whether any query has fewer."""
+    out_rows, out_scores = np.full((len(rows), k), -1, np.int64), np.zeros((len(rows), k), np.float32)
+    short = False
+    for at in range(len(rows)):
+        first = np.flatnonzero(kept[at])[:k]
+        out_rows[at, : len(first)], out_scores[at, : len(first)] = rows[at, first], scores[at, first]
+        short = short or len(first) < k
+    return out_rows, out_scores, short
 
 
 def open_index(

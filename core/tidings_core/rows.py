@@ -38,8 +38,9 @@ class RowSet:
     def contains(self, rows: Int32 | Int64) -> Bool:
         """Which of rows, of any shape, are in the set; those below 0, or not below `size`, are not."""
         there = (rows >= 0) & (rows < self.size)
-        safe = np.where(there, rows, 0)
-        return np.asarray(((self.bits[safe >> 3] >> (safe & 7)) & 1).astype(np.bool_) & there)
+        safe = rows if there.all() else np.where(there, rows, 0)
+        found = np.right_shift(self.bits[safe >> 3], (safe & 7).astype(np.uint8)) & np.uint8(1)
+        return found.view(np.bool_) & there
 
     def rows(self) -> Int32:
         """The rows of the set, ascending i32[count]."""
@@ -83,36 +84,37 @@ class RowSet:
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """The vectors of some rows i32[M], ascending, close together: `vectors` is the index's own, `nbytes` their size.
+    """The vectors of some rows close together, as the index keeps them, in so many bytes.
 
-    They are divided by `scale`. `left` are those places of it that may be found; None: all.
+    `whole`: they lie in one piece and are all looked at; else in the lists of the index.
     """
 
-    rows: Int32
-    vectors: Any
+    kept: Any
+    whole: bool
     nbytes: int
-    scale: float
-    left: RowSet | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Passing:
     """Rows that a search may find, or that it may not, prepared by the index that is searched.
 
-    `lists` i32[L] tells how many of them each inverted list has at least, `possible` bool[L] which can have any.
-    `scattered` says whether what is missing is thought to be anywhere, so that dropping it from an answer may do, and
-    `even` whether the rows are spread over the lists as all rows are.
+    `lists` i32[L] (f32: guessed) tells how many of them each inverted list has, `possible` bool[L] which can have any
+    (None: all). A copy may hold more than the rows: `narrowed`. `scattered` says whether what is missing is thought to
+    be anywhere, so that dropping it from an answer may do, and `even` whether the rows are spread over the lists as all
+    rows are. `others` is, of rows that are to be left out, what is left without them.
 
     With a delta, `within` is what passes in the release alone, prepared by its own index (None: everything), of which
     `lost` rows no longer do; `more` i32[M] are rows of the release that pass besides, with their vectors f32[M, D].
     """
 
     rows: RowSet
-    lists: Int32 | None = None
+    lists: Int32 | Float32 | None = None
     possible: Bool | None = None
     copy: Copy | None = None
+    narrowed: bool = False
     scattered: bool = True
     even: bool = False
+    others: "Passing | None" = None
     within: "Passing | None" = None
     lost: int = 0
     more: Int32 | None = None
@@ -123,4 +125,4 @@ class Passing:
         """Bytes of memory, with those of the copy."""
         parts = (self.lists, self.possible, self.more, self.more_vectors)
         arrays = sum(array.nbytes for array in parts if array is not None)
-        return self.rows.nbytes + arrays + (0 if self.copy is None else self.copy.rows.nbytes + self.copy.nbytes)
+        return self.rows.nbytes + arrays + (0 if self.copy is None else self.copy.nbytes)

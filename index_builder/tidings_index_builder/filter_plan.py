@@ -1,30 +1,34 @@
 """How an index is best searched for some of its rows only, by measuring.
 
-For smaller and smaller shares of the items two ways are compared. Inverted lists, nearest first, until enough of the
-rows that pass were looked at: how many are enough is measured, for rows taken at random, for those nearest to a user
-and for those farthest, the worst of which counts. And a copy of the rows that pass, searched exactly. From where the
-copy is faster on, it is what is searched.
+For smaller and smaller shares of the items, taken at random, two ways are compared: inverted lists, nearest first,
+until enough of the rows were looked at (how many are enough is measured), and all of the rows in one piece. From where
+that is faster on, it is what is done. For rows that are not spread at random the lists that are likely to have more are
+searched too: how much may be likely to be missed is measured on the rows nearest to each user, and on the farthest.
 """
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tidings_core.index import MAX_COPY_BYTES, FaissIndex, FilterPlan, set_threads
+from tidings_core.index import DROP_SHARE, MAX_COPY_ROWS, FaissIndex, FilterPlan, exact_search, set_threads
 from tidings_core.model import Metric
 from tidings_core.rows import RowSet
-from tidings_core.tables import Float32, Int64
+from tidings_core.tables import Float32, Int32, Int64
 from tidings_index_builder.progress import Progress, silent
-from tidings_index_builder.recall import true_nearest
 
-USERS = 48
+USERS, FEW = 48, 12
+"""So many users are asked for, and for so many their own nearest and farthest items are tried."""
 SHARES = tuple(0.5**halvings for halvings in range(12))
 STEP, HALVINGS = 1.5, 2
 """The number of rows looked at is raised by this factor until recall is reached, then the gap is halved so often."""
+MISSED = (0.2, 0.1, 0.05, 0.02, 0.01, 0.005)
 LEAST = 1000
-"""Of fewer rows a copy is always searched."""
+"""Fewer rows are always all looked at."""
+CHUNK = 1 << 16
+TIE = 1e-5
+"""Scores nearer than this share of the larger one are equal."""
 
 Clock = Callable[[], float]
 
@@ -41,19 +45,41 @@ class _Bench:
     k: int
     clock: Clock
 
+    def least(self, rows: Int32) -> Float32:
+        """The least score that is among the k best of some rows, for each query f32[Q]."""
+        best = np.full((len(self.queries), self.k), -np.inf, np.float32)
+        for start in range(0, len(rows), CHUNK):
+            part = self.vectors[rows[start : start + CHUNK]]
+            said = exact_search(part, self.queries, self.k, self.metric)[1]
+            best = -np.sort(-np.concatenate([best, said], axis=1), axis=1)[:, : self.k]
+        return best[:, -1]
+
+    def recall(self, queries: Float32, found: Int64, least: Float32) -> float:
+        """The share of the k best that is among found rows i64[Q, k]."""
+        hits = 0
+        for query, rows, bound in zip(queries, found, least, strict=True):
+            scores = _scores(self.vectors[rows[rows >= 0]], query, self.metric)
+            hits += int((scores >= bound - TIE * abs(bound)).sum())
+        return hits / found.size
+
+    def timed(self, search: Callable[[Float32], object]) -> float:
+        """Median µs of a search for one query."""
+        spent = []
+        for at in range(len(self.queries)):
+            start = self.clock()
+            search(self.queries[at : at + 1])
+            spent.append(self.clock() - start)
+        return float(np.median(spent)) * 1e6
+
 
 @dataclass(frozen=True, slots=True)
 class _Cost:
-    """Of `rows` that pass, how many are enough when they are spread evenly over the lists, and when they are not.
-
-    The median µs of a search of the lists at the worst, and of a copy.
-    """
+    """Of `rows` that pass, how many are enough; the median µs of a search of the lists, and of looking at all rows."""
 
     rows: int
-    even: int
-    uneven: int
+    enough: int
     lists: float
-    copy: float
+    whole: float
 
 
 def plan_filters(
@@ -70,11 +96,11 @@ def plan_filters(
 ) -> FilterPlan:
     """Measure how to search an index over vectors f32[N, D] for some rows only, for queries like users f32[U, D].
 
-    `target` is the recall@k to reach. An index without inverted lists is not measured: copies are searched.
+    `target` is the recall@k to reach. An index without inverted lists is not measured: all rows are looked at.
     """
     count = len(vectors)
     if not index.has_lists or count < LEAST:
-        return FilterPlan(gather_up_to=count)
+        return FilterPlan(whole_up_to=count)
     progress("measuring how to search with filters")
     rng = np.random.default_rng(seed)
     queries = users[rng.permutation(len(users))[:USERS]]
@@ -84,50 +110,40 @@ def plan_filters(
     set_threads(1)
     for cost in _costs(bench, rng):
         costs.append(cost)
-        if cost.copy <= cost.lists:
+        if cost.whole <= cost.lists:
             break
-    most = MAX_COPY_BYTES // (2 * vectors.shape[1])
-    even = tuple((cost.rows, cost.even) for cost in reversed(costs))
-    uneven = tuple((cost.rows, cost.uneven) for cost in reversed(costs))
-    return FilterPlan(min(_crossing(costs), most), even, uneven)
+    plan = FilterPlan(_crossing(costs), tuple((cost.rows, cost.enough) for cost in reversed(costs)))
+    return replace(plan, missed=_missed(bench, plan))
 
 
 def _costs(bench: _Bench, rng: np.random.Generator) -> Iterator[_Cost]:
     """The costs for all rows, then for a half, a quarter and so on of them."""
     count = len(bench.vectors)
-    along = _scores(bench.vectors, bench.queries[0], bench.metric)
-    orders = [rng.permutation(count), np.argsort(-along, kind="stable"), np.argsort(along, kind="stable")]
-    start = [bench.k / count] * len(orders)
-    for share in SHARES:
-        rows = round(count * share)
+    order = rng.permutation(count)
+    share = bench.k / count
+    for part in SHARES:
+        rows = round(count * part)
         if rows < max(LEAST, 4 * bench.k):
             return
-        if share == 1.0:
-            found = [_lists_cost(bench, RowSet.of_rows(orders[0], count), start[0])] * len(orders)
-        else:
-            found = [
-                _lists_cost(bench, RowSet.of_rows(order[:rows], count), of_order)
-                for order, of_order in zip(orders, start, strict=True)
-            ]
-        start = [enough / rows / STEP for enough, _ in found]
-        uneven, lists = max(enough for enough, _ in found), max(microseconds for _, microseconds in found)
-        copied = _copy_cost(bench, RowSet.of_rows(orders[0][:rows], count))
-        yield _Cost(rows, found[0][0], uneven, lists, copied)
+        chosen = RowSet.of_rows(order[:rows], count)
+        enough, microseconds = _lists_cost(bench, chosen, share)
+        share = enough / rows / STEP
+        yield _Cost(rows, enough, microseconds, _whole_cost(bench, chosen))
 
 
 def _lists_cost(bench: _Bench, rows: RowSet, share: float) -> tuple[int, float]:
     """How many of the rows must be looked at to reach the goal, give or take 10 %, and the µs that takes."""
-    near = rows.rows().astype(np.int64)
-    truth = true_nearest(bench.vectors[near], bench.queries, bench.k, bench.metric)
-    passing = bench.index.prepare(rows, gather=False)
+    least = bench.least(rows.rows())
+    # Also of most rows the lists are searched: that is what is measured here.
+    passing = replace(bench.index.with_plan(FilterPlan(0)).prepare(rows), scattered=False, even=True)
 
     def planned(share: float) -> tuple[FaissIndex, int]:
         enough = min(rows.count, max(bench.k, round(rows.count * share)))
-        return bench.index.with_plan(FilterPlan(0, ((rows.count, enough),), ((rows.count, enough),))), enough
+        return bench.index.with_plan(FilterPlan(0, ((rows.count, enough),))), enough
 
     def reaches(share: float) -> bool:
         found, _ = planned(share)[0].search(bench.queries, bench.k, passing)
-        return truth.recall(_places(found, near)) >= bench.goal
+        return bench.recall(bench.queries, found, least) >= bench.goal
 
     while share < 1.0 and not reaches(share):
         share *= STEP
@@ -136,48 +152,55 @@ def _lists_cost(bench: _Bench, rows: RowSet, share: float) -> tuple[int, float]:
         middle = (high * low) ** 0.5
         high, low = (middle, low) if reaches(middle) else (high, middle)
     index, enough = planned(high)
-    return enough, _timed(bench, lambda query: index.search(query, bench.k, passing))
+    return enough, bench.timed(lambda query: index.search(query, bench.k, passing))
 
 
-def _copy_cost(bench: _Bench, rows: RowSet) -> float:
-    """The µs of a search of a copy of the rows; endless where none is made."""
-    if rows.count * bench.index.dim * 2 > MAX_COPY_BYTES:
+def _whole_cost(bench: _Bench, rows: RowSet) -> float:
+    """The µs of looking at all of the rows; endless where they are so many that no copy is made."""
+    if rows.count > MAX_COPY_ROWS or rows.count >= DROP_SHARE * rows.size:
         return float("inf")
     index = bench.index.with_plan(FilterPlan(rows.count))
     passing = index.prepare(rows)
-    return _timed(bench, lambda query: index.search(query, bench.k, passing))
+    return bench.timed(lambda query: index.search(query, bench.k, passing))
 
 
 def _crossing(costs: list[_Cost]) -> int:
-    """The number of rows up to which a copy is faster, by what was measured around it."""
+    """The number of rows up to which looking at all is faster, by what was measured around it."""
     last = costs[-1]
-    if last.copy > last.lists:
-        # Too few to be measured, and so few that it hardly matters.
+    if last.whole > last.lists or len(costs) == 1:
         return last.rows // 2
-    if len(costs) == 1:
-        return last.rows
     before = costs[-2]
     # Between two numbers of rows each way costs about a power of the number.
-    gained, lost = np.log(last.lists / last.copy), np.log(min(before.copy, before.lists * 1e3) / before.lists)
+    gained, lost = np.log(last.lists / last.whole), np.log(min(before.whole, before.lists * 1e3) / before.lists)
     return round(last.rows * (before.rows / last.rows) ** float(gained / max(gained + lost, 1e-9)))
 
 
-def _timed(bench: _Bench, search: Callable[[Float32], object]) -> float:
-    """Median µs of a search for one query."""
-    spent = []
-    for at in range(len(bench.queries)):
-        start = bench.clock()
-        search(bench.queries[at : at + 1])
-        spent.append(bench.clock() - start)
-    return float(np.median(spent)) * 1e6
+def _missed(bench: _Bench, plan: FilterPlan) -> float:
+    """The largest share that may be likely to be missed, so that recall is reached near and far from each user."""
+    count = len(bench.vectors)
+    cases = []
+    for query in bench.queries[:FEW]:
+        along = _scores(bench.vectors, query, bench.metric)
+        for part in (0.5, 0.1):
+            size = max(round(part * count), bench.k)
+            for side in (along, -along):
+                mask = side >= np.partition(side, count - size)[count - size]
+                least = np.partition(along[mask], -bench.k)[-bench.k :][:1]
+                passing = bench.index.prepare(RowSet.of_mask(mask), gather=False)
+                cases.append((query[None], least, replace(passing, scattered=False)))
+
+    def reaches(missed: float) -> bool:
+        index = bench.index.with_plan(replace(plan, missed=missed))
+        found = [
+            bench.recall(query, index.search(query, bench.k, passing)[0], least) for query, least, passing in cases
+        ]
+        # Each of the four kinds must reach it by itself.
+        return bool(np.array(found).reshape(-1, 4).mean(axis=0).min() >= bench.goal)
+
+    return next((missed for missed in MISSED if reaches(missed)), MISSED[-1])
 
 
 def _scores(vectors: Float32, query: Float32, metric: Metric) -> Float32:
     if metric == "l2":
         return np.asarray(-((vectors - query) ** 2).sum(axis=1))
     return np.einsum("nd,d->n", vectors, query)
-
-
-def _places(found: Int64, near: Int64) -> Int64:
-    """Where found rows i64[Q, k] stand among ascending rows i64[M]; -1 stays."""
-    return np.where(found >= 0, np.searchsorted(near, np.maximum(found, 0)), -1)

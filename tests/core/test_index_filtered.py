@@ -1,5 +1,6 @@
 """Searching among some of the rows: every way of doing it against brute force over exactly those rows."""
 
+import dataclasses
 from typing import get_args
 
 import numpy as np
@@ -71,11 +72,11 @@ def check(index: FaissIndex, passing: Passing, rows: RowSet, metric: Metric, lea
 @settings(max_examples=80, deadline=None)
 @given(cases, shares, hows, seeds, st.booleans(), limits)
 def test_a_search_among_rows_finds_the_nearest_of_them_whatever_the_way(
-    case: tuple[Metric, str], share: float, how: str, seed: int, gather: bool, gather_up_to: int
+    case: tuple[Metric, str], share: float, how: str, seed: int, gather: bool, whole_up_to: int
 ) -> None:
     """Dropping, searching lists, copying: all find only what may be found, all of it when it is less than k."""
     metric, key = case
-    index = INDEXES[case].with_plan(FilterPlan(gather_up_to))
+    index = INDEXES[case].with_plan(FilterPlan(whole_up_to))
     rows = some_rows(share, seed, how, metric)
     # A graph, and lists at their own effort, miss some when only a few are dropped; all other ways look at all rows.
     exact = rows.count < DROP_SHARE * ITEMS or not gather or key in ("Flat", "SQfp16")
@@ -85,11 +86,11 @@ def test_a_search_among_rows_finds_the_nearest_of_them_whatever_the_way(
 @settings(max_examples=60, deadline=None)
 @given(cases, shares, shares, seeds, limits)
 def test_what_is_left_out_leaves_the_nearest_of_the_others(
-    case: tuple[Metric, str], share: float, out: float, seed: int, gather_up_to: int
+    case: tuple[Metric, str], share: float, out: float, seed: int, whole_up_to: int
 ) -> None:
     """What one user may not see, much of it what is nearest, with a filter or without one, and more of it on top."""
     metric, _ = case
-    index = INDEXES[case].with_plan(FilterPlan(gather_up_to))
+    index = INDEXES[case].with_plan(FilterPlan(whole_up_to))
     wanted, first = some_rows(share, seed, "random", metric), some_rows(out, seed, "near", metric)
     second = some_rows(0.01, seed + 1, "near", metric).resized(ITEMS + 77)
     excluded = [index.prepare(rows, gather=False) for rows in (first, second)]
@@ -101,11 +102,9 @@ def test_what_is_left_out_leaves_the_nearest_of_the_others(
 
 def test_a_plan_says_how_many_rows_are_enough() -> None:
     """Between what was measured the share is interpolated, beyond it stays; there are no more than all."""
-    plan = FilterPlan(100, ((1000, 500), (10_000, 1000)), ((1000, 1000),))
-    rows = (10, 1000, 5500, 10_000, 20_000)
-    assert [plan.enough(some, even=True) for some in rows] == [5, 500, 1650, 1000, 2000]
-    assert [plan.enough(some, even=False) for some in rows] == list(rows)
-    assert FilterPlan(100).enough(777, even=True) == 777
+    plan = FilterPlan(100, ((1000, 500), (10_000, 1000)))
+    assert [plan.enough(rows) for rows in (10, 1000, 5500, 10_000, 20_000)] == [5, 500, 1650, 1000, 2000]
+    assert FilterPlan(100).enough(777) == 777
 
 
 def test_lists_are_searched_only_until_enough_rows_were_seen() -> None:
@@ -118,7 +117,7 @@ def test_lists_are_searched_only_until_enough_rows_were_seen() -> None:
     true = near[exact_search(VECTORS[metric][near], queries, K, metric)[0]]
     reached = []
     for enough in (30, 150, 1500):
-        planned = index.with_plan(FilterPlan(0, ((1500, enough),), ((1500, enough),)))
+        planned = index.with_plan(FilterPlan(0, ((1500, enough),)))
         found, _ = planned.search(queries, K, planned.prepare(rows))
         assert rows.contains(found[found >= 0]).all()
         reached.append(recall(found, true))
@@ -135,3 +134,25 @@ def test_large_vectors_fit_into_a_copy() -> None:
         true, best = exact_search(vectors[::2], vectors[:5], 10, metric)
         assert recall(found, true * 2) >= 0.98
         np.testing.assert_allclose(scores, best, rtol=1e-3)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("how", ["far", "near"])
+@pytest.mark.parametrize("gather", [True, False])
+def test_what_passes_is_found_also_where_the_user_has_nothing_near(metric: Metric, how: str, gather: bool) -> None:
+    """With a plan for filters at random, recall holds for the half that is farthest from the user, and the nearest."""
+    vectors, queries = VECTORS[metric], QUERIES[metric]
+    index = build_index("IVF64,SQfp16", vectors, metric, {"nprobe": 8})
+    index = index.with_plan(FilterPlan(0, ((1500, 250), (3000, 400)), 0.02))
+    reached, naive = [], []
+    for user in range(len(queries)):
+        one = queries[user : user + 1]
+        rows = some_rows(0.5, user, how, metric)
+        passing = index.prepare(rows) if gather else index.without(None, index.prepare(~rows, gather=False))
+        near = rows.rows().astype(np.int64)
+        true = near[exact_search(vectors[near], one, K, metric)[0]]
+        reached.append(recall(index.search(one, K, passing)[0], true))
+        naive.append(recall(index.search(one, K, dataclasses.replace(passing, even=True))[0], true))
+    assert np.mean(reached) >= 0.95
+    if how == "far" and metric != "l2":
+        assert np.mean(naive) < 0.9

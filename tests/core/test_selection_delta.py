@@ -24,10 +24,10 @@ WORLD = make_world(items=COUNT, users=12, dim=DIM, groups=4)
 EMPTY = Filter()
 
 
-def release(gather_up_to: int, metric: Any) -> Snapshot:
+def release(whole_up_to: int, metric: Any) -> Snapshot:
     """A release of 60 items with stock; inverted lists all of which are searched."""
     base = make_world(items=COUNT, users=12, dim=DIM, groups=4, metric=metric).snapshot()
-    index = build_index("IVF4,Flat", base.item_vectors, metric, {"nprobe": 4}).with_plan(FilterPlan(gather_up_to))
+    index = build_index("IVF4,Flat", base.item_vectors, metric, {"nprobe": 4}).with_plan(FilterPlan(whole_up_to))
     stock = attribute_of("number", [float(row % 5) for row in range(COUNT)])
     return dataclasses.replace(base, index=index, attributes={**base.attributes, "stock": stock})
 
