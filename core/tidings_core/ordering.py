@@ -12,6 +12,9 @@ from tidings_core.features import attribute_codes
 from tidings_core.model import Diversity, Snapshot
 from tidings_core.tables import Bool, Float32, Float64, Int32, Int64
 
+LAST = np.finfo(np.float32).min
+"""The score of what stands behind all others but for a rule that moves it."""
+
 
 class Step(NamedTuple):
     """A rule by name, and the order that it left: positions i64[B, K], best first, -1 for no more.

@@ -24,7 +24,7 @@ from tidings_core.model import (
     ServingConfig,
     Snapshot,
 )
-from tidings_core.ordering import Contest, Step, may_lead, order
+from tidings_core.ordering import LAST, Contest, Step, may_lead, order
 from tidings_core.selection import filter_faults
 from tidings_core.subjects import Subjects, resolve
 from tidings_core.tables import Bool, Float32, Int32, Int64
@@ -109,7 +109,8 @@ def _recommend(
     rows, lead = ranking.candidates.rows, None
     if serving.complements:
         lead = may_lead(_beside(ranking.candidates), rows, subjects.context, snapshot)
-    steps = order(Contest(rows, scores, lead), serving.diversity, rules, snapshot)
+    contest = Contest(rows, np.where(_only_pinned(ranking.candidates), LAST, scores), lead)
+    steps = order(contest, serving.diversity, rules, snapshot)
     found = _items(steps[-1].order[:, :most], ranking, scores, subjects, snapshot)
     kept = [_considered(ranking, scores, ranked, steps, user) if keep else None for user in range(len(batch))]
     return [
@@ -256,6 +257,14 @@ def _beside(candidates: Candidates) -> Bool:
     """Which candidates a source proposed that starts from items: bool[B, K]."""
     columns = [at for at, name in enumerate(candidates.sources) if sources.starts_from_items(name)]
     return np.asarray(candidates.present[:, :, columns].any(axis=2), np.bool_)
+
+
+def _only_pinned(candidates: Candidates) -> Bool:
+    """Which candidates no source proposed, only a pin: bool[B, K]. Until it puts them in place they stand last."""
+    if PINNED not in candidates.sources:
+        return np.zeros(candidates.rows.shape, np.bool_)
+    at = candidates.sources.index(PINNED)
+    return np.asarray(candidates.present[:, :, at] & (candidates.present.sum(axis=2) == 1), np.bool_)
 
 
 def _items(

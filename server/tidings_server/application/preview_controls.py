@@ -10,7 +10,7 @@ import numpy as np
 from tidings_core.candidates import PINNED
 from tidings_core.controls import Active, Control, Keep, active, matching, pinned_rows
 from tidings_core.model import ServingConfig, Snapshot
-from tidings_core.ordering import Contest, may_lead, order
+from tidings_core.ordering import LAST, Contest, may_lead, order
 from tidings_core.sources import starts_from_items
 from tidings_core.tables import Bool, Float32, Int32
 
@@ -166,6 +166,7 @@ def _recorded(
         name: np.array([one is not None for one in said], np.bool_)[by_row]
         for name, said in candidates["sources"].items()
     }
+    alone = ~_any([said for name, said in proposed.items() if name != PINNED], len(by_row))
     context = snapshot.items.find_many(question.get("context_item_ids", []))
     excluded = snapshot.items.find_many(question.get("exclude_item_ids", []))
     return _Recorded(
@@ -174,9 +175,9 @@ def _recorded(
         decision["k"],
         question.get("category", ""),
         rows[by_row],
-        np.array(candidates["scores"], np.float32)[by_row],
+        np.where(alone, LAST, np.array(candidates["scores"], np.float32)[by_row]),
         _any([said for name, said in proposed.items() if starts_from_items(name)], len(by_row)),
-        ~_any([said for name, said in proposed.items() if name != PINNED], len(by_row)),
+        alone,
         context[context >= 0],
         np.concatenate([context, excluded]),
     )
@@ -252,7 +253,7 @@ def _with_pins(recorded: _Recorded, in_force: Sequence[Active], snapshot: Snapsh
     new = pinned[(pinned >= 0) & ~np.isin(pinned, recorded.rows) & ~np.isin(pinned, recorded.barred)]
     kept = ~recorded.alone | np.isin(recorded.rows, pinned)
     rows = np.concatenate([recorded.rows[kept], new])
-    scores = np.concatenate([recorded.scores[kept], np.full(len(new), np.finfo(np.float32).min, np.float32)])
+    scores = np.concatenate([recorded.scores[kept], np.full(len(new), LAST, np.float32)])
     beside = np.concatenate([recorded.beside[kept], np.zeros(len(new), np.bool_)])
     by_row = np.argsort(rows, kind="stable")
     return replace(recorded, rows=rows[by_row], scores=scores[by_row], beside=beside[by_row])
