@@ -3,9 +3,10 @@
     python loadtest/crash.py --rounds 10 --json -
 
 Each round starts a real server, asks it for many things at once (events singly and in batches, with repeats; pushes,
-with repeats; streams with acknowledgements; recommendations that must see a write), kills it with SIGKILL at a random
-moment, takes from the disk what was not synced (mode drop: all of it or a random part), starts it again, and holds it
-against what clients were promised. Sometimes it is killed again while it starts. Needs a C compiler but for mode kill.
+with repeats; streams with acknowledgements; items upserted, priced and deleted, which are folded back into one release
+after the other meanwhile; recommendations that must see a write), kills it with SIGKILL at a random moment, takes from
+the disk what was not synced (mode drop: all of it or a random part), starts it again, and holds it against what clients
+were promised. Sometimes it is killed again while it starts. Needs a C compiler but for mode kill.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from catalogue_promises import judge_items
 from power_cut import ForgetfulDisk, Loss, NoCompiler
 from promises import TRIGGER, Load, Promises, Shop, Tally, judge
 from shop import write_shop
@@ -30,9 +32,12 @@ from tidings import Client
 
 ITEMS, USERS = 2_000, 12
 START_SECONDS = 60.0
+FOLD_SECONDS = 20.0
 CONFIG = f"""
 push_max_per_day = 1000
 push_history = 10000
+fold_items = 10
+fold_every_seconds = 0
 [trigger.{TRIGGER}]
 event = "purchase"
 serving_config = "for-you"
@@ -108,7 +113,7 @@ def run(rounds: int, mode: str, seed: int, seconds: float) -> dict[str, object]:
             (folder / part).mkdir()
         (folder / "server.toml").write_text(CONFIG)
         disk = None if mode == "kill" else ForgetfulDisk.prepare(folder / "state", folder / "aside")
-        manifest = write_shop(folder / "releases", ITEMS, 200, time.time(), dim=16)
+        manifest = write_shop(folder / "releases", ITEMS, 200, time.time(), dim=16, searchable=True)
         server, dropped = Server(folder, disk), 0
         with server.answering() as address, Client(address) as client:
             client.promote_release(manifest.release_id)
@@ -121,6 +126,8 @@ def run(rounds: int, mode: str, seed: int, seconds: float) -> dict[str, object]:
                 break
             told = f"{tally.checked} promises checked, {tally.lost} lost, {tally.doubled} doubled"
             print(f"round {turn + 1} of {rounds}: {told}", file=sys.stderr)
+        # A process that folds ends soon after its server: then nothing writes here any more.
+        time.sleep(1.0)
         return {
             "rounds": turn + 1,
             "mode": mode,
@@ -132,10 +139,17 @@ def run(rounds: int, mode: str, seed: int, seconds: float) -> dict[str, object]:
             "faults": tally.said,
             "events": len(promises.accepted),
             "pushes": sum(map(len, promises.received.values())),
+            "items": len(promises.items),
+            "folds": _folds(folder / "state"),
             "acknowledged": sum(promises.acknowledged.values()),
             "unsynced_writes": dropped,
             "seconds": round(time.monotonic() - begun, 1),
         }
+
+
+def _folds(state: Path) -> int:
+    """How many releases answered after the first: each came of folding changes back."""
+    return len(json.loads((state / "serving.json").read_text())["promote_times"]) - 1
 
 
 def _crash(
@@ -163,7 +177,18 @@ def _crash(
         dropped += _cut(server, chance, mode)
     with server.answering() as address, closing(Shop(address)) as shop:
         judge(shop, promises, tally, server.folder / "state" / "tidings.db", users)
+        # Most folds die with the server. Now and then one may end, and its release takes over.
+        if chance.random() < 0.5 and _await_fold(server.folder / "state"):
+            judge_items(shop, promises.items, tally)
     return dropped + _cut(server, chance, mode)
+
+
+def _await_fold(state: Path) -> bool:
+    """Wait until another release answers; False when none does for long."""
+    before, end = _folds(state), time.monotonic() + FOLD_SECONDS
+    while _folds(state) == before and time.monotonic() < end:
+        time.sleep(0.05)
+    return _folds(state) > before
 
 
 def _cut(server: Server, chance: random.Random, mode: Mode) -> int:

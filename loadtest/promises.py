@@ -16,7 +16,9 @@ from sqlite3 import connect
 
 import grpc
 
+from catalogue_promises import Items, change, judge_items, new_items
 from tidings.v1 import event_pb2, event_service_pb2, profile_service_pb2, push_service_pb2, recommendation_service_pb2
+from tidings.v1.catalog_service_pb2_grpc import CatalogServiceStub
 from tidings.v1.event_service_pb2_grpc import EventServiceStub
 from tidings.v1.profile_service_pb2_grpc import ProfileServiceStub
 from tidings.v1.push_service_pb2_grpc import PushServiceStub
@@ -67,6 +69,7 @@ class Promises:
     tokens: dict[str, tuple[str, str]] = field(default_factory=dict)
     """By user: an event that was accepted, and the token that came with it."""
     epoch: str = ""
+    items: Items = field(default_factory=new_items)
 
 
 class Shop:
@@ -78,6 +81,7 @@ class Shop:
         self.profiles = ProfileServiceStub(self._channel)
         self.pushes = PushServiceStub(self._channel)
         self.recommendations = RecommendationServiceStub(self._channel)
+        self.catalogue = CatalogServiceStub(self._channel)
 
     def close(self) -> None:
         """Disconnect."""
@@ -102,6 +106,7 @@ class Load:
     def running(self) -> Iterator[None]:
         """Ask from several threads; on leaving, wait until they have noticed the end."""
         work: list[Callable[[random.Random, int], None]] = [self._record, self._record, self._send, self._read]
+        work += [self._changer("red"), self._changer("blue")]
         jobs = [*work, *(self._listener(user) for user in self.users)]
         threads = [threading.Thread(target=self._until_dead, args=(job, at)) for at, job in enumerate(jobs)]
         for thread in threads:
@@ -197,6 +202,13 @@ class Load:
             there = any(count.type == event.type and count.total for count in profile.counts)
             self.tally.check(there, "lost", f"the profile of {user_id} does not show {event_id}")
 
+    def _changer(self, owner: str) -> Callable[[random.Random, int], None]:
+        def say(chance: random.Random, number: int) -> None:
+            """Change items that nobody else does."""
+            change(self.shop, self.promises.items, self.tally, chance, owner, self.turn, number)
+
+        return say
+
     def _listener(self, user_id: str) -> Callable[[random.Random, int], None]:
         def listen(chance: random.Random, _: int) -> None:
             """Receive pushes, and acknowledge now and then."""
@@ -283,6 +295,7 @@ def judge(shop: Shop, promises: Promises, tally: Tally, database: Path, users: S
             tally.check(True, "lost", "")
         except grpc.RpcError as error:
             tally.check(False, "lost", f"the token of {event_id}: {error.code()}: {error.details()}")
+    judge_items(shop, promises.items, tally)
     _judge_bounds(shop, promises, tally, users)
     _send_events_again(shop, promises, tally)
     _judge_bounds(shop, promises, tally, users)

@@ -20,6 +20,7 @@ from tidings_core.index import build_index, exact_search, recall
 from tidings_core.model import Histories, Neighbours, Trending
 from tidings_core.release import IndexInfo, Manifest, Parts, write_release
 from tidings_core.tables import BytesTable
+from tidings_index_builder.postings import index_payloads
 
 RANKER_LAYERS = (256, 128)
 """Hidden layers of the ranker: the size that the floor F0 is quoted for."""
@@ -81,8 +82,13 @@ def clustered(rng: np.random.Generator, count: int, dim: int, clusters: int) -> 
     return (vectors * rng.lognormal(0.0, 0.2, (count, 1))).astype(np.float32)
 
 
-def write_shop(releases: Path, items: int, users: int, now: float, dim: int = 64, seed: int = 0) -> Manifest:
-    """Write the release of a generated shop: IVF and fp16, with nprobe raised until recall@100 passes .95."""
+def write_shop(
+    releases: Path, items: int, users: int, now: float, dim: int = 64, seed: int = 0, searchable: bool = False
+) -> Manifest:
+    """Write the release of a generated shop: IVF and fp16, with nprobe raised until recall@100 passes .95.
+
+    With `searchable` its words are indexed too.
+    """
     rng = np.random.default_rng(seed)
     item_vectors = clustered(rng, items, dim, 200)
     mixed = item_vectors[rng.integers(0, items, (users, 4))].mean(axis=1)
@@ -102,6 +108,12 @@ def write_shop(releases: Path, items: int, users: int, now: float, dim: int = 64
     order = np.argsort(-purchases)[:1000].astype(np.int32)
     near = rng.integers(0, items, (items, 50)).astype(np.int32)
     bought = 20
+    payloads = [
+        item_pb2.Item(
+            item_id=f"item-{row}", title=f"A thing of the shop, number {row}", price=float(price), currency="EUR"
+        ).SerializeToString()
+        for row, price in enumerate(prices)
+    ]
     parts = Parts(
         item_ids=[f"item-{row}" for row in range(items)],
         user_ids=[f"user-{row}" for row in range(users)],
@@ -117,12 +129,8 @@ def write_shop(releases: Path, items: int, users: int, now: float, dim: int = 64
             prices,
             categories,
         ),
-        payloads=[
-            item_pb2.Item(
-                item_id=f"item-{row}", title=f"A thing of the shop, number {row}", price=float(price), currency="EUR"
-            ).SerializeToString()
-            for row, price in enumerate(prices)
-        ],
+        payloads=payloads,
+        words=index_payloads(payloads, purchases.astype(np.float32))[0] if searchable else None,
         recall_queries=queries,
         attributes={"category": Keyword(categories, BytesTable.of([b"category-%02d" % code for code in range(50)]))},
         neighbours=Neighbours(near, np.sort(rng.random(near.shape).astype(np.float32))[:, ::-1]),

@@ -9,9 +9,10 @@ from tidings_core.attributes import Attribute, blank
 from tidings_core.delta import Delta
 from tidings_core.model import Index, Metric, Neighbours, Payloads, Postings, Ranker, Snapshot, Trending
 from tidings_core.rows import Passing, RowSet
-from tidings_core.tables import Bool, Float32, IdTable, Int32, Int64, LongerIds, Patched, picked, places, widened
+from tidings_core.tables import Bool, Float32, IdTable, Int32, Int64, LongerIds, Patched, places
 
-SPARE = 16
+_NEVER = np.float32(-np.inf)
+SPARE = 8
 """So many more than wanted are fetched from the index, and twice as many as are likely to be gone among them."""
 MOST_REVERSED = 4
 """So many new items at most are named as neighbours of one item, the newest."""
@@ -106,11 +107,16 @@ class PatchedIndex:
         self._count = count
         self._gone = gone
         self._rows = rows
-        self._vectors = vectors
+        self._own = _Beside(rows, vectors, metric)
+        # The last place is for -1, the padding.
+        self._dead = np.zeros(len(known) + 1, np.bool_)
+        self._dead[gone] = True
+        self._dead[-1] = True
 
     def prepare(self, rows: RowSet, *, gather: bool = True) -> Passing:
         """Make a set of rows ready to be searched for, as every index does."""
-        return Passing(rows.resized(self._count), within=self._base.prepare(rows, gather=gather))
+        rows = rows.resized(self._count)
+        return Passing(rows, within=self._base.prepare(rows, gather=gather), own=self._passing(rows))
 
     def patch(self, rows: RowSet, within: Passing | None) -> Passing:
         """Make a set of rows ready from what the index prepared of the release alone, for what passes there by itself.
@@ -122,85 +128,126 @@ class PatchedIndex:
         now = rows.resized(size)
         more = np.empty(0, np.int32) if within is None else (now - within.rows).rows()
         # What has a new vector is found by that one.
-        more = more[~np.isin(more, self._gone)]
+        more = more[~self._dead[more]]
         lost = ~now if within is None else within.rows - now
-        return Passing(rows, within=within, lost=lost.count, more=more, more_vectors=self._known[more])
+        usual = within is None and bool(self._dead[lost.rows()].all())
+        return Passing(
+            rows,
+            within=within,
+            lost=lost.count,
+            more=more,
+            more_vectors=self._known[more],
+            own=self._passing(rows),
+            usual=usual,
+        )
 
     def without(self, passing: Passing | None, excluded: Passing) -> Passing:
         """The rows of `passing` (None: all) that are not among those excluded."""
         apart = excluded.within or excluded
         if passing is None:
-            everything = ~RowSet.of_rows(np.empty(0, np.int32), self._count)
-            return Passing(everything - excluded.rows, within=self._base.without(None, apart))
-        return replace(passing, rows=passing.rows - excluded.rows, within=self._base.without(passing.within, apart))
+            rows = ~RowSet.of_rows(np.empty(0, np.int32), self._count) - excluded.rows
+            return Passing(rows, within=self._base.without(None, apart), own=self._passing(rows))
+        rows = passing.rows - excluded.rows
+        within = self._base.without(passing.within, apart)
+        return replace(passing, rows=rows, within=within, own=self._passing(rows), usual=False)
 
     def search(self, queries: Float32, k: int, passing: Passing | None = None) -> tuple[Int64, Float32]:
         """Nearest items of queries, as of every Index: rows i64[B, k], scores f32[B, k]. Raises IndexFailed."""
-        rows, scores = self._in_index(queries, k, passing)
-        beside = [(self._rows, self._vectors)]
-        if passing is not None and passing.more is not None and passing.more_vectors is not None:
-            beside.append((passing.more, passing.more_vectors))
-        for more, vectors in beside:
-            if not len(more):
-                continue
-            said = self._scores(queries, vectors)
-            if passing is not None:
-                said[:, ~passing.rows.contains(more)] = -np.inf
-            worst = np.where((rows >= 0).all(axis=1), scores.min(axis=1, initial=np.inf), -np.inf)
-            for user in range(len(queries)):
-                better = np.flatnonzero(said[user] > worst[user])
-                if len(better):
-                    rows[user], scores[user] = _merged(rows[user], scores[user], more[better], said[user, better])
-        return rows, scores
+        rows, scores, least = self._in_index(queries, k, passing)
+        beside = [(self._own.rows, self._own.scores(queries, None if passing is None else passing.own))]
+        if passing is not None and passing.more is not None and passing.more_vectors is not None and len(passing.more):
+            more = _Beside(passing.more, passing.more_vectors, self._metric)
+            # Of these too some may be excluded since.
+            beside.append((more.rows, more.scores(queries, passing.rows.contains(more.rows))))
+        found = [
+            _best(rows[user], scores[user], least[user], [(new, near[user]) for new, near in beside if len(new)], k)
+            for user in range(len(queries))
+        ]
+        return np.stack([best for best, _ in found]), np.stack([said for _, said in found])
 
-    def _in_index(self, queries: Float32, k: int, passing: Passing | None) -> tuple[Int64, Float32]:
-        """The nearest of those in the index that still count."""
+    def _in_index(self, queries: Float32, k: int, passing: Passing | None) -> tuple[Int64, Float32, Float32]:
+        """The nearest in the index, k that still count for each query, or all that do.
+
+        Rows, scores (-inf for what does not count), and for each query a score that k of them reach, -inf for none.
+        """
         within, lost, size = None, 0, len(self._known)
-        if passing is not None:
+        if passing is not None and not passing.usual:
             within, lost = passing.within, passing.lost
-        if not len(self._gone) and not lost:
-            return self._base.search(queries, k, within)
         there = size if within is None else within.rows.count
         reach = min(k + SPARE + 2 * k * (len(self._gone) + lost) // max(there, 1), size)
+        reach = reach if len(self._gone) or lost else min(k, size)
         rows, scores = self._base.search(queries, reach, within)
-        found = (rows >= 0).sum(axis=1)
-        rows = np.where(self._counts(rows, passing), rows, -1)
-        short = ((rows >= 0).sum(axis=1) < k) & (found == reach)
-        if short.any():
-            dropped = RowSet.of_rows(self._gone, size)
-            if passing is not None:
-                dropped = dropped | ((~passing.rows.resized(size)) if within is None else within.rows - passing.rows)
-            apart = self._base.without(within, self._base.prepare(dropped, gather=False))
-            rows[short], scores[short] = self._base.search(queries[short], reach, apart)
-        order = np.argsort(rows < 0, axis=1, kind="stable")[:, :k]
-        rows = picked(rows, order)
-        scores = np.where(rows >= 0, picked(scores, order), np.float32(0.0))
-        return widened(rows, k, -1), widened(scores, k, 0.0)
+        dead = self._not_counting(rows, passing)
+        if np.count_nonzero(dead) > dead.shape[1] - k:
+            short = ((~dead).sum(axis=1) < k) & (rows[:, -1] >= 0)
+            if short.any():
+                dropped = RowSet.of_rows(self._gone, size)
+                if passing is not None:
+                    now = passing.rows.resized(size)
+                    dropped = dropped | (~now if within is None else within.rows - now)
+                apart = self._base.without(within, self._base.prepare(dropped, gather=False))
+                rows[short], scores[short] = self._base.search(queries[short], reach, apart)
+                dead = self._not_counting(rows, passing)
+        # The last that was found, be it dead: as many as there may be are before it.
+        least = np.where(rows[:, -1] >= 0, scores[:, -1], _NEVER)
+        scores[dead] = _NEVER
+        return rows, scores, least
 
-    def _counts(self, rows: Int64, passing: Passing | None) -> Bool:
-        """Which of rows that the index found still count, and pass."""
-        counts = rows >= 0
-        if len(self._gone):
-            counts &= ~places(self._gone, rows)[1]
-        return counts if passing is None else counts & passing.rows.contains(rows)
+    def _not_counting(self, rows: Int64, passing: Passing | None) -> Bool:
+        """Which of rows that the index found do not count any more, or do not pass; padding does not."""
+        dead: Bool = self._dead[rows]
+        return dead if passing is None or passing.usual else dead | ~passing.rows.contains(rows)
 
-    def _scores(self, queries: Float32, vectors: Float32) -> Float32:
-        """Scores f32[B, V] of vectors f32[V, D]."""
-        inner = queries @ vectors.T
-        if self._metric != "l2":
-            return inner
-        return 2.0 * inner - (vectors**2).sum(axis=1) - (queries**2).sum(axis=1)[:, None]
+    def _passing(self, rows: RowSet) -> Bool | None:
+        """Which of the new vectors are of a set of rows, None: all."""
+        own = rows.contains(self._rows)
+        return None if own.all() else own
 
 
-def _merged(rows: Int64, scores: Float32, more: Int32, said: Float32) -> tuple[Int64, Float32]:
-    """The best of two answers, as many as the first has room for: rows i64[k] padded with -1, and scores f32[k]."""
-    there = rows >= 0
-    all_rows = np.concatenate([rows[there], more])
-    all_scores = np.concatenate([scores[there], said])
-    best = np.argsort(-all_scores, kind="stable")[: len(rows)]
-    out_rows, out_scores = np.full(len(rows), -1, np.int64), np.zeros(len(rows), np.float32)
-    out_rows[: len(best)], out_scores[: len(best)] = all_rows[best], all_scores[best]
-    return out_rows, out_scores
+def _best(
+    rows: Int64, scores: Float32, least: np.float32, beside: Sequence[tuple[Int32, Float32]], k: int
+) -> tuple[Int64, Float32]:
+    """The k best of what an index found (rows i64[W] and scores f32[W], -inf for what does not count) and of others.
+
+    Rows i64[k] padded with -1, scores f32[k]. Others count from the score `least` on. Every microsecond here is one of
+    each search.
+    """
+    all_rows: list[Int64 | Int32] = [rows]
+    all_scores = [scores]
+    for new, near in beside:
+        better = (near >= least).nonzero()[0]
+        if len(better):
+            all_rows.append(new[better])
+            all_scores.append(near[better])
+    joined = np.concatenate(all_scores)
+    best = (-joined).argsort(kind="stable")[:k]
+    score = joined[best]
+    row = np.concatenate(all_rows)[best].astype(np.int64)
+    if len(score) < k or score[-1] == _NEVER:
+        found = int(np.count_nonzero(score > _NEVER))
+        row = np.concatenate([row[:found], np.full(k - found, -1, np.int64)])
+        score = np.concatenate([score[:found], np.zeros(k - found, np.float32)])
+    return row, score
+
+
+class _Beside:
+    """Vectors f32[V, D] of rows i32[V] that are looked at one by one."""
+
+    def __init__(self, rows: Int32, vectors: Float32, metric: Metric) -> None:
+        self.rows = rows
+        self._turned = np.ascontiguousarray(vectors.T)
+        self._squares = (vectors**2).sum(axis=1) if metric == "l2" else None
+
+    def scores(self, queries: Float32, passing: Bool | None) -> Float32:
+        """Scores f32[B, V] for queries f32[B, D], of what passes (None: all)."""
+        if not len(self.rows):
+            return np.empty((len(queries), 0), np.float32)
+        said = queries @ self._turned
+        if self._squares is not None:
+            said = 2.0 * said - self._squares - (queries**2).sum(axis=1)[:, None]
+        if passing is not None:
+            said[:, ~passing] = _NEVER
+        return said
 
 
 def _vectors(base: Snapshot, delta: Delta) -> "Patched | Float32":

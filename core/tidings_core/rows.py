@@ -105,6 +105,8 @@ class Passing:
 
     With a delta, `within` is what passes in the release alone, prepared by its own index (None: everything), of which
     `lost` rows no longer do; `more` i32[M] are rows of the release that pass besides, with their vectors f32[M, D].
+    `own` bool[V] tells which of the delta's vectors pass (None: all); `usual` says that besides those nothing but what
+    the delta has taken out of the index does not pass.
     """
 
     rows: RowSet
@@ -119,10 +121,12 @@ class Passing:
     lost: int = 0
     more: Int32 | None = None
     more_vectors: Float32 | None = None
+    own: Bool | None = None
+    usual: bool = False
 
     @property
     def nbytes(self) -> int:
         """Bytes of memory, with those of the copy."""
-        parts = (self.lists, self.possible, self.more, self.more_vectors)
+        parts = (self.lists, self.possible, self.more, self.more_vectors, self.own)
         arrays = sum(array.nbytes for array in parts if array is not None)
         return self.rows.nbytes + arrays + (0 if self.copy is None else self.copy.nbytes)
