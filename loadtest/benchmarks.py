@@ -48,8 +48,17 @@ def _runs(sizes: Sequence[str], dims: Sequence[int], seconds: int, kinds: Sequen
     )
 
 
+def _metrics(metrics: Sequence[str], seconds: int) -> tuple[str, ...]:
+    return tuple(f"--items {SIZES['100k']} --metric {metric} --seconds {seconds}" for metric in metrics)
+
+
 SECTIONS = (
-    Section("retrieval", "retrieval.py", _runs(list(SIZES), (64, 128), 8), _runs(["100k"], (64,), 5)),
+    Section(
+        "retrieval",
+        "retrieval.py",
+        _runs(list(SIZES), (64, 128), 8) + _metrics(("cosine", "l2"), 8),
+        _runs(["100k"], (64,), 5),
+    ),
     Section("filters", "retrieval_filters.py", _runs(["100k", "1M"], (64,), 20), _runs(["100k"], (64,), 10)),
     Section("delta", "retrieval_delta.py", _runs(["100k", "1M"], (64,), 20, KINDS[:1]), _runs(["100k"], (64,), 10)),
 )

@@ -14,7 +14,8 @@ import resource
 import sys
 import time
 
-from tidings_core.index import build_index, set_threads
+from tidings_core.index import build_index, normalise, set_threads
+from tidings_core.model import METRICS, Metric
 from tidings_index_builder.recall import true_nearest
 from tidings_index_builder.tune import tune
 from turns import by_turns, tell
@@ -25,22 +26,26 @@ TARGET = 0.95
 UNSEEN = 1000
 
 
-def measure(kind: Kind, items: int, dim: int, seconds: float, users: int, seed: int) -> dict[str, object]:
+def measure(
+    kind: Kind, metric: Metric, items: int, dim: int, seconds: float, users: int, seed: int
+) -> dict[str, object]:
     """Generate, tune, and compare with exact search and with one plain build of the winner."""
     made = generate(kind, items, dim, users + UNSEEN, seed)
-    known, unseen = made.users[:users], made.users[users:]
+    vectors, people = normalise(made.items, metric), normalise(made.users, metric)
+    del made
+    known, unseen = people[:users], people[users:]
     set_threads(1)
     start = time.perf_counter()
-    tuned = tune(made.items, known, "inner_product", target=TARGET, k=K, seed=seed, progress=_told)
+    tuned = tune(vectors, known, metric, target=TARGET, k=K, seed=seed, progress=_told)
     tuning = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     winner = tuned.winner
     start = time.perf_counter()
-    build_index(winner.key, made.items, "inner_product", winner.parameters, seed)
+    build_index(winner.key, vectors, metric, winner.parameters, seed)
     plain = time.perf_counter() - start
     _told("measuring recall and speed on unseen users")
-    recall = true_nearest(made.items, unseen, K, "inner_product").recall(tuned.index.search(unseen, K)[0])
-    flat = build_index("Flat", made.items, "inner_product", {})
+    recall = true_nearest(vectors, unseen, K, metric).recall(tuned.index.search(unseen, K)[0])
+    flat = build_index("Flat", vectors, metric, {})
     speed = by_turns(
         {
             "tuned": lambda row: tuned.index.search(unseen[row : row + 1], K),
@@ -52,6 +57,7 @@ def measure(kind: Kind, items: int, dim: int, seconds: float, users: int, seed: 
     )
     return {
         "vectors": kind,
+        "metric": metric.replace("_", " "),
         "items": items,
         "dim": dim,
         "index": winner.key + "".join(f" {name}={value}" for name, value in winner.parameters.items()),
@@ -79,14 +85,14 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=100_000)
     parser.add_argument("--dim", type=int, default=64)
     parser.add_argument("--kind", choices=KINDS, default="clustered")
+    parser.add_argument("--metric", choices=METRICS, default="inner_product")
     parser.add_argument("--users", type=int, default=10_000, help="to tune with (default 10,000)")
     parser.add_argument("--seconds", type=float, default=10.0, help="of timing by turns (default 10)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", metavar="FILE", help="write the figures as JSON; - is standard output")
     options = parser.parse_args()
-    tell(
-        [measure(options.kind, options.items, options.dim, options.seconds, options.users, options.seed)], options.json
-    )
+    given = (options.kind, options.metric, options.items, options.dim, options.seconds, options.users, options.seed)
+    tell([measure(*given)], options.json)
 
 
 if __name__ == "__main__":

@@ -75,8 +75,7 @@ def training_points(items: int, lists: int) -> int:
 
 def _long_means(vectors: Float32, of_row: Int64, centres: Float32) -> Float32:
     """The mean of each list f32[L, D], items weighted by a power of their length; the centre where all are zero."""
-    lengths = np.linalg.norm(vectors, axis=1).astype(np.float64)
-    weights = _weights(lengths)
+    weights = _weights(_lengths(vectors))
     lists = len(centres)
     sums = np.zeros((lists, vectors.shape[1]))
     for start in range(0, len(vectors), BLOCK):
@@ -86,6 +85,14 @@ def _long_means(vectors: Float32, of_row: Int64, centres: Float32) -> Float32:
     total = np.bincount(of_row, weights, lists)[:, None]
     means: Float32 = np.where(total > 0, sums / np.where(total > 0, total, 1.0), centres).astype(np.float32)
     return means
+
+
+def _lengths(vectors: Float32) -> NDArray[np.float64]:
+    """Lengths f64[N], in parts: in one go NumPy would copy all vectors."""
+    lengths = np.empty(len(vectors))
+    for start in range(0, len(vectors), BLOCK):
+        lengths[start : start + BLOCK] = np.linalg.norm(vectors[start : start + BLOCK].astype(np.float64), axis=1)
+    return lengths
 
 
 def _weights(lengths: NDArray[np.float64]) -> NDArray[np.float64]:

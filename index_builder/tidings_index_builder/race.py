@@ -170,7 +170,8 @@ class Race:
             return self.entries[-1]
         left = self._seconds - (bench.clock() - self._start)
         if (expected := self._expected(key, bench)) > left:
-            self.skipped.append((key, f"would take {expected:,.0f} s of the {max(0.0, left):,.0f} s left"))
+            reason = f"would take {expected:,.0f} s of the {left:,.0f} s left" if left > 0 else "no time was left"
+            self.skipped.append((key, reason))
             return None
         self._progress(f"trying {key}")
         index, seconds = self._build(key, bench)

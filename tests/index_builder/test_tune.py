@@ -344,7 +344,7 @@ def test_when_the_time_is_over_exact_search_is_ready() -> None:
     )  # fmt: skip
     assert tuned.recall >= 0.9
     assert tuned.skipped
-    assert all("s left" in reason for _, reason in tuned.skipped)
+    assert all("left" in reason for _, reason in tuned.skipped)
     assert tuned.winner.items == 6000
 
 
