@@ -62,7 +62,11 @@ class Ranking:
 
 
 def recommend(
-    batch: Sequence[Query], snapshot: Snapshot, now: float, time_left: TimeLeft = unhurried, keep: bool = False
+    batch: Sequence[Query],
+    snapshot: Snapshot,
+    now: float,
+    time_left: TimeLeft = unhurried,
+    keep: bool | Sequence[bool] = False,
 ) -> list[Answer]:
     """Answer queries, in order. None may have `subjects.faults`.
 
@@ -73,13 +77,19 @@ def recommend(
     answers: dict[int, Answer] = {}
     for serving in dict.fromkeys(query.serving for query in batch):
         places = [place for place, query in enumerate(batch) if query.serving == serving]
-        group = _recommend([batch[place] for place in places], serving, snapshot, now, time_left, keep)
+        kept = [keep if isinstance(keep, bool) else keep[place] for place in places]
+        group = _recommend([batch[place] for place in places], serving, snapshot, now, time_left, kept)
         answers.update(zip(places, group, strict=True))
     return [answers[place] for place in range(len(batch))]
 
 
 def _recommend(
-    batch: Sequence[Query], serving: ServingConfig, snapshot: Snapshot, now: float, time_left: TimeLeft, keep: bool
+    batch: Sequence[Query],
+    serving: ServingConfig,
+    snapshot: Snapshot,
+    now: float,
+    time_left: TimeLeft,
+    keep: Sequence[bool],
 ) -> list[Answer]:
     if serving.filter is not None and (wrong := filter_faults(serving.filter, snapshot)):
         # Without it, what must not be seen might be.
@@ -112,7 +122,7 @@ def _recommend(
     contest = Contest(rows, np.where(_only_pinned(ranking.candidates), LAST, scores), lead)
     steps = order(contest, serving.diversity, rules, snapshot)
     found = _items(steps[-1].order[:, :most], ranking, scores, subjects, snapshot)
-    kept = [_considered(ranking, scores, ranked, steps, user) if keep else None for user in range(len(batch))]
+    kept = [_considered(ranking, scores, ranked, steps, user) if keep[user] else None for user in range(len(batch))]
     return [
         Answer(tuple(items[: query.k]), (*missing, *trouble), considered)
         for query, items, missing, considered in zip(batch, found, degraded, kept, strict=True)

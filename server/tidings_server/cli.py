@@ -22,6 +22,7 @@ from tidings_server.adapters.release_directory import ReleaseDirectory
 from tidings_server.adapters.sqlite_catalogue import open_catalogue
 from tidings_server.adapters.sqlite_ledger import read_ledger
 from tidings_server.adapters.sqlite_schema import find_database, renew_epoch
+from tidings_server.adapters.sqlite_tables import Of
 from tidings_server.adapters.state_directory import StateDirectory, read_file
 from tidings_server.application.catalogue import changes_since
 from tidings_server.application.preview_controls import preview
@@ -103,13 +104,14 @@ def decisions(
     state: _State = Settings.model_fields["state"].default,
     user: Annotated[str, typer.Option(help="Of this user only.", metavar="USER", show_default=False)] = "",
     limit: Annotated[int, typer.Option(help="So many at most.", metavar="N", min=1, max=MOST_DECISIONS)] = 20,
+    of: Annotated[Of, typer.Option(help="Which: all, those about pushes, or recorded answers.")] = "all",
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object per decision, with its full record.")
     ] = False,
 ) -> None:
-    """Print the newest decisions, sent or not, newest first. The server may be running."""
+    """Print the newest decisions, sent or not, and recorded answers, newest first. The server may be running."""
     with _faults_as_lines():
-        found = [show_decisions.flatten(entry) for entry in read_ledger(state, user, limit)]
+        found = [show_decisions.flatten(entry) for entry in read_ledger(state, user, limit, of)]
     if as_json:
         for decision in found:
             print(show_decisions.to_line(decision))

@@ -114,12 +114,12 @@ def test_a_planted_loss_is_found_and_said_once_with_its_figures(
     (warning,) = logged
     assert warning["log_level"] == "warning"
     assert "build the release again" in warning["event"]
-    assert (warning["release_id"], warning["selectivity"]) == (release.manifest.release_id, "all")
+    assert (warning["release_id"], warning["selectivity"]) == (release.manifest.release_id, "0.9-1")
     assert warning["recall"] < warning["at_most"] < warning["target"] == 0.95
     assert warning["queries"] == ENOUGH
-    assert house.counted.low == {"all": True}
+    assert house.counted.low == {"0.9-1": True}
     assert house.counted.checks == {"checked": ENOUGH + 199}
-    assert len(house.counted.recalls["all"]) == ENOUGH + 199
+    assert len(house.counted.recalls["0.9-1"]) == ENOUGH + 199
 
 
 def test_a_good_index_is_quiet(opened: Callable[[bool], tuple[House, Logged]]) -> None:
@@ -128,7 +128,7 @@ def test_a_good_index_is_quiet(opened: Callable[[bool], tuple[House, Logged]]) -
     house.check(*queries(200), *queries(150, "group-3"))
     assert logged == []
     assert house.counted.low == {}
-    assert set(house.counted.recalls) == {"all", "0.1-1"}
+    assert set(house.counted.recalls) == {"0.9-1", "0.1-0.9"}
     assert all(recall == 1.0 for recalls in house.counted.recalls.values() for recall in recalls)
 
 
@@ -141,14 +141,14 @@ def test_what_mends_it_is_said_and_a_new_release_begins_anew(opened: Callable[[b
         "Flat", bad.snapshot.item_vectors, bad.snapshot.metric, {})))  # fmt: skip
     house.check(*queries(1000))
     assert [line["log_level"] for line in logged] == ["warning", "info"]
-    assert house.counted.low == {"all": False}
+    assert house.counted.low == {"0.9-1": False}
     house.release = bad
     house.check(*queries(1000))
-    assert house.counted.low == {"all": True}
+    assert house.counted.low == {"0.9-1": True}
     manifest = dataclasses.replace(bad.manifest, release_id="another")
     house.release = dataclasses.replace(bad, manifest=manifest)
     house.check(*queries(1))
-    assert house.counted.low == {"all": False}
+    assert house.counted.low == {"0.9-1": False}
 
 
 def test_when_it_is_behind_queries_are_passed_over_and_nobody_waits(release: Release) -> None:
@@ -221,7 +221,7 @@ def test_a_poor_release_shows_in_the_metrics_of_a_real_server(tmp_path: Path) ->
         tidings.Client(server.address, timeout=10) as client,
     ):
         client.promote_release(release_id)
-        low = 'tidings_live_recall_low{selectivity="all"}'
+        low = 'tidings_live_recall_low{selectivity="0.9-1"}'
         asked = 0
         while server.metric(low) == 0.0 and asked < 5000:
             client.batch_recommend([tidings.RecommendQuery(f"user-{n}", k=20) for n in range(60)])

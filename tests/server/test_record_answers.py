@@ -112,6 +112,7 @@ def test_only_those_that_chance_picks_are_recorded_and_answers_are_the_same(hous
     queries = [Query(f"user-{n}", SERVING_CONFIGS["for-you"], 5) for n in range(3)]
     answers, names = house.answer(*queries)
     assert names == ["", "answer/1", ""]
+    assert [answer.considered is not None for answer in answers] == [False, True, False]
     house.ask = ObserveAnswers(
         house.ask._recommend, Recording(0.0, house.recorder.offer, house.name), UNCHECKED, lambda: 0.0
     )
@@ -180,6 +181,9 @@ def test_a_recorded_answer_is_told_by_the_command(shop: Shop, tmp_path: Path) ->
     (decision,) = [json.loads(line) for line in ended.stdout.splitlines()]
     assert decision["decision_id"] == answer.decision_id != ""
     assert [item["item_id"] for item in decision["chosen"]] == [item.item.item_id for item in answer.items]
+    for of, count in (("all", 1), ("answers", 1), ("pushes", 0)):
+        said = CliRunner().invoke(command, ["decisions", "--state", str(state), "--json", "--of", of]).stdout
+        assert len(said.splitlines()) == count
     told = CliRunner().invoke(command, ["decisions", "--state", str(state)], terminal_width=200).stdout
     assert " user-3  recommend:for-you  answered " in " ".join(told.split(" "))
     with (

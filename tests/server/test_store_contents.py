@@ -118,6 +118,9 @@ def test_the_documents_of_many_are_read_at_once(opened: Opened) -> None:
     found = opened.store.users([f"user-{n}" for n in range(1200)])
     assert found == {f"user-{n}": Document(1, b"%d" % n) for n in range(0, 1200, 2)}
     assert opened.store.users([]) == {}
+    assert opened.store.versions([]) == {}
+    opened.do(lambda t: t.users.put("user-4", b"again", 1))
+    assert opened.store.versions(["user-2", "user-3", "user-4"]) == {"user-2": 1, "user-4": 2}
 
 
 def test_the_users_of_the_newest_events_are_found(opened: Opened) -> None:

@@ -8,10 +8,10 @@ from tidings_core.errors import InvalidInput, StorageFailed
 from tidings_core.stored import Entry
 from tidings_server.adapters.sqlite_schema import APPLICATION_ID, MIGRATIONS, find_database, open_reader
 from tidings_server.adapters.sqlite_statements import Statements, failure
-from tidings_server.adapters.sqlite_tables import read_decisions
+from tidings_server.adapters.sqlite_tables import Of, read_decisions
 
 
-def read_ledger(directory: Path, user_id: str, limit: int) -> list[Entry]:
+def read_ledger(directory: Path, user_id: str, limit: int, of: Of = "all") -> list[Entry]:
     """The newest decisions for a user, newest first; "" for any user. Changes nothing, and needs no lock.
 
     Raises InvalidInput when the directory has no database of this version, StorageFailed when it cannot be read.
@@ -21,7 +21,7 @@ def read_ledger(directory: Path, user_id: str, limit: int) -> list[Entry]:
         with closing(open_reader(directory)) as connection:
             sql = Statements(connection)
             check_tables(sql, file)
-            return read_decisions(sql, user_id, limit)
+            return read_decisions(sql, user_id, limit, of)
     except sqlite3.Error as error:
         raise StorageFailed(f"{file} cannot be read: {failure(error)}") from error
     except StorageFailed as error:

@@ -35,6 +35,7 @@ from tidings_server.adapters.sqlite_tables import (
     read_pushes,
     read_user,
     read_users,
+    read_versions,
 )
 
 MAX_WAITING = 4096
@@ -169,6 +170,11 @@ class SqliteStore:
         """The documents of users, of those who have one. Raises StorageFailed."""
         with self._reading() as sql:
             return read_users(sql, user_ids)
+
+    def versions(self, user_ids: Sequence[str]) -> dict[str, int]:
+        """The versions of the documents of users, of those who have one. Raises StorageFailed."""
+        with self._reading() as sql:
+            return read_versions(sql, user_ids)
 
     def newest_users(self, events: int) -> list[str]:
         """The users of so many events, the newest of the log, each once. Raises StorageFailed."""

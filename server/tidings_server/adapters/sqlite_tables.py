@@ -1,7 +1,8 @@
 """What a job reads and writes in the SQLite database, table by table, and the reads that need no job."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from hashlib import blake2b
+from typing import Literal
 
 from tidings_core.errors import Conflict
 from tidings_core.stored import Document, Entry, State, StoredEvent, StoredItem, StoredPush, Timer
@@ -10,6 +11,9 @@ from tidings_server.adapters.sqlite_statements import Row, Statements
 _ENTRY = "decision_id, user_id, time, state, changed, cause, reason, push_id, offset, record"
 _MOST_GIVEN = 500
 """Values that one statement is given at most; the oldest SQLite takes 999."""
+Of = Literal["all", "pushes", "answers"]
+"""Which decisions: about pushes, sent or not, or recorded answers to Recommend."""
+_OF: dict[Of, str] = {"all": "", "pushes": "state <> 'answered'", "answers": "state = 'answered'"}
 _PUSH = "offset, push_id, expires, collapse_key, content"
 
 
@@ -21,12 +25,19 @@ def read_user(sql: Statements, user_id: str) -> Document:
 
 def read_users(sql: Statements, user_ids: Sequence[str]) -> dict[str, Document]:
     """The documents of users, of those who have one."""
-    found: dict[str, Document] = {}
+    rows = _of_users(sql, "user_id, version, content", user_ids)
+    return {user_id: Document(version, content) for user_id, version, content in rows}
+
+
+def read_versions(sql: Statements, user_ids: Sequence[str]) -> dict[str, int]:
+    """The versions of the documents of users, of those who have one."""
+    return dict[str, int](_of_users(sql, "user_id, version", user_ids))
+
+
+def _of_users(sql: Statements, columns: str, user_ids: Sequence[str]) -> Iterator[Row]:
     for start in range(0, len(user_ids), _MOST_GIVEN):
         part = user_ids[start : start + _MOST_GIVEN]
-        query = f"SELECT user_id, version, content FROM users WHERE user_id IN ({', '.join('?' * len(part))})"
-        found |= {user_id: Document(version, content) for user_id, version, content in sql.rows(query, *part)}
-    return found
+        yield from sql.rows(f"SELECT {columns} FROM users WHERE user_id IN ({', '.join('?' * len(part))})", *part)
 
 
 def read_newest_users(sql: Statements, events: int) -> list[str]:
@@ -41,9 +52,11 @@ def read_pushes(sql: Statements, user_id: str, after: int, limit: int) -> list[S
     return [StoredPush(*row) for row in sql.rows(query, user_id, after, limit)]
 
 
-def read_decisions(sql: Statements, user_id: str, limit: int) -> list[Entry]:
-    """The decisions for a user, or for any (""), that were added last, the last one first."""
-    query = f"SELECT {_ENTRY} FROM decisions {'WHERE user_id = ?1' if user_id else ''} ORDER BY number DESC LIMIT ?2"
+def read_decisions(sql: Statements, user_id: str, limit: int, of: Of = "all") -> list[Entry]:
+    """The decisions for a user, or for any (""), that were added last, the last one first: all, or those of a kind."""
+    wanted = " AND ".join(filter(None, ("user_id = ?1" if user_id else "", _OF[of])))
+    where = f"WHERE {wanted}" if wanted else ""
+    query = f"SELECT {_ENTRY} FROM decisions {where} ORDER BY number DESC LIMIT ?2"
     return [Entry(*row) for row in sql.rows(query, user_id, limit)]
 
 

@@ -28,8 +28,10 @@ ENOUGH = 100
 """With fewer nothing is concluded."""
 DOUBT = 3.09
 """Standard deviations: what is said of a drop is wrong once in a thousand times."""
-SELECTIVITIES = (("all", 1.0), ("0.1-1", 0.1), ("0.01-0.1", 0.01), ("<0.01", 0.0))
-"""Names of pass rates, each from a bound on: the share of all items that pass what a query asks of all of them."""
+SELECTIVITIES = (("0.9-1", 0.9), ("0.1-0.9", 0.1), ("0.01-0.1", 0.01), ("<0.01", 0.0))
+"""Names of pass rates, each from a bound on: the share of all items that pass what a query asks of all of them. Without
+a filter nearly all do: all but those that may not be sold now.
+"""
 
 log = structlog.get_logger(__name__)
 

@@ -33,8 +33,15 @@ class ManyPeople:
         What an acknowledged write did is in it. Raises StorageFailed when nothing can be read.
         """
         found: dict[str, Person | None] = {}
-        for start in range(0, len(user_ids), TOGETHER):
-            part = user_ids[start : start + TOGETHER]
+        others: list[str] = []
+        for user_id, version in self._store.versions(user_ids).items():
+            kept = self._people.find_kept(user_id, version, release)
+            if kept is None:
+                others.append(user_id)
+            else:
+                found[user_id] = kept
+        for start in range(0, len(others), TOGETHER):
+            part = others[start : start + TOGETHER]
             for user_id, stored in self._store.users(part).items():
                 try:
                     found[user_id] = self._people.look(user_id, stored, release)

@@ -47,7 +47,7 @@ class ObserveAnswers:
         recording, checking = self._recording, self._checking
         names = [recording.new_id() if self._draw() < recording.share else "" for _ in queries]
         checked = [place for place in range(len(queries)) if self._draw() < checking.share]
-        made = self._recommend(queries, deadlines, keep=any(names))
+        made = self._recommend(queries, deadlines, keep=list(map(bool, names)) if any(names) else False)
         if made.release is None:
             return made
         for place in checked:

@@ -64,13 +64,13 @@ class People:
         stored = self._store.user(user_id)
         if stored.version == 0:
             return None
-        kept = self._find_kept(user_id, stored, release)
+        kept = self.find_kept(user_id, stored.version, release)
         self._count(kept is not None)
         if kept is not None:
             return kept
         person = self._make(user_id, stored, self._documents.committed(user_id, stored).profile, release)
         with self._changing:
-            self._people[user_id] = (*_made_for(stored, release), person)
+            self._people[user_id] = (*_made_for(stored.version, release), person)
             self._people.move_to_end(user_id)
             while len(self._people) > self._kept:
                 self._people.popitem(last=False)
@@ -87,12 +87,12 @@ class People:
 
         Raises StorageFailed when the document is damaged.
         """
-        kept = self._find_kept(user_id, stored, release)
-        return kept or self._make(user_id, stored, self._documents.decode(user_id, stored).profile, release)
+        return self._make(user_id, stored, self._documents.decode(user_id, stored).profile, release)
 
-    def _find_kept(self, user_id: str, stored: Document, release: Release) -> Person | None:
+    def find_kept(self, user_id: str, version: int, release: Release) -> Person | None:
+        """What a release makes of a version of a user's document, if it is kept."""
         kept = self._people.get(user_id)
-        return None if kept is None or kept[:3] != _made_for(stored, release) else kept[3]
+        return None if kept is None or kept[:3] != _made_for(version, release) else kept[3]
 
     def _make(self, user_id: str, stored: Document, profile: Profile, release: Release) -> Person:
         snapshot = release.snapshot
@@ -144,9 +144,9 @@ class People:
             self._names.append(item_id)
 
 
-def _made_for(stored: Document, release: Release) -> tuple[int, str, int]:
+def _made_for(version: int, release: Release) -> tuple[int, str, int]:
     """What a person is made for: a version, a release, and its items, since a new one may be known to the profile."""
-    return stored.version, release.manifest.release_id, len(release.snapshot.items)
+    return version, release.manifest.release_id, len(release.snapshot.items)
 
 
 def _newest_item(profile: Profile) -> int:

@@ -63,7 +63,9 @@ class Recommend:
         self._monotonic = monotonic
         self._together = together
 
-    def __call__(self, queries: Sequence[Query], deadlines: Sequence[float], *, keep: bool = False) -> Answers:
+    def __call__(
+        self, queries: Sequence[Query], deadlines: Sequence[float], *, keep: bool | Sequence[bool] = False
+    ) -> Answers:
         """Answer each query before its deadline (monotonic seconds); one that has passed is DeadlinePassed.
 
         A query that does not fit the release, such as one with a vector of other dimensions, is InvalidInput.
@@ -91,7 +93,7 @@ class Recommend:
         release: Release | None,
         now: float,
         answers: list[Made],
-        keep: bool,
+        keep: bool | Sequence[bool],
     ) -> None:
         """Compute the answers at some places, together; each of their queries gets the person who asks."""
         start = self._monotonic()
@@ -110,7 +112,8 @@ class Recommend:
         nearest = min(deadlines[place] for place in live)
         met = [self.meet(queries[place], release) for place in live]
         batch = [query for query, _ in met]
-        made = recommend(batch, release.snapshot, now, lambda: nearest - self._monotonic(), keep)
+        kept = keep if isinstance(keep, bool) else [keep[place] for place in live]
+        made = recommend(batch, release.snapshot, now, lambda: nearest - self._monotonic(), kept)
         for place, answer, (query, missing) in zip(live, made, met, strict=True):
             queries[place] = query
             answers[place] = replace(answer, degraded=(missing, *answer.degraded)) if missing else answer

@@ -220,6 +220,10 @@ class Store(Protocol):
         """The documents of users, of those who have one. Raises StorageFailed."""
         ...
 
+    def versions(self, user_ids: Sequence[str]) -> dict[str, int]:
+        """The versions of the documents of users, of those who have one. Raises StorageFailed."""
+        ...
+
     def newest_users(self, events: int) -> list[str]:
         """The users of so many events, the newest of the log, each once. Raises StorageFailed."""
         ...
