@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 import tidings
 from tests.server.conftest import Shop
 from tests.support.server import RunningServer, start_server
+from tests.support.world import make_world
 from tidings import Verdict
 from tidings import __main__ as command
 
@@ -241,3 +243,23 @@ def test_a_filter_of_a_recorded_answer_is_asked_again_as_it_was(client: tidings.
     (then,) = client.explain_decision(answer.decision_id, ["item-3"]).items
     assert (then.verdict, then.recorded) == (Verdict.FILTERED, False)
     assert then.detail == f"it was no candidate; as things are now, {detail}"
+
+
+def test_a_question_that_no_longer_fits_leaves_what_the_record_knows(
+    client: tidings.Client, server: RunningServer, built_shop: Shop, tmp_path: Path
+) -> None:
+    """Of an item that was no candidate that much is told, also when it cannot be asked again."""
+    shutil.copytree(built_shop.path, tmp_path / "releases")
+    other = make_world(dim=8, seed=5).write(tmp_path / "releases").release_id
+    env = {"TIDINGS_RECORD_SHARE": "1"}
+    with (
+        start_server(tmp_path / "releases", tmp_path / "state", env=env) as running,
+        tidings.Client(running.address, timeout=30) as own,
+    ):
+        own.promote_release(built_shop.a)
+        answer = own.recommend("user-1", k=3, vector=[1.0] * 16)
+        got = [item.item.item_id for item in answer.items]
+        own.promote_release(other)
+        (then, missed) = own.explain_decision(answer.decision_id, [got[0], "elsewhere"]).items
+    assert (then.verdict, then.recorded) == (Verdict.RECOMMENDED, True)
+    assert (missed.verdict, missed.detail) == (Verdict.NOT_RETRIEVED, "it was no candidate")

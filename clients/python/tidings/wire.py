@@ -35,6 +35,7 @@ _RETRIED = (
     ("tidings.v1.RecommendationService", "Recommend"),
     ("tidings.v1.RecommendationService", "BatchRecommend"),
     ("tidings.v1.RecommendationService", "Explain"),
+    ("tidings.v1.RecommendationService", "FindAudience"),
     ("tidings.v1.ReleaseService", "ListReleases"),
     ("tidings.v1.ReleaseService", "PromoteRelease"),
     ("tidings.v1.EventService", "RecordEvents"),

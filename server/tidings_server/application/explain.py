@@ -148,7 +148,11 @@ class Explain:
         query = decided.query(self._serving_configs)
         if query is None or self._serving.release is None:
             return {}
-        return {one.found.item_id: _looked_again(one.found) for one in self.answer(query, item_ids).items}
+        try:
+            told = self.answer(query, item_ids)
+        except InvalidInput:  # What was asked then means nothing to the release that answers now.
+            return {}
+        return {one.found.item_id: _looked_again(one.found) for one in told.items}
 
 
 def _looked_again(found: Explanation) -> ItemTold:
