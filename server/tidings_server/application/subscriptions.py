@@ -19,9 +19,7 @@ Nothing is lost and nothing comes twice, because:
 
 import asyncio
 import math
-import threading
 from bisect import bisect_right
-from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -33,6 +31,7 @@ from tidings_core.errors import Overloaded, Stopping, StorageFull, TidingsError
 from tidings_core.stored import StoredPush
 from tidings_server.application.documents import UserDocument, write_document
 from tidings_server.application.known_documents import KnownDocuments
+from tidings_server.application.mailbox import Mailbox
 from tidings_server.application.places import Place, Resume, find_place, received
 from tidings_server.application.store import Store, Transaction
 from tidings_server.application.subscription import (
@@ -50,8 +49,6 @@ from tidings_server.application.subscription import (
 from tidings_server.application.write_push import expire
 
 READING_THREADS = 2
-TELL_AT_ONCE = 256
-"""So many published pushes are told of in one turn of the event loop."""
 RETRY_AFTER = 5.0
 """Seconds that one who finds no room is asked to wait."""
 RECONNECTS_PER_SECOND = 1000
@@ -108,10 +105,7 @@ class Subscriptions:
         self._count = 0
         self._stopping = False
         self._complained = -math.inf
-        self._published: deque[tuple[str, StoredPush, Sequence[str]]] = deque()
-        """What was published and the loop has not come to."""
-        self._woken = threading.Lock()
-        """Held from waking the loop for what was published until it comes to it."""
+        self._mailbox = Mailbox()
 
     @property
     def count(self) -> int:
@@ -179,18 +173,10 @@ class Subscriptions:
             del self._users[user.user_id]
 
     def publish(self, user_id: str, push: StoredPush, withdrawn: Sequence[str] = ()) -> None:
-        """Tell of a push that was committed, and of the pushes it took the place of. For any thread; never waits.
-
-        The event loop is woken once for all that is published until it comes to it.
-        """
+        """Tell of a push that was committed, and of the pushes it took the place of. For any thread; never waits."""
         if user_id not in self._users:
             return  # Who registers from now on reads a document that counts this push.
-        self._published.append((user_id, push, withdrawn))
-        if not self._woken.acquire(blocking=False):
-            return  # The loop is about to come to it.
-        try:
-            self._loop.call_soon_threadsafe(self._tell_published)
-        except RuntimeError:
+        if not self._mailbox.post(self._tell, user_id, push, withdrawn):
             log.debug("nobody is told of a push: the server has stopped", push_id=push.push_id)
 
     def find(self, subscription_id: str, user_id: str) -> Subscription | None:
@@ -200,9 +186,7 @@ class Subscriptions:
 
     def acknowledged(self, subscription: Subscription, offset: int) -> None:
         """Give back the credit of everything up to `offset`, whose acknowledgement is on disk. For any thread."""
-        try:
-            self._loop.call_soon_threadsafe(self._give_back, subscription, offset)
-        except RuntimeError:
+        if not self._mailbox.post(self._give_back, subscription, offset):
             log.debug("no credit to give back: the server has stopped")
 
     def stop(self) -> None:
@@ -379,19 +363,6 @@ class Subscriptions:
         if found and found[0].offset == after + 1:
             return found, 0
         return found, self._documents.read(user_id)[1].lost_through
-
-    def _tell_published(self) -> None:
-        """Tell of what was published. What comes from now on wakes the loop again."""
-        self._woken.release()
-        self._tell_some()
-
-    def _tell_some(self) -> None:
-        """Tell of so many, and of the rest in the loop's next turn: it has others to look after."""
-        for _ in range(TELL_AT_ONCE):
-            if not self._published:
-                return
-            self._tell(*self._published.popleft())
-        self._loop.call_soon(self._tell_some)
 
     def _tell(self, user_id: str, push: StoredPush, withdrawn: Sequence[str]) -> None:
         user = self._users.get(user_id)

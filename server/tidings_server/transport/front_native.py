@@ -327,7 +327,7 @@ class NativeFront:
         if session is None:
             return
         try:
-            message = call.unsent or session.next()
+            message = session.next() if call.unsent is None else call.unsent
             while message is not None:
                 sent = native.stream_try_send(call.call_id, message)
                 if sent == STREAM_FULL:
