@@ -10,7 +10,7 @@ from tidings_core import policy
 from tidings_core.controls import Active, Boost, Bury, Keep, Pin, matching
 from tidings_core.features import attribute_codes
 from tidings_core.model import Diversity, Snapshot
-from tidings_core.tables import Bool, Float32, Float64, Int32, Int64
+from tidings_core.tables import Bool, Float32, Float64, Int32, Int64, picked
 
 LAST = np.finfo(np.float32).min
 """The score of what stands behind all others but for a rule that moves it."""
@@ -55,15 +55,15 @@ def order(contest: Contest, diversity: Diversity | None, active: Sequence[Active
         shift += more
         steps.append(Step(one.control.rule, shifted(made, shift, rows), one.users))
     for name, spread, who in _spreads(diversity, active, users):
-        codes = attribute_codes(snapshot, spread.attribute, np.take_along_axis(rows, steps[-1].order, 1))
+        codes = attribute_codes(snapshot, spread.attribute, picked(rows, steps[-1].order))
         if codes is not None:
             held = _spread(steps[-1].order, codes, spread.max_per_value, rows)
             steps.append(Step(name, np.where(who[:, None], held, steps[-1].order), who))
     if contest.may_lead is not None:
-        lead = policy.lead(np.take_along_axis(contest.may_lead, steps[-1].order, 1))
-        steps.append(Step("complements", np.take_along_axis(steps[-1].order, lead, 1), users))
+        lead = policy.lead(picked(contest.may_lead, steps[-1].order))
+        steps.append(Step("complements", picked(steps[-1].order, lead), users))
     steps += _pinned(steps[-1].order, rows, active, snapshot)
-    return [Step(rule, np.where(np.take_along_axis(rows, found, 1) >= 0, found, -1), who) for rule, found, who in steps]
+    return [Step(rule, np.where(picked(rows, found) >= 0, found, -1), who) for rule, found, who in steps]
 
 
 def may_lead(beside: Bool, rows: Int32, context: Int32, snapshot: Snapshot) -> Bool:
@@ -85,10 +85,10 @@ def shifted(made: Int64, shift: Float64, rows: Int32) -> Int64:
 
     Where two come to one place, the one that moved further up comes first. -1 in `rows` is padding and stays last.
     """
-    moves = np.take_along_axis(shift, made, 1)
-    padding = np.take_along_axis(rows, made, 1) < 0
+    moves = picked(shift, made)
+    padding = picked(rows, made) < 0
     wanted = np.where(padding, np.inf, np.arange(made.shape[1]) - moves)
-    return np.take_along_axis(made, np.lexsort((-moves, wanted), axis=1), 1)
+    return picked(made, np.lexsort((-moves, wanted), axis=1))
 
 
 def _shifts(rows: Int32, active: Sequence[Active], snapshot: Snapshot) -> Iterator[tuple[Active, Float64]]:
@@ -121,10 +121,10 @@ def _spreads(
 
 
 def _spread(made: Int64, codes: Int32, max_per_value: int, rows: Int32) -> Int64:
-    found = np.take_along_axis(made, policy.diversify(codes, max_per_value), 1)
+    found = picked(made, policy.diversify(codes, max_per_value))
     # Padding has no code, so it is never held back and must not come before what was.
-    padding = np.take_along_axis(rows, found, 1) < 0
-    return np.take_along_axis(found, np.argsort(padding, axis=1, kind="stable"), 1)
+    padding = picked(rows, found) < 0
+    return picked(found, np.argsort(padding, axis=1, kind="stable"))
 
 
 def _pinned(made: Int64, rows: Int32, active: Sequence[Active], snapshot: Snapshot) -> list[Step]:

@@ -27,7 +27,7 @@ from tidings_core.model import (
 from tidings_core.ordering import LAST, Contest, Step, may_lead, order
 from tidings_core.selection import filter_faults
 from tidings_core.subjects import Subjects, resolve
-from tidings_core.tables import Bool, Float32, Int32, Int64
+from tidings_core.tables import Bool, Float32, Int32, Int64, picked
 
 FUSION_CONSTANT = 60.0
 """k of reciprocal rank fusion (Cormack, Clarke and Büttcher, SIGIR 2009), the value of the paper."""
@@ -283,13 +283,11 @@ def _items(
     """The items of every user, best first, from positions i64[B, k]."""
     candidates = ranking.candidates
     places = np.maximum(order, 0)
-    rows = np.take_along_axis(candidates.rows, places, 1)
+    rows = picked(candidates.rows, places)
     names = candidates.sources
     # Python values at once: taking them out of the arrays one by one costs more than all else here.
-    chosen = (order, rows, np.take_along_axis(scores, places, 1))
-    present, said = (
-        np.take_along_axis(found, places[:, :, None], 1).tolist() for found in (candidates.present, candidates.scores)
-    )
+    chosen = (order, rows, picked(scores, places))
+    present, said = (picked(found, places).tolist() for found in (candidates.present, candidates.scores))
     seeds = _seeds(rows, names, subjects, snapshot).tolist()
     grounds = [
         sources.Grounds(by_context, viewed, {name: texts[user] for name, texts in ranking.texts.items()})
