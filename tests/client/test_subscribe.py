@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from datetime import UTC, datetime
+from typing import Any
 
 import grpc
 import pytest
@@ -401,3 +402,29 @@ async def test_a_user_id_that_cannot_be_sent_is_refused_at_once(connect: Connect
     """Before anything is opened."""
     with pytest.raises(tidings.InvalidArgument, match=r"^user_id "):
         connect(server.address).subscribe("\udc80")
+
+
+class Watched:
+    """A stub that notes the threads its calls are made in."""
+
+    def __init__(self, stub: Any) -> None:
+        self.stub = stub
+        self.threads: list[threading.Thread] = []
+
+    def __getattr__(self, method: str) -> Any:
+        self.threads.append(threading.current_thread())
+        return getattr(self.stub, method)
+
+
+def test_the_callers_thread_makes_no_call_while_it_iterates(server: SmallServer) -> None:
+    """Ctrl-C is raised in it wherever it is; a call cut off inside gRPC leaves a client that never closes."""
+    server.scripts.append((subscribed(), push(1), push(2), server.stay))
+    with tidings.Client(server.address) as client, client.subscribe("u1") as pushes:
+        watched = Watched(pushes._stub)
+        pushes._stub = watched
+        assert [next(pushes).push_id for _ in range(2)] == ["p1", "p2"]
+        pushes.acknowledge()
+        while server.wait_for("Acknowledge", 1)[-1].offset != 2:
+            server.wait_for("Acknowledge", 2)
+        assert watched.threads
+        assert threading.current_thread() not in watched.threads

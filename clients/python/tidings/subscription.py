@@ -1,9 +1,12 @@
-"""The blocking subscription: `Stream` driven by a thread that reads, while the caller's thread iterates."""
+"""The blocking subscription: `Stream` driven by one thread that reads and one that acknowledges; the caller's iterates.
+
+The caller's thread makes no call that others depend on: Ctrl-C is raised in it wherever it is, and inside gRPC that
+leaves a channel which never closes.
+"""
 
 import threading
 import time
 from collections.abc import Callable
-from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -40,12 +43,12 @@ class Subscription:
         self._address = address
         self._timeout = timeout
         self._clock = clock
-        # Guards all below. Reentrant: gRPC calls back at once for a call that has already ended. Entered itself, not by
-        # its condition, whose __enter__ is Python: Ctrl-C at its end would leave the lock held.
-        self._lock = threading.RLock()
+        # Guards all below. Entered itself, not by its condition, whose __enter__ is Python: Ctrl-C at its end would
+        # leave the lock held.
+        self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._stream = stream
-        self._reader: threading.Thread | None = None
+        self._threads: list[threading.Thread] = []
         self._call: Any = None
         self._error: Exception | None = None
         self._closed = False
@@ -64,7 +67,7 @@ class Subscription:
         with self._lock:
             self._stream.finish()
             self._start()
-            self._acknowledge()
+            self._changed.notify_all()
             while True:
                 if self._closed:
                     raise StopIteration
@@ -82,7 +85,7 @@ class Subscription:
         """Acknowledge the push that was yielded last without asking for the next, as before a `break`."""
         with self._lock:
             self._stream.finish()
-            self._acknowledge()
+            self._changed.notify_all()
 
     def report(self, push: model.Push, disposition: model.Disposition) -> None:
         """Say what became of a push: it goes out with the next acknowledgement, at the latest on closing.
@@ -92,7 +95,7 @@ class Subscription:
         """
         with self._lock:
             self._stream.report(push, disposition)
-            self._acknowledge()
+            self._changed.notify_all()
 
     def close(self) -> None:
         """End the subscription: the last acknowledgement is sent, and whoever iterates comes to an end."""
@@ -110,8 +113,8 @@ class Subscription:
         finally:
             if self._call is not None:
                 self._call.cancel()
-        if self._reader is not None:
-            self._reader.join(self._timeout)
+        for thread in self._threads:
+            thread.join(self._timeout)
 
     def __enter__(self) -> Self:
         with self._lock:
@@ -124,30 +127,36 @@ class Subscription:
         self.close()
 
     def _start(self) -> None:
-        if self._reader is None and not self._closed:
-            self._reader = threading.Thread(target=self._read, name="tidings-subscription", daemon=True)
-            self._reader.start()
+        if self._threads or self._closed:
+            return
+        for name, work in (("tidings-subscription", self._read), ("tidings-acknowledgements", self._acknowledge)):
+            self._threads.append(threading.Thread(target=self._work, args=(work,), name=name, daemon=True))
+            self._threads[-1].start()
+
+    def _work(self, work: Callable[[], None]) -> None:
+        """Do a thread's work; what ends it is told to whoever iterates."""
+        try:
+            work()
+        except Exception as error:
+            with self._lock:
+                self._error = self._error or error
+                self._changed.notify_all()
 
     def _read(self) -> None:
         """Keep a stream open, one after another, until the subscription is closed or cannot go on."""
-        try:
-            while True:
-                with self._lock:
-                    if self._closed:
-                        return
-                    # No deadline: a stream that went silent is cancelled.
-                    self._call = call = self._stub.Subscribe(self._stream.open(self._clock()))
-                    self._changed.notify_all()
-                error = self._drain(call)
-                with self._lock:
-                    if self._closed:
-                        return
-                    pause = self._stream.lost(error, self._clock())
-                    self._changed.wait_for(lambda: self._closed, pause)
-        except Exception as error:
+        while True:
             with self._lock:
-                self._error = error
+                if self._closed:
+                    return
+                # No deadline: a stream that went silent is cancelled.
+                self._call = call = self._stub.Subscribe(self._stream.open(self._clock()))
                 self._changed.notify_all()
+            error = self._drain(call)
+            with self._lock:
+                if self._closed:
+                    return
+                pause = self._stream.lost(error, self._clock())
+                self._changed.wait_for(lambda: self._closed, pause)
 
     def _drain(self, call: Any) -> errors.TidingsError | None:
         """Feed the messages of a stream to its state until either has enough."""
@@ -155,7 +164,6 @@ class Subscription:
             for message in call:
                 with self._lock:
                     useful = self._stream.receive(message, self._clock())
-                    self._acknowledge()
                     self._changed.notify_all()
                 if not useful:
                     break
@@ -167,36 +175,35 @@ class Subscription:
         return None
 
     def _acknowledge(self) -> None:
-        """Send what is due without waiting for the answer."""
-        request = None if self._closed else self._stream.acknowledgement()
-        if request is None:
-            return
-        try:
-            future = self._stub.Acknowledge.future(request, timeout=self._timeout)
-            future.add_done_callback(partial(self._acknowledged, request))
-        except BaseException as error:
-            # Ctrl-C, just here: nobody may wait for this one.
-            self._stream.acknowledged(request, errors.Unavailable(f"interrupted: {error!r}"))
-            raise
+        """Send what is due, one after another, until the subscription is closed."""
+        while True:
+            with self._lock:
+                request = None
+                while not self._closed and (request := self._stream.acknowledgement()) is None:
+                    self._changed.wait()
+                if request is None:
+                    return
+            failed = self._send(request)
+            with self._lock:
+                useful = self._stream.acknowledged(request, failed)
+                if not useful:
+                    self._call.cancel()
+                self._changed.notify_all()
+                if not (useful and _settled(failed)) and not self._closed:
+                    # It may be due still, and goes out with what happens next.
+                    self._changed.wait()
 
-    def _acknowledged(self, request: Any, future: Any) -> None:
-        with self._lock:
-            error = future.exception()
-            if error is not None:
-                error = wire.error_from(error, self._address, self._timeout)
-            if not self._stream.acknowledged(request, error):
-                self._call.cancel()
-            elif _settled(error):
-                self._acknowledge()
-            self._changed.notify_all()
-
-    def _send_rest(self, request: Any) -> Any:
-        """Send an acknowledgement, wait for it, and return what is left to send."""
-        failed: errors.TidingsError | None = None
+    def _send(self, request: Any) -> errors.TidingsError | None:
+        """Send an acknowledgement and wait for it; return what went wrong."""
         try:
             self._stub.Acknowledge(request, timeout=self._timeout)
         except grpc.RpcError as error:
-            failed = wire.error_from(error, self._address, self._timeout)
+            return wire.error_from(error, self._address, self._timeout)
+        return None
+
+    def _send_rest(self, request: Any) -> Any:
+        """Send an acknowledgement, wait for it, and return what is left to send."""
+        failed = self._send(request)
         with self._lock:
             useful = self._stream.acknowledged(request, failed)
             return self._stream.acknowledgement(closing=True) if useful and _settled(failed) else None
