@@ -18,7 +18,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from itertools import groupby
 from pathlib import Path
 
 from turns import Row, shown
@@ -60,7 +59,12 @@ SECTIONS = (
         _runs(["100k"], (64,), 5),
     ),
     Section("filters", "retrieval_filters.py", _runs(["100k", "1M"], (64,), 20), _runs(["100k"], (64,), 10)),
-    Section("delta", "retrieval_delta.py", _runs(["100k", "1M"], (64,), 20, KINDS[:1]), _runs(["100k"], (64,), 10)),
+    Section(
+        "delta",
+        "retrieval_delta.py",
+        _runs(["100k", "1M"], (64,), 20, KINDS[:1]),
+        _runs(["100k"], (64,), 10, KINDS[:1]),
+    ),
 )
 
 
@@ -88,15 +92,14 @@ def section_text(section: Section, rows: Sequence[Row], quick: bool) -> str:
 
 
 def tables(rows: Sequence[Row]) -> Iterator[str]:
-    """Markdown tables, one for each run of rows with the same names."""
-    for names, group in groupby(rows, key=_names):
+    """Markdown tables, one for all rows with the same names, in the order in which these names first came."""
+    kinds: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        kinds.setdefault(tuple(row), []).append(row)
+    for names, alike in kinds.items():
         lines = [[name.replace("_", " ") for name in names], ["---"] * len(names)]
-        lines += [[shown(value) for value in row.values()] for row in group]
+        lines += [[shown(value) for value in row.values()] for row in alike]
         yield "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _names(row: Row) -> tuple[str, ...]:
-    return tuple(row)
 
 
 def put(page: str, parts: Mapping[str, str]) -> str:
