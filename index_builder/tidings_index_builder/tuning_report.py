@@ -37,7 +37,7 @@ TITLES = (
 
 def why(tuned: Tuned) -> str:
     """One paragraph: what won and by how much, what came next, what fell short, and what choosing cost."""
-    return " ".join(_sentences(tuned))
+    return " ".join(part.strip() for part in _sentences(tuned))
 
 
 def how(tuned: Tuned) -> str:

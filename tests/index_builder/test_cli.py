@@ -176,3 +176,21 @@ def test_a_missing_library_names_the_extra_to_install() -> None:
     assert done.stderr.strip() == (
         'tidings-build-index needs more than the base install: pip install "tidings[builder]" (missing: pyarrow)'
     )
+
+
+def test_budgets_bind_and_stand_in_the_manifest(files: dict[str, str]) -> None:
+    """What is chosen fits; a target out of reach is one line that says what it would take, and nothing is written."""
+    out = Path(files["--out"])
+    refused = call("build", files, "--k", "10", "--max-bytes-per-item", "3")
+    assert refused.exit_code == 1
+    (line,) = [line for line in refused.stderr.splitlines() if line.startswith("tidings-build-index")]
+    assert "recall_target: 0.95 is not reached within 3 bytes per item: no index is that small; it takes" in line
+    assert not out.exists() or list(out.iterdir()) == []
+    bound = call("build", files, "--k", "10", "--max-bytes-per-item", "20", "--max-build-seconds", "3600", "--json")
+    assert bound.exit_code == 0, bound.stderr
+    told: dict[str, Any] = json.loads(bound.stdout)
+    assert told["index"]["bytes_per_item"] <= 20
+    tuning = told["lineage"]["build"]["tuning"]
+    assert tuning["budgets"] == {"bytes_per_item": 20.0, "build_seconds": 3600.0}
+    assert {trial["fate"] for trial in tuning["trials"]} >= {"chosen"}
+    assert tuning["memory"]["peak_bytes"] > 0
