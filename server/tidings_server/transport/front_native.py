@@ -60,11 +60,11 @@ log = structlog.get_logger(__name__)
 class _Underway:
     """One call, from its arrival to its end. A Caller for the batcher."""
 
-    __slots__ = ("awake", "call_id", "deadline", "ended", "name", "over", "session", "start", "task", "tries", "unsent")
+    __slots__ = ("awake", "call_id", "deadline", "ended", "over", "rpc", "session", "start", "task", "tries", "unsent")
 
-    def __init__(self, call_id: int, name: str, ended: Ended, start: float, deadline: float) -> None:
+    def __init__(self, call_id: int, rpc: Method | Stream, ended: Ended, start: float, deadline: float) -> None:
         self.call_id = call_id
-        self.name = name
+        self.rpc = rpc
         self.ended = ended
         self.start = start
         self.deadline = deadline
@@ -189,7 +189,8 @@ class NativeFront:
                     call = self._calls.get(call_id)
                     if call is None:
                         continue  # It has its answer.
-                    if isinstance(self._routes[method_id][0], Stream):
+                    # This kind of event does not say of which method it is.
+                    if isinstance(call.rpc, Stream):
                         for_loop.append((call, None, b""))
                     else:
                         self._end(call, call.gone_code(now))
@@ -213,7 +214,7 @@ class NativeFront:
         rpc, ended = self._routes[method_id]
         without = math.inf if isinstance(rpc, Stream) else rpc.default_seconds
         deadline = now + (without if remaining is None else remaining)
-        call = self._calls[call_id] = _Underway(call_id, rpc.name, ended, now, deadline)
+        call = self._calls[call_id] = _Underway(call_id, rpc, ended, now, deadline)
         if len(body) > self._max_message_bytes:
             # In grpcio's words, by which clients know it.
             said = f"SERVER: Received message larger than max ({len(body)} vs. {self._max_message_bytes})"
@@ -381,7 +382,7 @@ class NativeFront:
 
     def _failed(self, call: _Underway) -> None:
         """End a call with a fault of ours, which is the exception at hand."""
-        log.exception("a call failed", method=call.name)
+        log.exception("a call failed", method=call.rpc.name)
         self._refuse(call, TidingsError("the server failed; its log says why"))
 
 

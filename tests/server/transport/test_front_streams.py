@@ -1,6 +1,7 @@
 """Streams of a front, over a real channel: order, errors, peers that leave or do not read, storms, the end."""
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
@@ -111,15 +112,17 @@ def _opener(stream: Stream) -> OpenSession:
 
 @asynccontextmanager
 async def running(make_front: MakeFront, handler: Handler) -> AsyncIterator[Running]:
-    """A front with test.Tell/Tell."""
-    metrics = Metrics()
-    front = make_front([], {}, metrics, 64 << 10, [Stream("test.Tell", "Tell", handler)])
+    """A front with the stream test.Tell/Tell, and a method beside it."""
+    metrics, batcher = Metrics(), Batcher("compute", 1, 8, time.monotonic)
+    echo = Method("test.Tell", "Echo", lambda calls: [call.body for call in calls], "compute", 4, 10.0)
+    front = make_front([echo], {"compute": batcher}, metrics, 64 << 10, [Stream("test.Tell", "Tell", handler)])
     address = front.bind(Address("127.0.0.1", 0))
     await front.start()
     try:
         yield Running(front, address, metrics)
     finally:
         await front.drain(1.0)
+        await asyncio.to_thread(batcher.close, 30)
 
 
 async def count_to(body: bytes) -> AsyncGenerator[bytes, None]:
