@@ -71,8 +71,8 @@ def rank_among(row: int, scores: Float32, may: Bool) -> int:
 class Recalled:
     """How much of what it should have found the index found for one query.
 
-    `recall` is the share of the nearest `wanted` items that may be found; `pass_rate` the share of all items that pass
-    what the query asks of all of them.
+    `recall` is the share of the nearest `wanted` items that may be found which is among as many of those found;
+    `pass_rate` the share of all items that pass what the query asks of all of them.
     """
 
     recall: float
@@ -80,10 +80,11 @@ class Recalled:
     pass_rate: float
 
 
-def measure(query: Query, snapshot: Snapshot, now: float) -> Recalled | None:
-    """Ask the source `ann` again as the query did, and compare with the exact answer; None when it has nothing to say.
+def measure(query: Query, snapshot: Snapshot, now: float, most: int) -> Recalled | None:
+    """Ask the source `ann` again as the query did, and compare the best of it, `most` at most, with the exact answer.
 
-    A found item counts when it is as near as the last of the exact ones, as far as float32 tells. Raises IndexFailed.
+    None when the source has nothing to say. A found item counts when it is as near as the last of the exact ones, as
+    far as float32 tells. Raises IndexFailed.
     """
     uses = [use for use in query.serving.sources if use.name == "ann"]
     if not uses:
@@ -95,11 +96,11 @@ def measure(query: Query, snapshot: Snapshot, now: float) -> Recalled | None:
     may = may_be_found(subjects, 0, snapshot)
     found = sources.propose("ann", subjects, snapshot, uses[0].k).rows[0]
     scores = np.where(may, similarities(subjects.vectors[0], snapshot), -np.inf)
-    wanted = min(max(uses[0].k, query.k), int(np.isfinite(scores).sum()))
+    wanted = min(most, max(uses[0].k, query.k), int(np.isfinite(scores).sum()))
     if wanted == 0:
         return None
     last = np.partition(scores, len(scores) - wanted)[len(scores) - wanted]
-    hits = min(_hits(found, scores, last - PRECISION * max(1.0, abs(last))), wanted)
+    hits = min(_hits(found[found >= 0][:wanted], scores, last - PRECISION * max(1.0, abs(last))), wanted)
     return Recalled(hits / wanted, wanted, float(passing.mean()))
 
 

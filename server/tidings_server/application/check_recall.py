@@ -146,17 +146,19 @@ class CheckRecall:
         return self._monotonic() - start
 
     def _check(self, answered: Answered) -> None:
-        found = measure(answered.query, answered.release.snapshot, answered.now)
+        release = answered.release
+        # At the depth that the release promises its recall for.
+        found = measure(answered.query, release.snapshot, answered.now, release.manifest.index.recall_k)
         self._meter.recall_check("passed" if found is None else "checked")
         if found is None:
             return
-        self._begin(answered.release.manifest.release_id)
+        self._begin(release.manifest.release_id)
         selectivity = next(name for name, least in SELECTIVITIES if found.pass_rate >= least)
         self._meter.recall(selectivity, found.recall)
         window = self._windows.setdefault(selectivity, _Window())
         window.add(found.recall)
         if len(window.recalls) >= ENOUGH:
-            self._judge(selectivity, window, answered.release)
+            self._judge(selectivity, window, release)
 
     def _begin(self, release_id: str) -> None:
         """Forget what was seen of another release."""
