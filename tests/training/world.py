@@ -65,3 +65,32 @@ def rated_world(users: int = 200, items: int = 150, seed: int = 0, shuffled: boo
         stars,
         np.full(len(who), -1, np.int32),
     )
+
+
+SHORT, LONG = 60.0, 40 * 86_400.0
+"""A pause within a visit, and one between visits, in seconds."""
+
+
+def order_world(users: int = 200, items: int = 60, length: int = 20, seed: int = 0, shuffled: bool = False) -> Log:
+    """Views in which order and time say everything: after a short pause the next item is one further, after a long one
+    seven further. `shuffled` deals the items out anew."""
+    rng = np.random.default_rng(seed)
+    pauses = np.where(rng.random((users, length - 1)) < 0.5, SHORT, LONG)
+    moves = np.where(pauses == SHORT, 1, 7)
+    first = rng.integers(0, items, (users, 1))
+    what = np.concatenate([first, first + np.cumsum(moves, axis=1)], axis=1) % items
+    begin = START + rng.random((users, 1)) * 86_400.0
+    times = np.concatenate([begin, begin + np.cumsum(pauses, axis=1)], axis=1).ravel()
+    order = np.argsort(times, kind="stable")
+    count = users * length
+    items_of = what.ravel() if not shuffled else rng.permutation(what.ravel())
+    return Log(
+        [f"u{number:04}" for number in range(users)],
+        [f"i{number:04}" for number in range(items)],
+        np.repeat(np.arange(users, dtype=np.int32), length)[order],
+        items_of.astype(np.int32)[order],
+        times[order],
+        np.full(count, EVENT_TYPES.index("view"), np.int8),
+        np.full(count, np.nan),
+        np.full(count, -1, np.int32),
+    )

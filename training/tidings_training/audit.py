@@ -120,7 +120,7 @@ def audit(log: Log, cut: Cut, now: float) -> Audit:
         sessions=len(np.unique(log.sessions[log.sessions >= 0])),
         duplicates=duplicates,
         repeats=1.0 - len(np.unique(wanted)) / len(wanted) if len(wanted) else 0.0,
-        ties=_ties(log),
+        ties=ties(log),
         single_users=float((per_user == 1).mean()),
         future=int((log.times > now).sum()),
         gaps=gaps(log.times),
@@ -149,7 +149,8 @@ def _held(log: Log, cut: Cut, problems: list[str]) -> Held | None:
     )
 
 
-def _ties(log: Log) -> float:
+def ties(log: Log) -> float:
+    """Share of events of users who did another thing, to another item, at the same time."""
     moments = np.unique(np.stack([log.users, log.times, log.items]), axis=1)
     again = np.zeros(moments.shape[1], np.bool_)
     same = (moments[0, 1:] == moments[0, :-1]) & (moments[1, 1:] == moments[1, :-1])

@@ -16,6 +16,7 @@ from threadpoolctl import threadpool_limits
 from tidings_core.features import CANDIDATE_FEATURES, ITEM_FEATURES, USER_FEATURES
 from tidings_core.tables import Float32
 from tidings_index_builder.progress import Progress, silent
+from tidings_training.adam import Adam
 from tidings_training.examples import Examples
 
 HIDDEN = (32, 16)
@@ -77,7 +78,7 @@ def train(
     weights[-1] *= 0.1
     parameters = [*weights, *(np.zeros(m, np.float32) for m in sizes[1:])]
     average = [p.copy() for p in parameters]
-    adam = _Adam(parameters)
+    adam = Adam(parameters, LEARNING_RATE)
     steps = min(steps, EPOCHS * -(-len(examples) // BATCH_LISTS))
     # The matrices are small: more threads wait for each other longer than they work.
     with threadpool_limits(1, "blas"):
@@ -150,24 +151,6 @@ def _gradients(
         if at:
             slope = (slope @ weights[at].T) * (out[at] > 0)
     return [*of_weights, *of_biases]
-
-
-class _Adam:
-    """Adam's running means of one list of parameters."""
-
-    def __init__(self, parameters: list[Float32]) -> None:
-        self._first = [np.zeros_like(p) for p in parameters]
-        self._second = [np.zeros_like(p) for p in parameters]
-        self._steps = 0
-
-    def step(self, parameters: list[Float32], gradients: list[Float32]) -> None:
-        """Move the parameters, in place."""
-        self._steps += 1
-        rate = LEARNING_RATE * np.sqrt(1 - 0.999**self._steps) / (1 - 0.9**self._steps)
-        for p, g, first, second in zip(parameters, gradients, self._first, self._second, strict=True):
-            first += 0.1 * (g - first)
-            second += 0.001 * (g * g - second)
-            p -= (rate * first / (np.sqrt(second) + 1e-8)).astype(np.float32)
 
 
 def export(network: Network) -> bytes:

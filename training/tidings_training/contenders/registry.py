@@ -10,6 +10,7 @@ from tidings_training.als import ALPHA, FACTORS, ITERATIONS, REGULARIZATION
 from tidings_training.contenders.contender import Contender, Learner, TrainingSet
 from tidings_training.contenders.ease import learn_ease
 from tidings_training.contenders.factors import learn_als, learn_bpr
+from tidings_training.contenders.gru import learn_gru
 from tidings_training.contenders.knn import learn_item_neighbours, learn_user_neighbours
 from tidings_training.contenders.popular import learn_popularity
 from tidings_training.contenders.svd import learn_svd
@@ -18,6 +19,9 @@ from tidings_training.popularity import TRENDING_HALF_LIFE_DAYS
 
 STEPS = 2e7
 """BPR takes about so many steps, a few dozen seconds, but between 20 and 200 passes over the data."""
+
+SEQUENCE_STEPS = 2e6
+"""The recurrent network reads about so many events, within 2 to 30 passes over the data."""
 
 _HALF_LIVES = (3.0, 7.0, 14.0, 30.0, 90.0)
 
@@ -29,6 +33,11 @@ def _als(_: TrainingSet) -> dict[str, Any]:
 def _bpr(training: TrainingSet) -> dict[str, Any]:
     passes = int(np.clip(STEPS / max(training.matrix.nnz, 1), 20, 200))
     return {"factors": FACTORS, "iterations": passes, "learning_rate": 0.02, "regularization": 0.02}
+
+
+def _gru(training: TrainingSet) -> dict[str, Any]:
+    passes = int(np.clip(SEQUENCE_STEPS / max(len(training.log), 1), 2, 30))
+    return {"factors": FACTORS, "hidden": FACTORS, "passes": passes, "learning_rate": 0.003}
 
 
 def _svd(training: TrainingSet) -> dict[str, Any]:
@@ -67,6 +76,11 @@ LEARNERS: Mapping[str, Learner] = MappingProxyType(
             learn_bpr,
             _bpr,
             {"factors": (32, 64, 128), "learning_rate": (0.02, 0.05, 0.1), "regularization": (0.01, 0.02, 0.04)},
+        ),
+        "gru": Learner(
+            learn_gru,
+            _gru,
+            {"factors": (32, 64), "hidden": (64, 128), "learning_rate": (0.001, 0.003, 0.01)},
         ),
         "svd": Learner(
             learn_svd,

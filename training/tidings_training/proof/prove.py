@@ -11,6 +11,7 @@ from tidings_core.errors import InvalidInput
 from tidings_core.model import MAX_K
 from tidings_index_builder.catalogue import Catalogue
 from tidings_index_builder.progress import Progress, silent
+from tidings_training.audit import TIES, ties
 from tidings_training.contenders.contender import Embedded, TrainingSet
 from tidings_training.contenders.ease import MAX_ITEMS
 from tidings_training.contenders.registry import LEARNERS
@@ -38,8 +39,11 @@ BASELINE = "popularity"
 
 
 def fitting(log: Log, protocol: Protocol) -> tuple[str, ...]:
-    """The models that make sense for a log: those of values where people rate, those of purchases where they buy."""
+    """The models that make sense for a log: of values where people rate, of purchases where they buy, of order where
+    there is one."""
     left = set() if log.of("rating").any() else {name for name, learner in LEARNERS.items() if learner.rates}
+    if ties(log) > TIES:
+        left.add("gru")
     if len(log.item_ids) > MAX_ITEMS:
         left.add("ease")
     if protocol == "sessions" or not log.of(PURCHASE).any():
