@@ -24,6 +24,7 @@ from itertools import groupby
 from pathlib import Path
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from tidings.v1 import item_pb2
 from tidings_core.attributes import Keyword
@@ -273,7 +274,9 @@ def measure(kind: Kind, items: int, dim: int, seconds: float, seed: int, parts: 
     rows: list[Row] = []
     if "delta" in parts:
         _told("measuring a full delta")
-        rows.append(measure_delta(made, index, kind, seconds, seed))
+        # As in the server: a product of matrices that spreads over cores waits for those that are busy.
+        with threadpool_limits(1):
+            rows.append(measure_delta(made, index, kind, seconds, seed))
     if {"swap", "memory"} & set(parts):
         with tempfile.TemporaryDirectory() as folder:
             _told("writing the release")

@@ -159,13 +159,13 @@ class PatchedIndex:
             more = _Beside(passing.more, passing.more_vectors, self._metric)
             # Of these too some may be excluded since.
             beside.append((more.rows, more.scores(queries, passing.rows.contains(more.rows))))
-        found = [
-            _best(rows[user], scores[user], least[user], [(new, near[user]) for new, near in beside if len(new)], k)
-            for user in range(len(queries))
-        ]
-        return np.stack([best for best, _ in found]), np.stack([said for _, said in found])
+        out_rows, out_scores = np.empty((len(queries), k), np.int64), np.empty((len(queries), k), np.float32)
+        for user in range(len(queries)):
+            others = [(new, near[user]) for new, near in beside if len(new)]
+            out_rows[user], out_scores[user] = _best(rows[user], scores[user], least[user], others, k)
+        return out_rows, out_scores
 
-    def _in_index(self, queries: Float32, k: int, passing: Passing | None) -> tuple[Int64, Float32, Float32]:
+    def _in_index(self, queries: Float32, k: int, passing: Passing | None) -> tuple[Int64, Float32, list[np.float32]]:
         """The nearest in the index, k that still count for each query, or all that do.
 
         Rows, scores (-inf for what does not count), and for each query a score that k of them reach, -inf for none.
@@ -189,7 +189,7 @@ class PatchedIndex:
                 rows[short], scores[short] = self._base.search(queries[short], reach, apart)
                 dead = self._not_counting(rows, passing)
         # The last that was found, be it dead: as many as there may be are before it.
-        least = np.where(rows[:, -1] >= 0, scores[:, -1], _NEVER)
+        least = [score if row >= 0 else _NEVER for row, score in zip(rows[:, -1], scores[:, -1], strict=True)]
         scores[dead] = _NEVER
         return rows, scores, least
 
@@ -222,7 +222,7 @@ def _best(
     joined = np.concatenate(all_scores)
     best = (-joined).argsort(kind="stable")[:k]
     score = joined[best]
-    row = np.concatenate(all_rows)[best].astype(np.int64)
+    row = np.concatenate(all_rows)[best].astype(np.int64, copy=False)
     if len(score) < k or score[-1] == _NEVER:
         found = int(np.count_nonzero(score > _NEVER))
         row = np.concatenate([row[:found], np.full(k - found, -1, np.int64)])
