@@ -81,7 +81,7 @@ class Tags:
     def take(self, rows: Int32) -> "Tags":
         """The attribute of other items: those at rows i32[M], -1 for one that has none."""
         safe = np.maximum(rows, 0)
-        counts = np.where(rows >= 0, np.diff(self.starts)[safe] if len(self) else 0, 0)
+        counts = np.where(rows >= 0, self.starts[safe + 1] - self.starts[safe] if len(self) else 0, 0)
         starts = np.zeros(len(rows) + 1, np.int64)
         np.cumsum(counts, out=starts[1:])
         first = self.starts[safe] if len(self) else np.zeros(len(rows), np.int64)
