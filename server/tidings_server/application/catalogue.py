@@ -99,7 +99,10 @@ class Catalogue:
     def renew(self, release: Release) -> Release:
         """A release that was prepared, with what was changed since. Raises StorageFailed."""
         with self._changing:
-            held = self._held[release.manifest.release_id]
+            held = self._held.get(release.manifest.release_id)
+            if held is None:
+                # Releases that were prepared since, and refused, have taken its place.
+                held = Held(release.snapshot.base or release.snapshot, _first(release.manifest, self._store))
             newer = self._caught_up(held, release.manifest)
             self._keep(release.manifest.release_id, newer)
         return release if newer.delta is release.snapshot.delta else _with(release, newer)
@@ -117,7 +120,8 @@ class Catalogue:
     def changes(self, release: Release) -> tuple[int, Iterator[Change]]:
         """The number up to which the delta of a release goes, and all changes that make it up. Raises StorageFailed."""
         with self._changing:
-            through = self._held[release.manifest.release_id].through
+            held = self._held.get(release.manifest.release_id)
+        through = self._store.catalogue_position if held is None else held.through
         return through, changes_since(release, self._store, through, self._codec, self._warn)
 
     def _keep(self, release_id: str, held: Held) -> None:
