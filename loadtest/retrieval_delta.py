@@ -24,7 +24,6 @@ from itertools import groupby
 from pathlib import Path
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from tidings.v1 import item_pb2
 from tidings_core.attributes import Keyword
@@ -274,9 +273,7 @@ def measure(kind: Kind, items: int, dim: int, seconds: float, seed: int, parts: 
     rows: list[Row] = []
     if "delta" in parts:
         _told("measuring a full delta")
-        # As in the server: a product of matrices that spreads over cores waits for those that are busy.
-        with threadpool_limits(1):
-            rows.append(measure_delta(made, index, kind, seconds, seed))
+        rows.append(measure_delta(made, index, kind, seconds, seed))
     if {"swap", "memory"} & set(parts):
         with tempfile.TemporaryDirectory() as folder:
             _told("writing the release")
@@ -306,6 +303,10 @@ def main() -> None:
     parser.add_argument("--only", choices=("delta", "swap", "memory"), help="measure this alone")
     parser.add_argument("--json", metavar="FILE", help="write the figures as JSON; - is standard output")
     options = parser.parse_args()
+    if os.environ.get("OPENBLAS_NUM_THREADS") != "1":
+        # As the server has it: a product of matrices that spreads over cores waits for those that are busy. It is read
+        # when numpy is imported, so begin anew.
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, "OPENBLAS_NUM_THREADS": "1"})
     parts = [options.only] if options.only else ["delta", "swap", "memory"]
     rows = measure(options.kind, options.items, options.dim, options.seconds, options.seed, parts)
     if options.json is not None:
