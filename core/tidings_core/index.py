@@ -64,7 +64,7 @@ class FilterPlan:
 
     whole_up_to: int = 4096
     scan: tuple[tuple[int, int], ...] = ()
-    missed: float = 0.02
+    missed: float = 0.1
 
     def enough(self, rows: int) -> int:
         """Of so many rows, how many to look at."""
@@ -170,8 +170,10 @@ class FaissIndex:
         """With what is known of rows whose numbers in every list are known."""
         if self._lists is None or passing.lists is None:
             return passing
-        filled = passing.lists > 0
-        return replace(passing, possible=None if filled.all() else filled, even=self._lists.even(passing.lists))
+        filled = np.flatnonzero(passing.lists)
+        # Of few lists the tables are gathered, which takes longer than to read all of many.
+        numbers = filled if 3 * len(filled) < len(passing.lists) else None
+        return replace(passing, numbers=numbers, even=self._lists.even(passing.lists))
 
     def without(self, passing: Passing | None, excluded: Passing) -> Passing:
         """The rows of `passing` (None: all) that are not among those excluded: quickly, for one search.
@@ -259,20 +261,8 @@ class FaissIndex:
         assert self._lists is not None
         assert passing.lists is not None
         if row < 0:
-            left = passing.lists > 0 if passing.possible is None else passing.possible.copy()
-            left[seen[seen >= 0]] = False
-            return np.flatnonzero(left)
-        likely = self._lists.likely(query, score, passing.lists, self._metric)
-        likely[seen[seen >= 0]] = 0.0
-        if passing.possible is not None:
-            likely[~passing.possible] = 0.0
-        allowed = self.plan.missed * k
-        total = float(likely.sum())
-        if total <= allowed:
-            return np.empty(0, np.int64)
-        order = np.argsort(-likely)
-        width = int(np.searchsorted(np.cumsum(likely[order]), total - allowed)) + 1
-        return order[:width]
+            return np.setdiff1d(np.flatnonzero(passing.lists), seen)
+        return self._lists.unseen(query, seen, score, passing, self.plan.missed * k, self._metric)
 
     def _options(self, k: int) -> "faiss.SearchParameters | None":
         if self._lists is not None:

@@ -2,6 +2,7 @@
 
 import threading
 from dataclasses import dataclass
+from typing import Any
 
 import faiss
 import numpy as np
@@ -12,6 +13,8 @@ from tidings_core.tables import Float32, Int32, Int64, picked
 
 EVEN_SLACK = 0.05
 """The variance of the lists' shares, relative to the mean squared, that still counts as an even spread."""
+TAIL = 2.0
+"""The scores in a list have longer tails than the normal distribution: its variance is taken so many times as large."""
 LARGEST = 30_000.0
 """Of vectors with larger numbers a copy is kept in float32: float16 ends at 65504."""
 
@@ -80,8 +83,11 @@ class Lists:
         """Whether rows, so many of them in each list, are spread over the lists as if drawn at random.
 
         Then the mean of the lists' squared shares is that of all rows, but for what chance adds: 1 over their number.
+        Of most rows the others are looked at, which tell more.
         """
         count, size = int(counts.sum()), len(self.of_row)
+        if 2 * count > size:
+            count, counts = size - count, self.sizes - counts
         filled = self.sizes > 0
         squares = float((counts[filled].astype(np.float64) ** 2 / self.sizes[filled]).sum()) * size / max(count, 1) ** 2
         return squares <= 1.0 + EVEN_SLACK + len(self.sizes) / max(count, 1)
@@ -101,41 +107,59 @@ class Lists:
         Distances are those of FAISS to the centroids.
         """
         assert passing.lists is not None
-        distances = np.empty((len(queries), len(self.sizes)), np.float32)
+        centroids, counts = _of(passing, self.centroids, passing.lists)
+        distances = np.empty((len(queries), len(counts)), np.float32)
         measure = faiss.fvec_L2sqr_ny if metric == "l2" else faiss.fvec_inner_products_ny
         for at in range(len(queries)):
             # One by one: a product of matrices would go to a BLAS with threads of its own.
-            pointers = (faiss.swig_ptr(each) for each in (distances[at], queries[at], self.centroids))
-            measure(*pointers, queries.shape[1], len(self.sizes))
-        near = distances if metric == "l2" else -distances
-        if passing.possible is not None:
-            near = np.where(passing.possible, near, np.float32(np.inf))
-        order = np.argsort(near, axis=1)
-        seen = np.cumsum(passing.lists[order], axis=1)
-        most = len(self.sizes) if passing.possible is None else int(np.count_nonzero(passing.possible))
-        widths = np.minimum((seen < enough).sum(axis=1) + 1, most)
+            pointers = (faiss.swig_ptr(each) for each in (distances[at], queries[at], centroids))
+            measure(*pointers, queries.shape[1], len(counts))
+        there = counts > 0
+        order = np.argsort(np.where(there, distances if metric == "l2" else -distances, np.float32(np.inf)), axis=1)
+        seen = np.cumsum(counts[order], axis=1)
+        widths = np.minimum((seen < enough).sum(axis=1) + 1, int(np.count_nonzero(there)))
         order = order[:, : int(widths.max())]
-        keys = order if len(order) == 1 else np.where(np.arange(order.shape[1]) < widths[:, None], order, -1)
+        keys = order if passing.numbers is None else passing.numbers[order]
+        if len(keys) > 1:
+            keys = np.where(np.arange(order.shape[1]) < widths[:, None], keys, -1)
         return np.ascontiguousarray(keys, np.int64), np.ascontiguousarray(picked(distances, order))
 
-    def likely(self, query: Float32, least: float, counts: Int32 | Float32, metric: Metric) -> Float32:
-        """How many rows with a score of `least` or more each list is likely to have for a query f32[D]: f32[L].
+    def unseen(
+        self, query: Float32, seen: Int64, least: float, passing: Passing, allowed: float, metric: Metric
+    ) -> Int64:
+        """The lists i64[P] to search besides those seen, so that no more rows than `allowed` are likely to be missed.
 
-        As if the scores of a list's rows were normally distributed, with the mean and the variance that those of its
-        vectors have along the query.
+        Rows with a score of `least` or more for a query f32[D] are counted, as if the scores of a list's rows were
+        normally distributed, with the mean, and TAIL times the variance, that its vectors have along the query.
         """
-        means, variances = self.moments()
+        assert passing.lists is not None
+        means, variances, counts, sizes = _of(passing, *self.moments(), passing.lists, self.sizes)
         if metric == "l2":
             apart = (means - query) ** 2
             mean = -(apart + variances).sum(axis=1)
             variance = (4.0 * apart * variances + 2.0 * variances**2).sum(axis=1)
         else:
-            mean, variance = np.empty((2, len(self.sizes)), np.float32)
+            mean, variance = np.empty((2, len(counts)), np.float32)
             for out, vector, table in ((mean, query, means), (variance, query * query, variances)):
-                faiss.fvec_inner_products_ny(*map(faiss.swig_ptr, (out, vector, table)), len(query), len(self.sizes))
-        above = np.clip((np.float32(least) - mean) / np.sqrt(variance + np.float32(1e-30)), -6.0, 6.0)
+                faiss.fvec_inner_products_ny(*map(faiss.swig_ptr, (out, vector, table)), len(query), len(counts))
+        above = np.clip((np.float32(least) - mean) / np.sqrt(TAIL * variance + np.float32(1e-30)), -6.0, 6.0)
         # The tail of the normal distribution, within 2e-4 (Page, Applied Statistics 26, 1977).
-        return np.asarray(counts / (1.0 + np.exp(above * (1.5976 + 0.07056 * above * above))), np.float32)
+        # Those of a list that pass may be its best.
+        likely = np.minimum(sizes / (1.0 + np.exp(above * (1.5976 + 0.07056 * above * above))), counts)
+        known = np.zeros(len(self.sizes), np.bool_)
+        known[seen[seen >= 0]] = True
+        likely[known if passing.numbers is None else known[passing.numbers]] = 0.0
+        total = float(likely.sum())
+        if total <= allowed:
+            return np.empty(0, np.int64)
+        order = np.argsort(-likely)
+        order = order[: int(np.searchsorted(np.cumsum(likely[order]), total - allowed)) + 1]
+        return order if passing.numbers is None else passing.numbers[order]
+
+
+def _of(passing: Passing, *tables: Any) -> tuple[Any, ...]:
+    """The entries of tables that are of lists which can have rows."""
+    return tables if passing.numbers is None else tuple(table[passing.numbers] for table in tables)
 
 
 def scan(

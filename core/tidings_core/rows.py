@@ -98,9 +98,9 @@ class Copy:
 class Passing:
     """Rows that a search may find, or that it may not, prepared by the index that is searched.
 
-    `lists` i32[L] (f32: guessed) tells how many of them each inverted list has, `possible` bool[L] which can have any
-    (None: all). A copy may hold more than the rows: `narrowed`. `scattered` says whether what is missing is thought to
-    be anywhere, so that dropping it from an answer may do, and `even` whether the rows are spread over the lists as all
+    `lists` i32[L] (f32: guessed) tells how many of them each inverted list has, `numbers` i64 which have any (None:
+    many). A copy may hold more than the rows: `narrowed`. `scattered` says whether what is missing is thought to be
+    anywhere, so that dropping it from an answer may do, and `even` whether the rows are spread over the lists as all
     rows are. `others` is, of rows that are to be left out, what is left without them.
 
     With a delta, `within` is what passes in the release alone, prepared by its own index (None: everything), of which
@@ -111,7 +111,7 @@ class Passing:
 
     rows: RowSet
     lists: Int32 | Float32 | None = None
-    possible: Bool | None = None
+    numbers: Int64 | None = None
     copy: Copy | None = None
     narrowed: bool = False
     scattered: bool = True
@@ -127,6 +127,6 @@ class Passing:
     @property
     def nbytes(self) -> int:
         """Bytes of memory, with those of the copy."""
-        parts = (self.lists, self.possible, self.more, self.more_vectors, self.own)
+        parts = (self.lists, self.numbers, self.more, self.more_vectors, self.own)
         arrays = sum(array.nbytes for array in parts if array is not None)
         return self.rows.nbytes + arrays + (0 if self.copy is None else self.copy.nbytes)
