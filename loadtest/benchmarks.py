@@ -58,7 +58,12 @@ SECTIONS = (
         _runs(list(SIZES), (64, 128), 8) + _metrics(("cosine", "l2"), 8),
         _runs(["100k"], (64,), 5),
     ),
-    Section("filters", "retrieval_filters.py", _runs(["100k", "1M"], (64,), 20), _runs(["100k"], (64,), 10)),
+    Section(
+        "filters",
+        "retrieval_filters.py",
+        _runs(["100k"], (64,), 20) + _runs(["1M"], (64,), 20, KINDS[:1]),
+        _runs(["100k"], (64,), 10),
+    ),
     Section(
         "delta",
         "retrieval_delta.py",
