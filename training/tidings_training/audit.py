@@ -1,13 +1,15 @@
 """What is wrong with a log, before anything is learned from it."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tidings_core.errors import InvalidInput
 from tidings_core.events import EVENT_TYPES
 from tidings_core.features import DAY
-from tidings_core.tables import Float64, Int32
+from tidings_core.tables import Float64, Int64
 from tidings_training.events import PURCHASE
 from tidings_training.log import Log
 from tidings_training.proof.splits import Cut, split
@@ -102,7 +104,7 @@ def audit(log: Log, cut: Cut, now: float) -> Audit:
     problems: list[str] = []
     held = _held(log, cut, problems)
     pairs = log.users.astype(np.int64) * len(log.item_ids) + log.items
-    duplicates = len(log) - len(np.unique(np.stack([pairs, log.times, log.kinds]), axis=1).T)
+    duplicates = len(log) - len(_distinct(pairs, log.times, log.kinds))
     wanted = pairs[log.wanted]
     per_user = np.bincount(np.unique(pairs) // len(log.item_ids), minlength=len(log.user_ids))
     values = log.values[~np.isnan(log.values)]
@@ -151,12 +153,23 @@ def _held(log: Log, cut: Cut, problems: list[str]) -> Held | None:
 
 def ties(log: Log) -> float:
     """Share of events of users who did another thing, to another item, at the same time."""
-    moments = np.unique(np.stack([log.users, log.times, log.items]), axis=1)
-    again = np.zeros(moments.shape[1], np.bool_)
-    same = (moments[0, 1:] == moments[0, :-1]) & (moments[1, 1:] == moments[1, :-1])
+    places = _distinct(log.users, log.times, log.items)
+    users, times = log.users[places], log.times[places]
+    again = np.zeros(len(places), np.bool_)
+    same = (users[1:] == users[:-1]) & (times[1:] == times[:-1])
     again[1:] |= same
     again[:-1] |= same
     return float(again.mean())
+
+
+def _distinct(*columns: NDArray[Any]) -> Int64:
+    """The first places of distinct rows of columns, each of E, ordered by the first column, then the next."""
+    order = np.lexsort(columns[::-1])
+    fresh = np.zeros(len(order), np.bool_)
+    fresh[:1] = True
+    for column in columns:
+        fresh[1:] |= column[order[1:]] != column[order[:-1]]
+    return order[fresh]
 
 
 def gaps(times: Float64) -> list[Gap]:
@@ -177,9 +190,8 @@ def bots(log: Log) -> list[Bot]:
     Somebody who acts by the clock, in nearly every hour of one day, or many times within a minute; or who does a
     hundred times what others do and never buys where people buy. An order is one moment, however many items are in it.
     """
-    moments = np.unique(np.stack([log.users, log.times]), axis=1)
-    users: Int32 = moments[0].astype(np.int32)
-    times: Float64 = moments[1]
+    places = _distinct(log.users, log.times)
+    users, times = log.users[places], log.times[places]
     starts = np.searchsorted(users, np.arange(len(log.user_ids) + 1))
     events = np.bincount(log.users, minlength=len(log.user_ids))
     bought = np.bincount(log.users[log.of(PURCHASE)], minlength=len(log.user_ids))
