@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 
 from tests.support.world import NOW, make_world
 from tidings_core.events import Event, EventItem, EventType
-from tidings_core.model import History, Person, Snapshot
+from tidings_core.filters import AnyOf, Filter
+from tidings_core.model import SERVING_CONFIGS, History, Person, Query, Snapshot
 from tidings_core.person import CATEGORIES, INTERESTS, view
 from tidings_core.profile import EMPTY, Profile, fold
+from tidings_core.recommend import recommend
 from tidings_core.tables import Float32, Int32, Int64
 
 WORLD = make_world()
@@ -111,6 +113,22 @@ def test_what_was_given_back_is_no_longer_in_the_history_but_is_known() -> None:
     again = seen(*events, event(10, "purchase", (NEVER,)), user=USER)
     assert again.returned.tolist() == [first]
     assert int(again.history.rows[0]) == int(again.interests[0]) == NEVER
+
+
+def test_who_bought_nearly_everything_still_gets_the_rest() -> None:
+    """What was bought is prepared once, with the person, and no answer holds it; all else is as with few purchases."""
+    kept = {2, 77, 140, 201, 299}
+    bought = tuple(row for row in range(300) if row not in kept)
+    person = seen(event(10, "purchase", bought), user=USER)
+    assert set(person.many) == {"bought"}
+    assert person.many["bought"].rows.rows().tolist() == sorted({*bought, *past().rows.tolist()})
+    assert seen(event(10, "purchase", (1, 2, 3)), user=USER).many == {}
+    query = Query(f"user-{USER}", SERVING_CONFIGS["for-you"], 20, person=person)
+    answer = recommend([query], SNAPSHOT, NOW)[0]
+    assert {item.row for item in answer.items} == kept - set(past().rows.tolist())
+    query = replace(query, filter=Filter(must_not=(AnyOf("category", ("group-5",)),)), exclude_item_ids=["item-2"])
+    answer = recommend([query], SNAPSHOT, NOW)[0]
+    assert {item.row for item in answer.items} == {row for row in kept - {2} if WORLD.group_of_item[row] != 5}
 
 
 def test_interests_are_what_was_liked_or_bought_newest_first_and_once() -> None:
