@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tidings_core.attributes import keyword
 from tidings_core.model import History, Snapshot
-from tidings_core.tables import Bool, Float32, Int32, places
+from tidings_core.tables import Bool, Float32, Int32
 
 ITEM_FEATURES = (
     "log_purchases",  # log(1 + purchases ever)
@@ -241,14 +241,8 @@ def attribute_codes(snapshot: Snapshot, attribute: str, rows: Int32) -> Int32 | 
     found = keyword(snapshot.attributes, attribute)
     if found is None:
         return None
-    if snapshot.delta is None:
-        return np.where(rows >= 0, found.codes[np.maximum(rows, 0)], np.int32(-1))
-    codes = np.where(rows >= 0, found.codes[np.clip(rows, 0, len(found) - 1)], np.int32(-1))
-    changed = snapshot.delta.codes.get(attribute)
-    if changed is not None and len(changed):
-        at, patched = places(snapshot.delta.rows, rows)
-        codes = np.where(patched, changed[at], codes)
-    return codes
+    codes = snapshot.codes.get(attribute, found.codes)
+    return np.where(rows >= 0, codes[np.maximum(rows, 0)], np.int32(-1))
 
 
 def attribute_text(snapshot: Snapshot, attribute: str, row: int) -> str | None:

@@ -206,7 +206,8 @@ class Snapshot:
     not known; vectors of one `vector_space` can be compared.
 
     With a `delta`, every table but `attributes` is read with it and N is the number of all items, new ones after those
-    of the release; `attributes` are the release's own, and `base` is the release alone. `controls` are the shop's rules
+    of the release; `attributes` are the release's own, `codes` those of its keyword attributes with the delta
+    (i32, see `features.attribute_codes`), and `base` is the release alone. `controls` are the shop's rules
     that fit it, in the order in which they have their way.
     A part that is None is one this release lacks: what needs it is not offered. `selections` is a memory of what
     filters let pass (see `selection`), and no part of the value.
@@ -236,6 +237,7 @@ class Snapshot:
     vector_space: str = ""
     delta: "Delta | None" = None
     base: "Snapshot | None" = None
+    codes: Mapping[str, Rows] = field(default_factory=dict)
     controls: "tuple[Control, ...]" = ()
     # Not taken over by `replace`: what other parts made is not true of these.
     selections: Kept[Any] = field(init=False, default_factory=lambda: Kept(SELECTION_BYTES), repr=False, compare=False)

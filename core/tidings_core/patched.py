@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tidings_core.attributes import Attribute, blank
+from tidings_core.attributes import Attribute, blank, keyword
 from tidings_core.delta import Delta
 from tidings_core.model import Index, Metric, Neighbours, Payloads, Postings, Ranker, Snapshot, Trending
 from tidings_core.rows import Passing, RowSet
-from tidings_core.tables import Bool, Float32, IdTable, Int32, Int64, LongerIds, Patched, places
+from tidings_core.tables import Bool, Float32, IdTable, Int32, Int64, LongerIds, Patched, marked, places
 
 _NEVER = np.float32(-np.inf)
 SPARE = 8
@@ -24,7 +24,13 @@ def patched(base: Snapshot, delta: Delta) -> Snapshot:
         return base
     count = len(base.items)
     vectors = _vectors(base, delta)
-    features = Patched(base.item_features, delta.rows, delta.features) if len(delta.rows) else base.item_features
+    attributes, codes, features = _attributes(base, delta, count), {}, base.item_features
+    if len(delta.rows):
+        marks = marked(delta.rows, count)
+        features = Patched(base.item_features, delta.rows, delta.features, marks)
+        for name, changed in delta.codes.items():
+            if (known := keyword(attributes, name)) is not None:
+                codes[name] = Patched(known.codes, delta.rows, changed, marks)
     gone = delta.deleted
     stale = np.union1d(delta.word_rows, gone).astype(np.int32)
     return replace(
@@ -36,7 +42,8 @@ def patched(base: Snapshot, delta: Delta) -> Snapshot:
         index=_index(base, delta),
         item_features=features,
         payloads=PatchedBytes(base.payloads, delta.rows, delta.payloads) if len(delta.rows) else base.payloads,
-        attributes=_attributes(base, delta, count),
+        attributes=attributes,
+        codes=codes,
         neighbours=_neighbours(base, delta),
         trending=_trending(base.trending, gone),
         category_trends=_postings(base.category_trends, gone, None),
@@ -323,7 +330,8 @@ def _neighbours(base: Snapshot, delta: Delta) -> Neighbours | None:
         back_rows[at] = np.r_[more, back_rows[at]][:width]
         back_scores[at] = np.r_[np.full(len(more), back_scores[at].max()), back_scores[at]][:width]
     all_rows = np.r_[owners, new].astype(np.int32)
+    marks = marked(all_rows, count)
     return Neighbours(
-        Patched(found.rows, all_rows, np.concatenate([back_rows, rows])),
-        Patched(found.scores, all_rows, np.concatenate([back_scores, scores])),
+        Patched(found.rows, all_rows, np.concatenate([back_rows, rows]), marks),
+        Patched(found.scores, all_rows, np.concatenate([back_scores, scores]), marks),
     )

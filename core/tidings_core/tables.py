@@ -179,17 +179,26 @@ def places(rows: Int32 | Int64, wanted: Any) -> tuple[Any, Any]:
     return at, rows[at] == wanted
 
 
+def marked(rows: Int32, size: int) -> Bool:
+    """Which rows are among ascending rows i32[R], R > 0: bool of `size`, or up to the last of them."""
+    marks = np.zeros(max(size, int(rows[-1]) + 1), np.bool_)
+    marks[rows] = True
+    return marks
+
+
 class Patched:
     """An array [N, ...] with other values in some rows, and with more rows; read by rows like an array.
 
     The base is neither changed nor copied: `values` [R, ...] stand in `rows` i32[R] (ascending, R > 0), those of the
-    base in all others below N.
+    base in all others below N. Most rows that are read are the base's own: `marks`, which tables of the same rows
+    share, tell so without a search.
     """
 
-    def __init__(self, base: NDArray[Any], rows: Int32, values: NDArray[Any]) -> None:
+    def __init__(self, base: NDArray[Any], rows: Int32, values: NDArray[Any], marks: Bool | None = None) -> None:
         self.base = base
         self._rows = rows
         self._values = values
+        self._marks = marked(rows, len(base)) if marks is None else marks
 
     def __len__(self) -> int:
         return max(len(self.base), int(self._rows[-1]) + 1)
@@ -202,17 +211,18 @@ class Patched:
     def __getitem__(self, index: Any) -> Any:
         """The values of rows: an integer, an array of them, or either and an index into the rest of the shape."""
         rows, *rest = index if isinstance(index, tuple) else (index,)
-        at, patched = places(self._rows, rows)
+        patched = self._marks[rows]
         if np.ndim(rows) == 0:
+            at = np.searchsorted(self._rows, rows)
             return self._values[(at, *rest)] if patched else self.base[(rows, *rest)]
         found = self.base[(np.minimum(rows, len(self.base) - 1), *rest)]
-        if patched.any():
-            found[patched] = self._values[(at[patched], *rest)]
+        if np.count_nonzero(patched):
+            found[patched] = self._values[(np.searchsorted(self._rows, rows[patched]), *rest)]
         return found
 
     def touches(self, rows: Any) -> bool:
         """Whether any of rows is not the base's own."""
-        return bool(places(self._rows, rows)[1].any())
+        return bool(np.count_nonzero(self._marks[rows]))
 
 
 Rows = Any
