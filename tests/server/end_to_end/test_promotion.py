@@ -40,7 +40,7 @@ def test_releases_are_listed_promoted_and_rolled_back(shop: Shop, tmp_path: Path
         b = listed[1]
         assert (b.item_count, b.user_count, b.dim, b.metric, b.index_key) == (300, 60, 16, "inner_product", "Flat")
         assert (b.recall, b.recall_k, b.ranked) == (1.0, 100, True)
-        assert list(b.sources) == ["ann", "similar", "trending", "recent", "search", "tagged"]
+        assert {"ann", "similar", "trending", "recent", "search", "tagged"} <= set(b.sources)
         back = rollback(ask, shop.b)
         assert (back.release.release_id, back.previous_release_id) == (shop.a, shop.b)
         for left in ("", shop.b):
