@@ -10,6 +10,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from tidings.v1 import item_pb2
 from tidings_core.tables import Float64
@@ -105,6 +106,7 @@ def _curves(proof: Proof, whole: Mapping[str, Measured], k: int) -> str:
                 dashed = name.endswith(" served")
                 axes.plot(lengths, values, color=colour, linewidth=1.4, label=name, linestyle=":" if dashed else "-")
             axes.set_xlabel("places", color=MUTED)
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             axes.set_title(metric.upper() if metric == "ndcg" else metric, color=INK, fontsize=10)
             _plain(axes)
         figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=9)
