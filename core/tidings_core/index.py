@@ -24,6 +24,8 @@ Parameters = Mapping[str, int]
 
 DROP_SHARE, DROP_SLACK, DROP_SPARE = 0.9, 1.2, 16
 """When so large a share of the rows may be found, so much more is searched for, and what may not is dropped."""
+RESCORED = 4
+"""Where most lists are searched, so many times k are found and ordered by their exact scores."""
 MAX_COPY_ROWS, MAX_COPY_BYTES = 1 << 17, 64 << 20
 """Of more rows no copy is made: it would take the first search that needs it too long, and too much memory."""
 
@@ -247,10 +249,23 @@ class FaissIndex:
                 continue
             more = self._unseen(queries[at], keys[at], rows[at, last], scores[at, last], passing, last + 1)[None]
             if more.size:
-                apart = np.zeros(more.shape, np.float32)
-                found = self._found(*scan(index, queries[at : at + 1], k, more, apart, only))
-                rows[at], scores[at] = _merged(rows[at], scores[at], found[0][0], found[1][0])
+                wanted = np.concatenate([keys[at : at + 1][keys[at : at + 1] >= 0], more[0]])[None]
+                apart = np.zeros(wanted.shape, np.float32)
+                found = scan(index, queries[at : at + 1], k * RESCORED, wanted, apart, only)[1][0]
+                rows[at], scores[at] = self._rescored(queries[at], found[found >= 0], k)
         return rows, scores
+
+    def _rescored(self, query: Float32, rows: Int64, k: int) -> tuple[Int64, Float32]:
+        """The best k of rows by their exact scores, padded: where nothing stands out, codes are too coarse to tell."""
+        near = self._vectors[rows]
+        if self._metric == "l2":
+            exact = -((near - query) ** 2).sum(axis=1)
+        else:
+            exact = np.einsum("rd,d->r", near, query)
+        order = np.argsort(-exact, kind="stable")[:k]
+        out_rows, out_scores = np.full(k, -1, np.int64), np.zeros(k, np.float32)
+        out_rows[: len(order)], out_scores[: len(order)] = rows[order], exact[order]
+        return out_rows, out_scores
 
     def _unseen(self, query: Float32, seen: Int64, row: int, score: float, passing: Passing, k: int) -> Int64:
         """The lists i64[P] that must be searched too: they are likely to have more of the best k than may be missed.
@@ -284,13 +299,6 @@ class FaissIndex:
             faiss.write_index(self._index, str(path))
         except RuntimeError as error:
             raise OSError(f"{path.name} cannot be written: {error}") from error
-
-
-def _merged(rows: Int64, scores: Float32, more: Int64, said: Float32) -> tuple[Int64, Float32]:
-    """The best of two answers to one query, as many as the first has places."""
-    both, all_scores = np.concatenate([rows, more]), np.concatenate([scores, said])
-    best = np.argsort(np.where(both >= 0, -all_scores, np.float32(np.inf)), kind="stable")[: len(rows)]
-    return both[best], np.where(both[best] >= 0, all_scores[best], np.float32(0.0))
 
 
 def _first(rows: Int64, scores: Float32, kept: Bool, k: int) -> tuple[Int64, Float32, bool]:
