@@ -24,6 +24,8 @@ Parameters = Mapping[str, int]
 
 DROP_SHARE, DROP_SLACK, DROP_SPARE = 0.9, 1.2, 16
 """When so large a share of the rows may be found, so much more is searched for, and what may not is dropped."""
+EXACT_SHARE = 0.25
+"""When more than this share of the rows must be looked at, and there is no copy, all vectors are compared exactly."""
 RESCORED = 4
 """Where most lists are searched, so many times k are found and ordered by their exact scores."""
 MAX_COPY_ROWS, MAX_COPY_BYTES = 1 << 17, 64 << 20
@@ -250,10 +252,25 @@ class FaissIndex:
             more = self._unseen(queries[at], keys[at], rows[at, last], scores[at, last], passing, last + 1)[None]
             if more.size:
                 wanted = np.concatenate([keys[at : at + 1][keys[at : at + 1] >= 0], more[0]])[None]
+                if kept is None and float(passing.lists[wanted].sum()) > EXACT_SHARE * passing.rows.count:
+                    rows[at], scores[at] = self._search_all(queries[at], k, passing.rows)
+                    continue
                 apart = np.zeros(wanted.shape, np.float32)
                 found = scan(index, queries[at : at + 1], k * RESCORED, wanted, apart, only)[1][0]
                 rows[at], scores[at] = self._rescored(queries[at], found[found >= 0], k)
         return rows, scores
+
+    def _search_all(self, query: Float32, k: int, rows: RowSet) -> tuple[Int64, Float32]:
+        """The best k of rows, compared one by one with the vectors themselves."""
+        said = np.empty(self.item_count, np.float32)
+        measure = faiss.fvec_L2sqr_ny if self._metric == "l2" else faiss.fvec_inner_products_ny
+        vectors = np.ascontiguousarray(self._vectors)
+        measure(*map(faiss.swig_ptr, (said, query, vectors)), self.dim, len(said))
+        if self._metric != "l2":
+            np.negative(said, out=said)
+        said[~rows.mask()] = np.inf
+        best = np.argpartition(said, min(k, len(said)) - 1)[:k]
+        return self._rescored(query, best[rows.contains(best)], k)
 
     def _rescored(self, query: Float32, rows: Int64, k: int) -> tuple[Int64, Float32]:
         """The best k of rows by their exact scores, padded: where nothing stands out, codes are too coarse to tell."""
