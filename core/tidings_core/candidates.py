@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tidings_core.tables import Bool, Float32, Int32, Int64, picked
+from tidings_core.tables import Bool, Float32, Int32, Int64, picked, smallest_first
 
 PINNED = "pinned"
 """Stands among the sources of an item that a control put into the answer."""
@@ -63,7 +63,7 @@ def merge(names: Sequence[str], proposals: Sequence[Proposals], users: int) -> C
 
 def _groups(rows: Int64) -> tuple[Int64, Bool, Int64]:
     """Sort rows [B, W] and number equal ones: order i64[B, W], valid bool[B, W] and group i64[B, W] in that order."""
-    order = np.argsort(rows, axis=1)
+    order = smallest_first(rows)
     ordered = picked(rows, order)
     valid = ordered >= 0
     first = valid.copy()

@@ -10,7 +10,7 @@ from tidings_core import policy
 from tidings_core.controls import Active, Boost, Bury, Keep, Pin, matching
 from tidings_core.features import attribute_codes
 from tidings_core.model import Diversity, Snapshot
-from tidings_core.tables import Bool, Float32, Float64, Int32, Int64, picked
+from tidings_core.tables import Bool, Float32, Float64, Int32, Int64, best_first, picked, smallest_first
 
 LAST = np.finfo(np.float32).min
 """The score of what stands behind all others but for a rule that moves it."""
@@ -46,7 +46,7 @@ def order(contest: Contest, diversity: Diversity | None, active: Sequence[Active
     a control before that of the serving config; then what leads; then pins, which have the last word.
     """
     rows, users = contest.rows, np.ones(len(contest.rows), np.bool_)
-    made = np.argsort(-contest.scores, axis=1, kind="stable")
+    made = best_first(contest.scores)
     steps = [Step("score", made, users)]
     # These kept items out before there were candidates: the order knows nothing of them.
     steps += [Step(one.control.rule, made, one.users) for one in active if isinstance(one.control.action, Keep)]
@@ -124,7 +124,7 @@ def _spread(made: Int64, codes: Int32, max_per_value: int, rows: Int32) -> Int64
     found = picked(made, policy.diversify(codes, max_per_value))
     # Padding has no code, so it is never held back and must not come before what was.
     padding = picked(rows, found) < 0
-    return picked(found, np.argsort(padding, axis=1, kind="stable"))
+    return picked(found, smallest_first(padding))
 
 
 def _pinned(made: Int64, rows: Int32, active: Sequence[Active], snapshot: Snapshot) -> list[Step]:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tidings_core.tables import Bool, Int32, Int64, picked
+from tidings_core.tables import Bool, Int32, Int64, picked, smallest_first
 
 
 def lead(may_lead: Bool) -> Int64:
@@ -11,7 +11,7 @@ def lead(may_lead: Bool) -> Int64:
     All others stay in the given order, and so do the lists in which none may lead.
     """
     leads = may_lead & (np.cumsum(may_lead, axis=1) == 1)
-    return np.argsort(~leads, axis=1, kind="stable")
+    return smallest_first(~leads)
 
 
 def diversify(codes: Int32, max_per_value: int) -> Int64:
@@ -21,7 +21,7 @@ def diversify(codes: Int32, max_per_value: int) -> Int64:
     within their code's allowance, then the rest, each part in the given order.
     """
     users, width = codes.shape
-    order = np.argsort(codes, axis=1, kind="stable")
+    order = smallest_first(codes)
     ordered = picked(codes, order)
     starts = np.ones((users, width), np.bool_)
     starts[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
@@ -29,4 +29,4 @@ def diversify(codes: Int32, max_per_value: int) -> Int64:
     nth = place - np.maximum.accumulate(np.where(starts, place, 0), axis=1)
     held = np.zeros((users, width), np.bool_)
     np.put_along_axis(held, order, (nth >= max_per_value) & (ordered >= 0), axis=1)
-    return np.argsort(held, axis=1, kind="stable")
+    return smallest_first(held)

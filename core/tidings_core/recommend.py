@@ -27,7 +27,7 @@ from tidings_core.model import (
 from tidings_core.ordering import LAST, Contest, Step, may_lead, order
 from tidings_core.selection import filter_faults
 from tidings_core.subjects import Subjects, resolve
-from tidings_core.tables import Bool, Float32, Int32, Int64, picked
+from tidings_core.tables import Bool, Float32, Int32, Int64, best_first, picked
 
 FUSION_CONSTANT = 60.0
 """k of reciprocal rank fusion (Cormack, Clarke and Büttcher, SIGIR 2009), the value of the paper."""
@@ -254,7 +254,7 @@ def _with_unlearned(scores: Float32, candidates: Candidates, serving: ServingCon
     if not touched.any():
         return scores
     learned = candidates.present[:, :, ~new].any(axis=2)
-    order = np.argsort(-np.where(learned, scores, -np.inf), axis=1, kind="stable")
+    order = best_first(np.where(learned, scores, np.float32(-np.inf)))
     ranks = np.empty_like(order)
     np.put_along_axis(ranks, order, np.arange(order.shape[1])[None, :], axis=1)
     weights = {use.name: use.weight if use.name not in SOURCE_FEATURES else 0.0 for use in serving.sources}

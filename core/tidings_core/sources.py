@@ -15,7 +15,7 @@ from tidings_core.candidates import Proposals, add_up
 from tidings_core.model import Neighbours, Reason, Snapshot
 from tidings_core.rows import Passing
 from tidings_core.subjects import SEEDS, Subjects, alike
-from tidings_core.tables import Bool, Float32, Int32, Int64, picked, widened
+from tidings_core.tables import Bool, Float32, Int32, Int64, best_first, picked, smallest_first, widened
 
 SEED_DECAY = np.float32(0.9)
 """Each older item counts this much of the one after it."""
@@ -74,7 +74,7 @@ def _beside(seeds: Int32, neighbours: Neighbours, subjects: Subjects, k: int) ->
     weights = np.where(subjects.by_context[:, None], np.float32(1.0), decay[None, :])
     said = (scores * weights[:, :, None]).reshape(len(seeds), -1)
     found, totals = add_up(rows.reshape(len(seeds), -1).astype(np.int64), said)
-    order = np.argsort(-np.where(found >= 0, totals, -np.inf), axis=1, kind="stable")
+    order = best_first(np.where(found >= 0, totals, np.float32(-np.inf)))
     return _drop(picked(found, order), picked(totals, order), subjects, k)
 
 
@@ -354,7 +354,7 @@ def propose(name: str, subjects: Subjects, snapshot: Snapshot, k: int) -> Propos
 def _drop(rows: Int64, scores: Float32, subjects: Subjects, k: int) -> Proposals:
     """Take out what a user may not have, close the gaps keeping the order, and cut or pad to k columns."""
     kept = subjects.may_have(rows)
-    order = np.argsort(~kept, axis=1, kind="stable")[:, :k]
+    order = smallest_first(~kept)[:, :k]
     rows = np.where(picked(kept, order), picked(rows, order), -1)
     scores = np.where(rows >= 0, picked(scores, order), np.float32(0.0))
     return Proposals(widened(rows, k, -1), widened(scores, k, 0.0))

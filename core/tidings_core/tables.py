@@ -154,6 +154,29 @@ class LongerIds:
 Ids = IdTable | LongerIds
 
 
+def smallest_first(keys: Int32 | Int64 | Bool) -> Int64:
+    """The order of each of B lists by keys [B, W] of 32 bits, ascending: places i64[B, W], equal keys in their order.
+
+    Sorts key and place as one number, which takes a third of what `np.argsort` takes for a batch.
+    """
+    numbers = keys.astype(np.int64)
+    numbers <<= 32
+    numbers |= np.arange(keys.shape[1], dtype=np.int64)
+    numbers.sort(axis=1)
+    numbers &= 0xFFFFFFFF
+    return numbers
+
+
+def best_first(scores: Float32) -> Int64:
+    """The order of each of B lists by scores f32[B, W], largest first: places i64[B, W], equal scores in their order.
+
+    No score may be NaN.
+    """
+    # The bits of floats ascend as the floats do, those of negative ones the other way round; 0 takes the minus off -0.
+    bits = (scores + np.float32(0.0)).view(np.int32)
+    return smallest_first(~(bits ^ ((bits >> 31) & 0x7FFFFFFF)))
+
+
 def picked(values: NDArray[Scalar], at: Int64) -> NDArray[Scalar]:
     """For each of B lists what stands at its places: values [B, W, ...] at i64[B, K] give [B, K, ...].
 

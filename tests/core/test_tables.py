@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tidings_core import tables
-from tidings_core.tables import BytesTable, IdTable
+from tidings_core.tables import BytesTable, IdTable, best_first, picked, smallest_first, widened
 
 ids = st.lists(st.text(min_size=1, max_size=12).filter(lambda s: s.isprintable()), unique=True, max_size=50)
 
@@ -35,3 +35,37 @@ def test_ids_whose_hashes_collide_are_told_apart() -> None:
         table = IdTable.of(["a", "b", "c"])
         assert np.all(table.hashes == 7)
         assert table.find_many(["c", "a", "b", "d"]).tolist() == [2, 0, 1, -1]
+
+
+lists = st.tuples(st.integers(1, 3), st.integers(0, 12)).flatmap(
+    lambda shape: st.lists(
+        st.lists(
+            st.sampled_from([0.0, -0.0, 1.5, -1.5, 1e-38, -1e38, float("inf"), float("-inf")])
+            | st.floats(width=32, allow_nan=False),
+            min_size=shape[1],
+            max_size=shape[1],
+        ),
+        min_size=shape[0],
+        max_size=shape[0],
+    )
+)
+
+
+@given(lists)
+def test_the_best_come_first_and_equals_keep_their_order(scores: list[list[float]]) -> None:
+    """As a stable sort has it, whatever the numbers are; 0 and -0 are equal."""
+    table = np.array(scores, np.float32).reshape(len(scores), -1)
+    order = best_first(table)
+    assert order.tolist() == np.argsort(-table, axis=1, kind="stable").tolist()
+    assert picked(table, order).tolist() == np.take_along_axis(table, order, 1).tolist()
+    cubes = np.repeat(table[:, :, None], 2, axis=2)
+    assert picked(cubes, order).tolist() == np.take_along_axis(cubes, order[:, :, None], 1).tolist()
+    wide = widened(table, table.shape[1] + 2, -1)
+    assert wide.tolist() == [[*row, -1.0, -1.0] for row in table.tolist()]
+
+
+@given(st.lists(st.lists(st.integers(-(2**31), 2**31 - 1), min_size=5, max_size=5), min_size=1, max_size=3))
+def test_the_smallest_come_first_and_equals_keep_their_order(keys: list[list[int]]) -> None:
+    """For whole numbers of 32 bits, negative ones too, and for flags."""
+    for table in (np.array(keys), np.array(keys, np.int32), np.array(keys) % 3 == 0):
+        assert smallest_first(table).tolist() == np.argsort(table, axis=1, kind="stable").tolist()
