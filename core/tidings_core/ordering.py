@@ -14,6 +14,8 @@ from tidings_core.tables import Bool, Float32, Float64, Int32, Int64, best_first
 
 LAST = np.finfo(np.float32).min
 """The score of what stands behind all others but for a rule that moves it."""
+_LAST_PLACES = 1e9
+"""Down by so many places is behind whatever else is moved down."""
 
 
 class Step(NamedTuple):
@@ -99,7 +101,7 @@ def _shifts(rows: Int32, active: Sequence[Active], snapshot: Snapshot) -> Iterat
             case Boost(items=items, places=count):
                 by = float(count)
             case Bury(items=items, places=count):
-                by = -float(rows.shape[1] if count is None else count)
+                by = -(_LAST_PLACES if count is None else float(count))
             case _:
                 continue
         mine = free & one.users[:, None] & matching(items, rows, snapshot)

@@ -111,6 +111,8 @@ def test_a_lone_boost_lands_where_it_says() -> None:
     assert put(rows, control(Boost(rows_from(50, 50), 2))) == [10, 20, 50, 30, 40, 60]
     assert put(rows, control(Boost(rows_from(50, 50), 99))) == [50, 10, 20, 30, 40, 60]
     assert put(rows, control(Bury(rows_from(20, 20), 2))) == [10, 30, 40, 20, 50, 60]
+    both = (control(Bury(rows_from(10, 10)), "a"), control(Bury(rows_from(20, 20), 1000), "b"))
+    assert put(rows, *both) == [30, 40, 50, 60, 20, 10]  # However far another goes, after all others is after it.
 
 
 def test_a_boost_does_not_care_what_scored() -> None:
