@@ -101,7 +101,8 @@ def explain(query: Query, item_ids: Sequence[str], snapshot: Snapshot, now: floa
     """
     (answer,) = recommend([query], snapshot, now, keep=True)
     considered = answer.considered
-    assert considered is not None
+    if considered is None:
+        return Explained(answer, None, False, 0, _unanswered(answer, item_ids, snapshot))
     subjects, _ = resolve([query], query.serving, snapshot, now)
     view = _View(query, answer, considered, subjects, snapshot, now)
     item_ids = item_ids or [snapshot.items[item.row] for item in answer.items]
@@ -112,6 +113,20 @@ def explain(query: Query, item_ids: Sequence[str], snapshot: Snapshot, now: floa
         int(view.may.sum()),
         tuple(view.explain(item_id, row) for item_id, row in zip(item_ids, view.rows_of(item_ids), strict=True)),
     )
+
+
+def _unanswered(answer: Answer, item_ids: Sequence[str], snapshot: Snapshot) -> tuple[Explanation, ...]:
+    """Of items when nothing could be answered: the filter of the serving config does not fit the release."""
+    bar: Barred = ("filtered", "; ".join(one.detail for one in answer.degraded))
+    rows = snapshot.items.find_many(item_ids).tolist()
+    return tuple(
+        _unknown(item_id) if row < 0 else Explanation(item_id, row, *bar, (bar,))
+        for item_id, row in zip(item_ids, rows, strict=True)
+    )
+
+
+def _unknown(item_id: str) -> Explanation:
+    return Explanation(item_id, -1, "unknown_item", "the release has no such item")
 
 
 class _View:
@@ -137,7 +152,7 @@ class _View:
 
     def explain(self, item_id: str, row: int) -> Explanation:
         if row < 0:
-            return Explanation(item_id, row, "unknown_item", "the release has no such item")
+            return _unknown(item_id)
         bars = self._bars.of(row)
         at = int(np.searchsorted(self._considered.rows, row))
         there = at < len(self._considered.rows) and int(self._considered.rows[at]) == row

@@ -443,3 +443,16 @@ def test_controls_are_told_by_what_they_did() -> None:
     assert details == ["the control cheap-only asks price to be < 60 (must[0])"]
     others = one(Query("user-1", SERVING_CONFIGS["trending"], 10), dear, kept)
     assert "filtered" not in [bar for bar, _ in others.bars]
+
+
+def test_a_serving_config_that_does_not_fit_is_told_and_not_an_error() -> None:
+    """Its filter keeps everything out: each item is told so, in the words of the answer, and unknown ones as ever."""
+    odd = dataclasses.replace(FOR_YOU, filter=Filter(must=(Is("glows", True),)))
+    found = asked(Query("user-1", odd, 10), items=("item-7", "nothing"))
+    (told,) = found.answer.degraded
+    assert [(item.verdict, item.detail) for item in found.items] == [
+        ("filtered", told.detail),
+        ("unknown_item", "the release has no such item"),
+    ]
+    assert (found.last_score, found.may_be_found, found.items[0].bars) == (None, 0, (("filtered", told.detail),))
+    assert asked(Query("user-1", odd, 10), items=()).items == ()
