@@ -1,6 +1,7 @@
 """Filters: structured conditions over the typed attributes of items, checked, and evaluated on arrays."""
 
 import math
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -17,6 +18,7 @@ MAX_CONDITIONS = 64
 MAX_VALUES = 1000
 """So many conditions, and so many values in all of them, may one filter have."""
 MAX_VALUE_BYTES = 256
+_CONDITION_BYTES, _POINTER_BYTES = 256, 8
 _TOLD = 20
 """So many attributes are named to who asked for one that is not there."""
 
@@ -173,6 +175,19 @@ def _size(wanted: Filter) -> tuple[int, int]:
         elif isinstance(condition, AnyOf | AllOf):
             values += len(condition.values)
     return conditions, values
+
+
+def nbytes(wanted: Filter) -> int:
+    """About the bytes of memory that a filter takes: its texts are what counts."""
+    found = _CONDITION_BYTES
+    for _, condition in _clauses(wanted):
+        if isinstance(condition, Filter):
+            found += nbytes(condition)
+        else:
+            found += _CONDITION_BYTES
+            if isinstance(condition, AnyOf | AllOf):
+                found += sum(_POINTER_BYTES + sys.getsizeof(value) for value in condition.values)
+    return found
 
 
 def _filter_faults(wanted: Filter, at: str, depth: int, attributes: Attributes | None) -> Iterator[Fault]:

@@ -12,7 +12,7 @@ import numpy as np
 from tidings_core import text
 from tidings_core.attributes import Attributes, Time
 from tidings_core.faults import Fault
-from tidings_core.filters import Filter, Is, Range, faults, passing
+from tidings_core.filters import Filter, Is, Range, faults, nbytes, passing
 from tidings_core.model import Snapshot
 from tidings_core.patched import PatchedIndex
 from tidings_core.rows import Passing, RowSet
@@ -20,7 +20,7 @@ from tidings_core.tables import Bool, Float64
 
 MINUTE = 60.0
 KEY_BYTES = 2048
-"""About what remembering takes besides the selection itself."""
+"""About what remembering takes besides the filters and what was found."""
 
 
 def select(wanted: Sequence[Filter], category: str | None, snapshot: Snapshot, now: float) -> Passing | None:
@@ -33,12 +33,16 @@ def select(wanted: Sequence[Filter], category: str | None, snapshot: Snapshot, n
     named = None if category is None else text.fold(category)
     base = snapshot.base or snapshot
     key = (filters, named, _turn(base, base.attributes, now))
-    found: Passing | None = base.selections.get(key, lambda: _select(filters, category, base, now), _size)
+
+    def size(made: Passing | None) -> int:
+        return KEY_BYTES + sum(map(nbytes, filters)) + (0 if made is None else made.nbytes)
+
+    found: Passing | None = base.selections.get(key, lambda: _select(filters, category, base, now), size)
     if snapshot.delta is None:
         return found
     later = (*key, _turn(snapshot, snapshot.delta.attributes, now))
     changed: Passing | None = snapshot.selections.get(
-        later, lambda: _select_changed(filters, category, snapshot, now, found), _size
+        later, lambda: _select_changed(filters, category, snapshot, now, found), size
     )
     return changed
 
@@ -46,7 +50,7 @@ def select(wanted: Sequence[Filter], category: str | None, snapshot: Snapshot, n
 def filter_faults(wanted: Filter, snapshot: Snapshot) -> Sequence[Fault]:
     """What is wrong with a filter for the items of a snapshot, remembered with it."""
     found: list[Fault] = snapshot.selections.get(
-        ("faults", wanted), lambda: faults(wanted, snapshot.attributes), lambda _: KEY_BYTES
+        ("faults", wanted), lambda: faults(wanted, snapshot.attributes), lambda told: _told_bytes(wanted, told)
     )
     return found
 
@@ -101,8 +105,8 @@ def _in_category(category: str, snapshot: Snapshot) -> Bool:
     return mask
 
 
-def _size(found: Passing | None) -> int:
-    return KEY_BYTES + (0 if found is None else found.nbytes)
+def _told_bytes(wanted: Filter, told: Sequence[Fault]) -> int:
+    return KEY_BYTES + nbytes(wanted) + sum(len(place) + len(problem) for place, problem in told)
 
 
 def _turn(snapshot: Snapshot, attributes: Attributes, now: float) -> float:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from tidings_core.index import FilterPlan, build_index
 from tidings_core.kept import Kept
 from tidings_core.model import SERVING_CONFIGS, Person, Query, ServingConfig, Snapshot, SourceUse
 from tidings_core.recommend import recommend
-from tidings_core.selection import MINUTE, select, standing
+from tidings_core.selection import MINUTE, filter_faults, select, standing
 from tidings_core.subjects import resolve
 
 ITEMS = 300
@@ -208,3 +209,17 @@ def test_what_always_holds_is_a_filter_without_faults() -> None:
     }
     nothing["publish_time"] = nothing["expire_time"] = Time.of([None])
     assert passing(standing(NOW), nothing, 1).tolist() == [True]
+
+
+def test_what_is_remembered_is_counted_with_the_filters_themselves() -> None:
+    """A bound in bytes holds when every request brings texts of its own: those are kept too, in keys and in faults."""
+    snapshot = shop()
+    texts = [tuple(f"request {number} text {at}" for at in range(1000)) for number in range(3)]
+    filters = [Filter(must=(Filter(should=(AnyOf("category", own),)),)) for own in texts]
+    size = sum(map(sys.getsizeof, texts[0]))
+    for number, wanted in enumerate(filters, start=1):
+        select([wanted], None, snapshot, NOW)
+        assert snapshot.selections.nbytes >= number * size
+    before = snapshot.selections.nbytes
+    filter_faults(filters[0], snapshot)
+    assert snapshot.selections.nbytes >= before + size
