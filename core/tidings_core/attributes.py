@@ -175,7 +175,7 @@ def keyword(attributes: Attributes, name: str) -> Keyword | None:
 
 
 def attribute_of(kind: Kind, values: Sequence[Any]) -> Attribute:
-    """An attribute of a kind, from one value per item, None for none."""
+    """An attribute of a kind, from one value of it per item, None for an item that has none."""
     return _CLASSES[kind].of(values)
 
 
@@ -231,21 +231,6 @@ def blank(kind: Kind, count: int) -> Attribute:
             return Time(none)
         case "flag":
             return Flag(np.broadcast_to(np.int8(-1), count))
-
-
-def filled(kind: Kind, values: Sequence[Any]) -> Attribute:
-    """An attribute of a kind from values that are of it, None for an item that has none."""
-    match kind:
-        case "keyword":
-            return Keyword.of(values)
-        case "tags":
-            return Tags.of(values)
-        case "number":
-            return Number.of(values)
-        case "time":
-            return Time.of(values)
-        case "flag":
-            return Flag.of(values)
 
 
 def joined(first: Attribute, second: Attribute) -> Attribute:

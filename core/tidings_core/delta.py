@@ -21,9 +21,9 @@ from tidings_core.attributes import (
     Keyword,
     Kind,
     Number,
+    attribute_of,
     blank,
     code_of,
-    filled,
     joined,
     keyword,
 )
@@ -188,7 +188,7 @@ def _fresh(base: Snapshot, delta: Delta, rows: Int32, changes: Sequence[Change])
     for name, kind in kinds.items():
         there = base.attributes.get(name)
         first = blank(kind, len(from_base)) if there is None else there.take(from_base)
-        second = filled(kind, [one.values.get(name) if one.kinds.get(name) == kind else None for one in said])
+        second = attribute_of(kind, [one.values.get(name) if one.kinds.get(name) == kind else None for one in said])
         whole = joined(first, second).take(order)
         attributes[name] = _with_parts(name, whole, changes) if name in STANDARD else whole
     return _Fresh(attributes, *_features(base, delta, rows, attributes))

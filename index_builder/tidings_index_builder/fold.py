@@ -35,6 +35,7 @@ from tidings_core.release import (
 )
 from tidings_core.tables import Float32, Int32, places
 from tidings_core.text import category_trends
+from tidings_index_builder.candidates import lists_of
 from tidings_index_builder.postings import index_payloads
 from tidings_index_builder.progress import Progress, silent
 from tidings_index_builder.prune import remove
@@ -206,13 +207,13 @@ def _fold_in(base: Snapshot, vectors: Float32) -> FoldIn | None:
 def _index(vectors: Float32, queries: Float32, manifest: Manifest, now: float) -> tuple[FaissIndex, IndexInfo]:
     """The release's index over other vectors, and what it reaches. Raises InvalidInput when that falls too low."""
     info = manifest.index
-    key = info.key if _lists(info.key) * 10 <= len(vectors) else "Flat"
+    key = info.key if lists_of(info.key) * 10 <= len(vectors) else "Flat"
     index = build_index(key, vectors, manifest.metric, info.parameters if key == info.key else {})
     k = min(info.recall_k, len(vectors))
     truth = true_nearest(vectors, queries, k, manifest.metric)
     recall = truth.recall(index.search(queries, k)[0]) if len(queries) else 1.0
-    while recall < info.recall_target and (probe := index.parameters.get("nprobe", 0)) and probe < _lists(key):
-        index = index.with_parameters({**index.parameters, "nprobe": min(_lists(key), int(probe * GROWTH) + 1)})
+    while recall < info.recall_target and (probe := index.parameters.get("nprobe", 0)) and probe < lists_of(key):
+        index = index.with_parameters({**index.parameters, "nprobe": min(lists_of(key), int(probe * GROWTH) + 1)})
         recall = truth.recall(index.search(queries, k)[0])
     if recall < info.recall_target and key != "Flat":
         raise InvalidInput(
@@ -232,12 +233,6 @@ def _index(vectors: Float32, queries: Float32, manifest: Manifest, now: float) -
         microseconds_per_query=_microseconds(index, queries, k),
         built_at=now,
     )
-
-
-def _lists(key: str) -> int:
-    """The number of inverted lists in a FAISS factory string, 0 without."""
-    digits = key.removeprefix("IVF").split(",")[0].split("_")[0] if key.startswith("IVF") else ""
-    return int(digits) if digits.isdigit() else 0
 
 
 def _microseconds(index: FaissIndex, queries: Float32, k: int) -> float:
