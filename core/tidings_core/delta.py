@@ -86,6 +86,8 @@ class Delta:
     `ids` are the M new items, in rows N to N + M - 1, deleted ones among them; `deleted` i32 ascending. `vector_rows`
     i32[V] ascending have `vectors` f32[V, D] in place of the release's; `twins` i32[M] is the row most like each new
     item, -1 for none. `word_rows` i32 ascending have the texts and categories that `words` and `categories` index.
+    Which new item has which row depends on the order of changes: deltas of one release agree on it where `numbering`,
+    which whoever starts one gives it, is the same.
     """
 
     rows: Int32 = field(default_factory=lambda: _NONE)
@@ -105,6 +107,7 @@ class Delta:
     categories: Postings | None = None
     prices: Prices | None = None
     norm: float = 0.0
+    numbering: int = 0
 
     @property
     def empty(self) -> bool:

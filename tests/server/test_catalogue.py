@@ -414,3 +414,18 @@ def test_vectors_have_the_length_of_the_releases(ask: Door) -> None:
     """Zero is none, and one of another length is named with the right one."""
     code, faults = refusal(ask.upsert, item("zero", vector=np.zeros(16).tolist()))
     assert (code, list(faults)) == (grpc.StatusCode.INVALID_ARGUMENT, ["items[0].vector"])
+
+
+def test_what_is_kept_of_people_holds_when_a_release_comes_back(built_shop: Shop, tmp_path: Path) -> None:
+    """Its new items are taken in again by their last changes: nobody's purchase is taken for that of another item."""
+    with serving(built_shop, tmp_path / "state", built_shop.a) as (_, ask):
+        ask.upsert(item("sled-1", 1, title="Sled one"), item("sled-2", 1, title="Sled two"))
+        event = event_pb2.Event(event_id="p1", type=event_pb2.EVENT_TYPE_PURCHASE, user_id="owner")
+        event.items.add(item_id="sled-1")
+        event.event_time.GetCurrentTime()
+        ask.events.RecordEvents(event_service_pb2.RecordEventsRequest(events=[event]), timeout=WAIT)
+        assert ask.found("sled", user_id="owner") == ["sled-2"]
+        ask.upsert(item("sled-1", 2, title="Sled one, waxed"))
+        ask.promote(built_shop.b)
+        ask.promote(built_shop.a)
+        assert ask.found("sled", user_id="owner") == ["sled-2"]

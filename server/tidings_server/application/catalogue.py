@@ -5,10 +5,11 @@ changes that the release does not hold; then whoever wrote a change brings it up
 meanwhile. A snapshot is swapped in whole, so an answer sees all of a batch or nothing.
 """
 
+import itertools
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from tidings_core.catalogue import Change, Description, ItemState
@@ -62,7 +63,7 @@ class Held:
 
     base: Snapshot
     through: int
-    delta: Delta = field(default_factory=Delta)
+    delta: Delta
 
 
 Warn = Callable[[str, str], None]
@@ -85,13 +86,12 @@ class Catalogue:
         self._warn = warn
         self._watch = watch
         self._held: OrderedDict[str, Held] = OrderedDict()
+        self._numberings = itertools.count(1)
         self._changing = threading.Lock()
 
     def prepare(self, release: Release) -> Release:
         """A release with its delta as the store has it by now, before it answers. Raises StorageFailed."""
-        base = release.snapshot.base or release.snapshot
-        held = Held(base, _first(release.manifest, self._store))
-        held = self._caught_up(held, release.manifest)
+        held = self._caught_up(self._started(release), release.manifest)
         with self._changing:
             self._keep(release.manifest.release_id, held)
         return _with(release, held)
@@ -102,7 +102,7 @@ class Catalogue:
             held = self._held.get(release.manifest.release_id)
             if held is None:
                 # Releases that were prepared since, and refused, have taken its place.
-                held = Held(release.snapshot.base or release.snapshot, _first(release.manifest, self._store))
+                held = self._started(release)
             newer = self._caught_up(held, release.manifest)
             self._keep(release.manifest.release_id, newer)
         return release if newer.delta is release.snapshot.delta else _with(release, newer)
@@ -123,6 +123,10 @@ class Catalogue:
             held = self._held.get(release.manifest.release_id)
         through = self._store.catalogue_position if held is None else held.through
         return through, changes_since(release, self._store, through, self._codec, self._warn)
+
+    def _started(self, release: Release) -> Held:
+        base = release.snapshot.base or release.snapshot
+        return Held(base, _first(release.manifest, self._store), Delta(numbering=next(self._numberings)))
 
     def _keep(self, release_id: str, held: Held) -> None:
         self._held[release_id] = held

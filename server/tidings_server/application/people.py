@@ -3,11 +3,11 @@
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from tidings_core.model import Person
+from tidings_core.model import Person, Snapshot
 from tidings_core.person import view
 from tidings_core.profile import Profile
 from tidings_core.release import Release
@@ -23,13 +23,38 @@ RELEASES = 2
 """Item rows are kept for so many releases: while one takes over, the other still answers."""
 
 
+_Items = tuple[int, int]
+"""Which items a release has: by which numbering new ones have their rows (0 without any), and how many all are."""
+_MadeFor = tuple[int, str, _Items]
+"""What a person is made for: a version, a release, and its items, since a new one may be known to the profile."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """Rows by item_no in a release when it had so many items, and the numbers of those names that have no row."""
+    """Rows by item_no in a release when it had such items, and the numbers of those names that have no row."""
 
-    rows: Int32
-    items: int
-    missing: Mapping[str, int]
+    rows: Int32 = field(default_factory=lambda: np.empty(0, np.int32))
+    items: _Items = (0, 0)
+    missing: Mapping[str, int] = field(default_factory=dict)
+
+    def brought_to(self, snapshot: Snapshot, names: Sequence[str]) -> "_Rows":
+        """The same for the items of a snapshot of the release, and for all names."""
+        items = _items_of(snapshot)
+        rows, missing, known, own = self.rows.copy(), dict(self.missing), self.items[1], _own(snapshot)
+        if known > items[1] or (known > own and self.items[0] != items[0]):
+            # Of new items that have other rows here only the names are of use.
+            later = np.flatnonzero(rows >= own)
+            missing.update((names[number], number) for number in later.tolist())
+            rows[later], known = -1, own
+        for row in range(known, items[1]) if len(rows) else ():
+            number = missing.get(snapshot.items[row])
+            if number is not None:
+                rows[number] = row
+        parts = [names[start : start + CHUNK] for start in range(len(rows), len(names), CHUNK)]
+        found = np.concatenate([np.empty(0, np.int32), *map(snapshot.items.find_many, parts)])
+        lacking = np.flatnonzero(found < 0) + len(rows)
+        missing.update((names[number], number) for number in lacking.tolist())
+        return _Rows(np.concatenate([rows, found]), items, missing)
 
 
 class People:
@@ -47,7 +72,7 @@ class People:
         self._documents = documents
         self._kept = kept
         self._count = count
-        self._people: OrderedDict[str, tuple[int, str, int, Person]] = OrderedDict()
+        self._people: OrderedDict[str, tuple[_MadeFor, Person]] = OrderedDict()
         self._rows: OrderedDict[str, _Rows] = OrderedDict()
         self._names: list[str] = []
         self._changing = threading.Lock()
@@ -70,7 +95,7 @@ class People:
             return kept
         person = self._make(user_id, stored, self._documents.committed(user_id, stored).profile, release)
         with self._changing:
-            self._people[user_id] = (*_made_for(stored.version, release), person)
+            self._people[user_id] = (_made_for(stored.version, release), person)
             self._people.move_to_end(user_id)
             while len(self._people) > self._kept:
                 self._people.popitem(last=False)
@@ -92,7 +117,7 @@ class People:
     def find_kept(self, user_id: str, version: int, release: Release) -> Person | None:
         """What a release makes of a version of a user's document, if it is kept."""
         kept = self._people.get(user_id)
-        return None if kept is None or kept[:3] != _made_for(version, release) else kept[3]
+        return None if kept is None or kept[0] != _made_for(version, release) else kept[1]
 
     def _make(self, user_id: str, stored: Document, profile: Profile, release: Release) -> Person:
         snapshot = release.snapshot
@@ -108,34 +133,23 @@ class People:
 
     def _rows_of(self, release: Release, profile: Profile | None) -> Int32:
         """Rows by item_no i32[n], complete for the items of a profile; with none, for all items there are."""
-        release_id, items = release.manifest.release_id, release.snapshot.items
-        known = self._rows.get(release_id)
+        release_id, snapshot = release.manifest.release_id, release.snapshot
+        items, known = _items_of(snapshot), self._rows.get(release_id)
         # An item may have got its number since. Reads see all that is acknowledged, so one look is enough.
-        if (
-            known is not None
-            and known.items >= len(items)
-            and profile is not None
-            and _newest_item(profile) < len(known.rows)
-        ):
-            # Another thread may have seen more items than this snapshot has.
-            return known.rows if known.items == len(items) else np.where(known.rows < len(items), known.rows, -1)
+        if known is not None and profile is not None and _newest_item(profile) < len(known.rows):
+            if known.items == items:
+                return known.rows
+            if known.items > items and items[0] in (0, known.items[0]):
+                # Another thread has seen more items than this snapshot has.
+                return np.where(known.rows < items[1], known.rows, -1)
         with self._changing:
             self._learn_names()
-            known = self._rows.get(release_id) or _Rows(np.empty(0, np.int32), len(items), {})
-            rows, missing = known.rows, known.missing
-            if known.items < len(items):
-                new = {missing[name]: row for row in range(known.items, len(items)) if (name := items[row]) in missing}
-                rows = rows.copy()
-                rows[list(new.keys())] = list(new.values())
-            parts = [self._names[start : start + CHUNK] for start in range(len(rows), len(self._names), CHUNK)]
-            found = np.concatenate([np.empty(0, np.int32), *map(items.find_many, parts)])
-            lacking = np.flatnonzero(found < 0) + len(rows)
-            missing = {**missing, **{self._names[number]: number for number in lacking.tolist()}}
-            known = _Rows(np.concatenate([rows, found]), max(known.items, len(items)), missing)
-            self._rows[release_id] = known
+            known = self._rows.get(release_id, _Rows())
+            brought = known.brought_to(snapshot, self._names)
+            self._rows[release_id] = brought
             while len(self._rows) > RELEASES:
                 self._rows.popitem(last=False)
-        return known.rows if known.items == len(items) else np.where(known.rows < len(items), known.rows, -1)
+        return brought.rows
 
     def _learn_names(self) -> None:
         """Read the items numbered since. A number that was never given has no name."""
@@ -144,9 +158,18 @@ class People:
             self._names.append(item_id)
 
 
-def _made_for(version: int, release: Release) -> tuple[int, str, int]:
-    """What a person is made for: a version, a release, and its items, since a new one may be known to the profile."""
-    return version, release.manifest.release_id, len(release.snapshot.items)
+def _made_for(version: int, release: Release) -> _MadeFor:
+    return version, release.manifest.release_id, _items_of(release.snapshot)
+
+
+def _items_of(snapshot: Snapshot) -> _Items:
+    delta = snapshot.delta
+    return 0 if delta is None or not len(delta.ids) else delta.numbering, len(snapshot.items)
+
+
+def _own(snapshot: Snapshot) -> int:
+    """The number of items of the release itself, whose rows never change."""
+    return len((snapshot.base or snapshot).items)
 
 
 def _newest_item(profile: Profile) -> int:
