@@ -141,6 +141,7 @@ class Server:
         self._catalogue = Catalogue(store, self._codec, _not_taken_in)
         self._controls = LiveControls(self._read_controls() if settings.controls else ())
         self._serving = Serving(state, self._changed, self._prepared, self._catalogue.renew, self._controls.dress)
+        self._folding = self._make_folding()
         self._metrics.watch_release(lambda: self._serving.release)
         self._metrics.watch_store(lambda: store.waiting, lambda: store.size)
         self._http = HttpListener(self._metrics.registry, self.not_ready)
@@ -244,8 +245,7 @@ class Server:
         monitor = CheckRecall(metrics, time.monotonic)
         checking = Checking(settings.recall_share, monitor.offer)
         recording = Recording(settings.record_share, recorder.offer, lambda: f"answer/{secrets.token_hex(8)}")
-        folding = self._folding()
-        upsert = UpsertItems(store, self._catalogue, self._serving, folding.changed)
+        upsert = UpsertItems(store, self._catalogue, self._serving, self._folding.changed)
         read = ReadItems(store, self._serving, self._codec)
         catalogue = CatalogueHandlers(upsert, read, time.time, metrics, partial(check_token, store))
         methods = (
@@ -271,7 +271,7 @@ class Server:
             Stream("tidings.v1.RecommendationService", "FindAudience", audience.find_audience),
         )
         front = self._make_front(methods, batchers, metrics, settings.max_message_bytes, streams)
-        return Wired(front, batchers, decider, recorder, monitor, folding, subscriptions, self._watcher())
+        return Wired(front, batchers, decider, recorder, monitor, self._folding, subscriptions, self._watcher())
 
     def _watcher(self) -> ControlsWatcher:
         """Make what looks after the file of controls."""
@@ -323,7 +323,7 @@ class Server:
             Method(service, "RollbackRelease", release.rollback_release, "admin", 1, ADMIN_SECONDS),
         )
 
-    def _folding(self) -> FoldBack:
+    def _make_folding(self) -> FoldBack:
         """Make what folds the delta back."""
         settings = self._settings
 
@@ -353,8 +353,9 @@ class Server:
         return release
 
     def _changed(self) -> None:
-        """Tell health checks of a new serving release. Called in the thread that swapped it in."""
+        """Tell health checks, and who folds, of a new serving release. Called in the thread that swapped it in."""
         asyncio.run_coroutine_threadsafe(self._front.set_ready(not self.not_ready()), self._loop)
+        self._folding.changed()
 
     def _announce(self, listen: str, http: str) -> None:
         """Print the one line on standard output that says where the server listens."""

@@ -122,7 +122,13 @@ def test_the_command_upserts_a_file_gets_lists_and_deletes(
     lines[0] = {**lines[0], "update_time": "2025-07-01T00:00:00Z", "title": "Worse"}
     file.write_text("\n\n".join(map(json.dumps, lines)))
     assert main([*given, "items", "upsert", str(file)]) == 1
-    assert "line 3: item.price" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "line 3: item.price" in said
+    assert said.endswith("tidings: nothing was taken\n")
+    lines[2] = {**lines[2], "price": -1}
+    file.write_text("\n\n".join(map(json.dumps, lines)))
+    assert main([*given, "items", "upsert", str(file)]) == 1
+    assert "line 3: item.price must be a number of 0 or more; and so in lines 5\n" in capsys.readouterr().err
     file.write_text('{"item_id": "x"}\n')
     assert main([*given, "items", "upsert", str(file)]) == 1
     assert "line 1: the line lacks 'update_time'" in capsys.readouterr().err

@@ -89,6 +89,21 @@ def test_a_delta_that_has_grown_is_folded_back_while_changes_go_on(shop: Shop, t
         assert server.metric('tidings_folds_total{outcome="done"}') >= 2
 
 
+def test_an_older_release_that_takes_over_is_folded_without_another_change(shop: Shop, tmp_path: Path) -> None:
+    """All that was changed since it was built is on top of it again: it may be so much that no change is taken."""
+    with folding(shop, tmp_path, 20, shop.a) as (server, ask):
+        ask.upsert(*(item(f"r{number}", 1, title=f"Resumed{number}") for number in range(20)))
+        first = wait_for_fold(ask, shop.a)
+        ask.promote(shop.a)
+        end = time.monotonic() + WAIT
+        while (second := serving_release(ask)).release_id in (shop.a, first.release_id):
+            assert time.monotonic() < end, "nothing was folded"
+            time.sleep(0.05)
+        assert read_manifest(shop.path / second.release_id).lineage["folded"]["from"] == shop.a
+        assert ask.found("resumed7") == ["r7"]
+        assert server.metric('tidings_folds_total{outcome="done"}') == 2
+
+
 def test_a_kill_while_folding_loses_nothing(shop: Shop, tmp_path: Path) -> None:
     """The server is killed while the process works: after the next start all is there, and the fold is made anew."""
     with folding(shop, tmp_path, 1000, shop.a) as (server, ask):

@@ -1,6 +1,7 @@
 """What each `tidings items` command does with a connection: ask, print, and return the exit status."""
 
 import argparse
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -26,7 +27,8 @@ def upsert(connection: Client, arguments: argparse.Namespace) -> int:
                 raise
             reached = numbers[-1]
     except (errors.TidingsError, KeyboardInterrupt) as error:
-        print(f"tidings: stopped after line {reached}: nothing that follows was taken", file=sys.stderr)
+        taken = f"stopped after line {reached}: nothing that follows was taken" if reached else "nothing was taken"
+        print(f"tidings: {taken}", file=sys.stderr)
         if isinstance(error, errors.InvalidArgument):
             return 1
         raise
@@ -83,9 +85,21 @@ def _complain(numbers: list[int], error: errors.InvalidArgument) -> None:
         head, bracket, field = fault.field.partition("].")
         place = head.removeprefix("items[")
         if bracket and place.isdigit() and int(place) < len(numbers):
-            _told(numbers[int(place)], [model.EventFault(field, fault.description)])
+            _told(numbers[int(place)], [model.EventFault(field, _lines_for_rows(fault.description, numbers))])
         else:
             print(f"tidings: {show.fault(fault.field, fault.description)}", file=sys.stderr)
+
+
+def _lines_for_rows(description: str, numbers: list[int]) -> str:
+    """What a server says of further rows of its call, said of the lines of the file."""
+    problem, also, rows = description.partition("; and so in rows ")
+    if not also:
+        return description
+    return f"{problem}; and so in lines {re.sub('[0-9]+', lambda row: _line(row[0], numbers), rows)}"
+
+
+def _line(row: str, numbers: list[int]) -> str:
+    return str(numbers[int(row)]) if int(row) < len(numbers) else row
 
 
 def _told(number: int, faults: list[model.EventFault]) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from tidings_core.catalogue import encode_change
-from tidings_core.errors import DependencyFailed, TidingsError
+from tidings_core.errors import TidingsError
 from tidings_core.release import Release
 from tidings_server.application.catalogue import Catalogue, room
 from tidings_server.application.promote_release import PromoteRelease
@@ -96,7 +96,7 @@ class FoldBack:
         self._wake.set()
 
     def changed(self) -> None:
-        """Look whether the delta has grown enough."""
+        """Look whether the delta has grown enough, or that of a release that took over. For any thread."""
         self._wake.set()
 
     def close(self, seconds: float) -> None:
@@ -111,13 +111,18 @@ class FoldBack:
         while not self._stopping.is_set():
             self._wake.wait()
             self._wake.clear()
-            release = self._serving.release
-            if release is None or self._stopping.is_set() or not self._rules.due(release):
-                continue
-            self.fold(release)
-            # What came meanwhile waits, so that folding never takes all of the machine's time.
-            self._stopping.wait(max(self._rules.every_seconds, LEAST_PAUSE))
-            self._wake.set()
+            if not self._stopping.is_set() and self._fold_if_due():
+                # What came meanwhile waits, so that folding never takes all of the machine's time.
+                self._stopping.wait(max(self._rules.every_seconds, LEAST_PAUSE))
+                self._wake.set()
+
+    def _fold_if_due(self) -> bool:
+        """Fold when the delta has grown enough; whether it has. Nothing is held on to afterwards: releases are large."""
+        release = self._serving.release
+        if release is None or not self._rules.due(release):
+            return False
+        self.fold(release)
+        return True
 
     def fold(self, release: Release) -> None:
         """Fold the delta of a release back, and promote what comes of it if that release still serves."""
@@ -130,7 +135,7 @@ class FoldBack:
             self._promote(release_id, instead_of=folded)
         except TidingsError as error:
             if not self._stopping.is_set():
-                self._told("failed" if isinstance(error, DependencyFailed) else "dropped", folded, str(error))
+                self._told("failed" if self._serving.record.serving == folded else "dropped", folded, str(error))
         except Exception as error:  # A fault of ours must not end the thread.
             self._told("failed", folded, f"{type(error).__name__}: {error}")
         else:
