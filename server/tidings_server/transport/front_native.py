@@ -291,6 +291,10 @@ class NativeFront:
             raise
         except Exception:  # A fault of ours; what it was is in the log.
             self._failed(call)
+        finally:
+            # A cancelled task keeps the frames it was cancelled in, with all they hold, such as a release: nothing
+            # here may keep the task.
+            call.task = None
 
     async def _send(self, call: _Underway, message: bytes) -> None:
         """Send a message of a stream when the peer has room for it."""

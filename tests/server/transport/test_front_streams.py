@@ -1,7 +1,9 @@
 """Streams of a front, over a real channel: order, errors, peers that leave or do not read, storms, the end."""
 
 import asyncio
+import gc
 import time
+import weakref
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
@@ -220,6 +222,37 @@ async def test_a_stream_whose_caller_leaves_is_closed_at_once(make_front: MakeFr
             await endless.closed[b"a"].wait()
             while not server.counted("CANCELLED"):
                 await asyncio.sleep(0)
+
+
+class Large:
+    """What a handler holds while it tells, such as a release."""
+
+
+@pytest.mark.parametrize("front", ["grpcio", "native"])
+async def test_a_stream_whose_caller_left_holds_on_to_nothing(front: str) -> None:
+    """What its handler had in hand is let go of at once, not when the collector of garbage comes to it."""
+    if front == "native":
+        pytest.importorskip("pygrpc_native", reason="the extra [native] is not installed")
+    held: list[weakref.ref[Large]] = []
+
+    async def tell_and_wait(_: bytes) -> AsyncGenerator[bytes, None]:
+        large = Large()
+        held.append(weakref.ref(large))
+        yield b"one"
+        await asyncio.Event().wait()
+        del large
+
+    async with running(find_front(front), tell_and_wait) as server, server.channel() as tell:
+        gc.disable()
+        try:
+            call = tell(b"a")
+            await call.read()
+            call.cancel()
+            async with asyncio.timeout(PATIENCE):
+                while held[0]() is not None:
+                    await asyncio.sleep(0.001)
+        finally:
+            gc.enable()
 
 
 async def test_a_stream_ends_at_its_deadline(make_front: MakeFront) -> None:
