@@ -117,7 +117,7 @@ class FoldBack:
                 self._wake.set()
 
     def _fold_if_due(self) -> bool:
-        """Fold when the delta has grown enough; whether it has. Nothing is held on to afterwards: releases are large."""
+        """Fold when the delta has grown enough; whether it has. Holds on to no release afterwards: they are large."""
         release = self._serving.release
         if release is None or not self._rules.due(release):
             return False
