@@ -5,14 +5,14 @@ order of their characters too, and named by codes.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tidings_core.tables import BytesTable, Float64, Int32, Int64, Scalar
+from tidings_core.tables import BytesTable, Float64, Int32, Int64, Scalar, mostly_unused
 
 Kind = Literal["keyword", "tags", "number", "time", "flag"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -250,6 +250,20 @@ def joined(first: Attribute, second: Attribute) -> Attribute:
         case Flag(), Flag():
             return Flag(np.concatenate([first.flags, second.flags]))
     raise TypeError(f"a {first.kind} and a {second.kind} cannot be joined")
+
+
+def trimmed(attribute: Attribute) -> Attribute:
+    """An attribute without the texts that no item has, where they are the most of its texts; else as it is."""
+    if not isinstance(attribute, Keyword | Tags):
+        return attribute
+    used = np.unique(attribute.codes[attribute.codes >= 0])
+    if not mostly_unused(len(used), len(attribute.values)):
+        return attribute
+    # Code -1 looks at the last place.
+    codes = np.full(len(attribute.values) + 1, -1, np.int32)
+    codes[used] = np.arange(len(used), dtype=np.int32)
+    values = BytesTable.of(attribute.values[code] for code in used.tolist())
+    return replace(attribute, codes=codes[attribute.codes], values=values)
 
 
 def _united(first: BytesTable, second: BytesTable) -> tuple[BytesTable, Int32, Int32]:

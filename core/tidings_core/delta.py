@@ -26,6 +26,7 @@ from tidings_core.attributes import (
     code_of,
     joined,
     keyword,
+    trimmed,
 )
 from tidings_core.catalogue import Change, Value
 from tidings_core.features import ITEM_FEATURES
@@ -79,10 +80,10 @@ class Prices:
 class Delta:
     """What changed since a release.
 
-    `rows` i32[R] ascending are the items that changed and are there; over exactly these: `attributes` (texts numbered
-    anew), `codes` of the release's keyword attributes (a text that the release lacks has a code above all of its own),
-    `payloads`, `features` f32[R, F], `times` i64[R] (Unix microseconds of the newest word), `described` bool[R] whether
-    more than price, stock and availability changed.
+    `rows` i32[R] ascending are the items that changed, of deleted ones those that had before; over exactly these:
+    `attributes` (texts numbered anew), `codes` of the release's keyword attributes (a text that the release lacks has a
+    code above all of its own), `payloads`, `features` f32[R, F], `times` i64[R] (Unix microseconds of the newest word),
+    `described` bool[R] whether more than price, stock and availability changed.
     `ids` are the M new items, in rows N to N + M - 1, deleted ones among them; `deleted` i32 ascending. `vector_rows`
     i32[V] ascending have `vectors` f32[V, D] in place of the release's; `twins` i32[M] is the row most like each new
     item, -1 for none. `word_rows` i32 ascending have the texts and categories that `words` and `categories` index.
@@ -190,7 +191,7 @@ def _fresh(base: Snapshot, delta: Delta, rows: Int32, changes: Sequence[Change])
     attributes: dict[str, Attribute] = {}
     for name, kind in kinds.items():
         there = base.attributes.get(name)
-        first = blank(kind, len(from_base)) if there is None else there.take(from_base)
+        first = blank(kind, len(from_base)) if there is None else trimmed(there.take(from_base))
         second = attribute_of(kind, [one.values.get(name) if one.kinds.get(name) == kind else None for one in said])
         whole = joined(first, second).take(order)
         attributes[name] = _with_parts(name, whole, changes) if name in STANDARD else whole
@@ -249,7 +250,7 @@ def _with_rows(base: Snapshot, delta: Delta, rows: Int32, changes: Sequence[Chan
     both = np.concatenate([delta.rows[old], rows])
     order = np.argsort(both, kind="stable").astype(np.int32)
     attributes = {
-        name: joined(_held(delta, name, attribute.kind).take(old), attribute).take(order)
+        name: trimmed(joined(_held(delta, name, attribute.kind).take(old), attribute).take(order))
         for name, attribute in fresh.attributes.items()
     }
     payloads = [delta.payloads[at] for at in old.tolist()]

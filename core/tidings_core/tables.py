@@ -16,6 +16,9 @@ Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Bool = NDArray[np.bool_]
 
+UNUSED = 256
+"""So many texts that are in use no more are always put up with."""
+
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 
@@ -200,6 +203,11 @@ def places(rows: Int32 | Int64, wanted: Any) -> tuple[Any, Any]:
     """Where each of `wanted` (any shape) is among ascending rows [R], R > 0: places of that shape, and whether."""
     at = np.minimum(np.searchsorted(rows, wanted), len(rows) - 1)
     return at, rows[at] == wanted
+
+
+def mostly_unused(used: int, held: int) -> bool:
+    """Whether a table of so many texts is worth making anew of those in use: then the cost is spread over many."""
+    return held > 2 * used + UNUSED
 
 
 def marked(rows: Int32, size: int) -> Bool:

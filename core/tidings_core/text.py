@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from tidings_core.model import Postings, Trending
-from tidings_core.tables import Float32, Float64, IdTable, Int32, Int64, places
+from tidings_core.tables import Float32, Float64, IdTable, Int32, Int64, mostly_unused, places
 
 K1, B = 1.2, 0.75
 """How soon more of a word stops to count, and how much longer texts count for less: the usual values of BM25."""
@@ -155,7 +155,10 @@ def later_words(documents: Sequence[Sequence[Field]], rows: Int32, words: Postin
 
 
 def joined(first: Postings, second: Postings, dropped: Int32) -> Postings:
-    """The entries of two indexes, those of the first but for rows in `dropped` (i32 ascending)."""
+    """The entries of two indexes, those of the first but for rows in `dropped` (i32 ascending).
+
+    Words that have no entry any more are left out when they are the most.
+    """
     known = first.words.find_many(list(_names(second.words)))
     new = np.flatnonzero(known < 0)
     words = first.words.extended([second.words[word] for word in new.tolist()]) if len(new) else first.words
@@ -163,9 +166,16 @@ def joined(first: Postings, second: Postings, dropped: Int32) -> Postings:
     old_codes = np.repeat(np.arange(len(first.words), dtype=np.int32), np.diff(first.offsets))
     kept = ~places(dropped, first.rows)[1] if len(dropped) else np.ones(len(first.rows), np.bool_)
     new_codes = np.repeat(known, np.diff(second.offsets))
+    codes = np.concatenate([old_codes[kept], new_codes]).astype(np.int32)
+    used = np.unique(codes)
+    if mostly_unused(len(used), len(words)):
+        words, codes = (
+            IdTable.of([words[word] for word in used.tolist()]),
+            np.searchsorted(used, codes).astype(np.int32),
+        )
     return _gathered(
         words,
-        np.concatenate([old_codes[kept], new_codes]).astype(np.int32),
+        codes,
         np.concatenate([first.rows[kept], second.rows]),
         np.concatenate([first.weights[kept], second.weights]),
     )

@@ -171,6 +171,28 @@ def test_a_price_changes_alone() -> None:
     )
 
 
+def test_texts_and_words_that_nothing_has_any_more_are_let_go_of() -> None:
+    """A delta is as large as what stands in it, however often an item is said anew and whatever the release holds."""
+    brands = Keyword.of([f"brand {number}" for number in range(5000)])
+    many = {**BASE.attributes, "brand": Keyword(brands.codes[:60], brands.values)}
+    base, delta = replace(BASE, attributes=many), Delta()
+    for turn in range(1000):
+        change = described("item-5", f"Purple w{turn}x", "kitchen", seen=f"at {turn}", number=turn)
+        delta = taken_in(base, delta, [change, priced("item-6", turn + 1.0)], SPACE)
+    seen, brand = delta.attributes["seen"], delta.attributes["brand"]
+    assert isinstance(seen, Keyword)
+    assert isinstance(brand, Keyword)
+    assert delta.words is not None
+    assert max(len(seen.values), len(brand.values), len(delta.words.words)) < 300
+    assert [seen.at(0), seen.at(1), brand.at(0), brand.at(1)] == ["at 999", None, None, "brand 6"]
+    snapshot = patched(base, delta)
+    assert (found(snapshot, "purple"), found(snapshot, "w999x"), found(snapshot, "w998x")) == (
+        ["item-5"],
+        ["item-5"],
+        [],
+    )
+
+
 def test_the_ranker_sees_the_features_of_what_changed() -> None:
     """One that ranks by price puts the item first whose price rose, and a new one by its own price."""
     ranker = linear_ranker({"log_price": 1.0}, {}, {})
