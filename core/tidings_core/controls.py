@@ -17,7 +17,7 @@ from tidings_core.faults import Fault
 from tidings_core.filters import Filter, faults, passing
 from tidings_core.model import Diversity, Query, Snapshot
 from tidings_core.tables import Bool, Int32, Int64, places
-from tidings_core.text import fold
+from tidings_core.text import category_items, fold
 
 Kind = Literal["boost", "bury", "pin", "filter", "diversify"]
 
@@ -116,6 +116,29 @@ def unfit(control: Control, snapshot: Snapshot) -> Sequence[Fault]:
             if keyword(snapshot.attributes, name) is None:
                 return [("attribute", f"is {name!r}, and the release has no text attribute of that name")]
     return []
+
+
+def idle(control: Control, snapshot: Snapshot) -> Sequence[Fault]:
+    """What of a control finds nothing in a snapshot: items, categories, or whatever its filter lets through.
+
+    It fits all the same: the items may come, and a misspelt name looks just like this.
+    """
+    found: list[Fault] = []
+    match control.action:
+        case Pin(item_ids=item_ids):
+            rows = snapshot.items.find_many(item_ids).tolist()
+            found += [
+                (f"item_ids[{at}]", f"is {name!r}, and the release has no such item")
+                for at, (name, row) in enumerate(zip(item_ids, rows, strict=True))
+                if row < 0
+            ]
+        case Boost(items=items) | Bury(items=items) | Keep(items=items):
+            if not passing(items, snapshot.attributes, len(snapshot.items)).any():
+                found.append(("items", "lets through no item of the release"))
+    for at, name in enumerate(control.categories):
+        if snapshot.categories is None or not len(category_items(name, snapshot.categories, 1)):
+            found.append((f"categories[{at}]", f"is {name!r}, and the release has no item of such a category"))
+    return found
 
 
 def active(controls: Sequence[Control], serving_config: str, categories: Sequence[str], now: float) -> list[Active]:

@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 
 from tidings_core.catalogue import encode_change
-from tidings_core.controls import Control, unfit
+from tidings_core.controls import Control, idle, unfit
 from tidings_core.errors import InvalidInput, TidingsError
 from tidings_core.release import Release, open_release
 from tidings_server import app, show_controls, show_decisions
@@ -160,15 +160,21 @@ _StateOf = Annotated[
 def check_controls(
     file: _ControlsFile, config: _Config = None, releases: _Releases = None, state: _StateOf = None
 ) -> None:
-    """Check a file of controls, also against the release that serves, when there is one. Changes nothing."""
+    """Check a file of controls, also against the release that serves, when there is one. Changes nothing.
+
+    What finds nothing in that release is noted, since it may be misspelt; the file is fine all the same.
+    """
     with _faults_as_lines():
         settings = _settings(config, releases, state)
         found = read_controls(file, settings.serving_configs)
         release = _serving(settings)
         if release is not None:
             _refuse_unfit(found, release)
+            for one in found:
+                for field, problem in idle(one, release.snapshot):
+                    print(f"tidings-server: note: control.{one.name}.{field}: {problem}", file=sys.stderr)
     against = "no release serves to check attributes against" if release is None else release.manifest.release_id
-    print(f"{len(found)} controls are fine ({against})")
+    print(f"{len(found)} {'control is' if len(found) == 1 else 'controls are'} fine ({against})")
 
 
 @controls.command("preview")

@@ -20,6 +20,7 @@ from tidings_core.controls import (
     Keep,
     Pin,
     active,
+    idle,
     matching,
     narrowed,
     ordered,
@@ -255,6 +256,16 @@ def test_a_control_that_means_nothing_for_a_release_says_why() -> None:
     ((field, said),) = unfit(control(Diversity("row", 3)), SNAPSHOT)
     assert field == "attribute"
     assert unfit(control(Diversity("category", 3)), SNAPSHOT) == []
+
+
+def test_a_control_that_finds_nothing_in_a_release_is_told_by_its_place() -> None:
+    """A misspelt item, value or category; what finds something is not told of."""
+    pin = control(Pin(("item-3", "itm-3")), categories=("group-1", "gruop-1"))
+    assert [place for place, _ in idle(pin, SNAPSHOT)] == ["item_ids[1]", "categories[1]"]
+    assert [place for place, _ in idle(control(Boost(group(99), 3)), SNAPSHOT)] == ["items"]
+    assert [place for place, _ in idle(control(Keep(rows_from(300, 400))), SNAPSHOT)] == ["items"]
+    for action in (Bury(group(1)), Keep(ODD), Pin(("item-3",)), Diversity("category", 3)):
+        assert idle(control(action, categories=("Group-1",)), SNAPSHOT) == []
 
 
 @given(st.lists(st.integers(-1, 299), min_size=1, max_size=40), st.integers(0, 299), st.integers(0, 299))

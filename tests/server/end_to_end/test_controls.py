@@ -62,7 +62,13 @@ def test_a_changed_file_of_controls_changes_the_next_answers(tmp_path: Path) -> 
         new = tmp_path / "new.toml"
         new.write_text(PIN)
         checked = run("controls", "check", str(new), *options)
-        assert (checked.returncode, checked.stdout) == (0, f"1 controls are fine ({release_id})\n")
+        assert (checked.returncode, checked.stdout) == (0, f"1 control is fine ({release_id})\n")
+        assert checked.stderr == ""
+        misspelt = tmp_path / "misspelt.toml"
+        misspelt.write_text(PIN.replace("item-299", "itme-299"))
+        noted = run("controls", "check", str(misspelt), *options)
+        assert noted.returncode == 0
+        assert "note: control.hero.item_ids[0]: is 'itme-299', and the release has no such item" in noted.stderr
         eventually(server, 'tidings_recorded_answers_total{outcome="recorded"}', 2.0)
         previewed = run("controls", "preview", str(new), *options, "--json")
         assert previewed.returncode == 0, previewed.stderr
