@@ -379,6 +379,13 @@ def _has(rows: Int32, row: int) -> bool:
     return at < len(rows) and int(rows[at]) == row
 
 
+def have_vectors(rows: Int32 | Int64, snapshot: Snapshot) -> Bool:
+    """Which of item rows [M] have a vector, bool[M]: a new one may have none yet."""
+    if snapshot.base is None or snapshot.delta is None:
+        return np.ones(len(rows), np.bool_)
+    return (rows < len(snapshot.base.items)) | np.isin(rows, snapshot.delta.vector_rows)
+
+
 def item_values(snapshot: Snapshot, row: int) -> tuple[dict[str, tuple[Kind, Value]], int]:
     """What stands of an item's attributes, each with its kind, those that it has; and when it last changed.
 

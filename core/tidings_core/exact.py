@@ -40,13 +40,6 @@ def similarities(vector: Float32, snapshot: Snapshot) -> Float32:
     return found
 
 
-def have_vectors(rows: Int64, snapshot: Snapshot) -> Bool:
-    """Which of item rows i64[M] have a vector, bool[M]: a new one may have none yet."""
-    if snapshot.base is None or snapshot.delta is None:
-        return np.ones(len(rows), np.bool_)
-    return (rows < len(snapshot.base.items)) | np.isin(rows, snapshot.delta.vector_rows)
-
-
 def near(vectors: Float32, queries: Float32, snapshot: Snapshot) -> Float32:
     """How near vectors f32[M, D] are to queries f32[D, Q] under a snapshot's metric, f32[M, Q]: larger is nearer."""
     found = np.empty((len(vectors), queries.shape[1]), np.float32)

@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 
 from tidings_core.controls import narrowed
+from tidings_core.delta import have_vectors
 from tidings_core.examples import example_vector
 from tidings_core.exclusions import MANY, Exclusions, prepared
 from tidings_core.faults import Fault
@@ -167,7 +168,7 @@ def _take_given(
     """
     given = []
     for at, (query, (liked, disliked)) in enumerate(zip(batch, examples, strict=True)):
-        good, bad = (snapshot.item_vectors[rows[rows >= 0]] for rows in (liked, disliked))
+        good, bad = (_example_vectors(rows, snapshot) for rows in (liked, disliked))
         own = None
         if query.vector is not None:
             own = query.vector[None]
@@ -182,6 +183,12 @@ def _take_given(
             vectors[at], has_vector[at] = found, True
         given.append(found is not None)
     return given
+
+
+def _example_vectors(rows: Int32, snapshot: Snapshot) -> Float32:
+    """The vectors f32[n, D] of those of item rows (-1: not known) that have one."""
+    found: Float32 = snapshot.item_vectors[rows[(rows >= 0) & have_vectors(rows, snapshot)]]
+    return found
 
 
 def _missing(context: Int32, examples: tuple[Int32, Int32]) -> list[Degradation]:

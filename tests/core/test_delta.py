@@ -19,6 +19,7 @@ from tidings_core.features import ITEM_FEATURES, attribute_codes, attribute_text
 from tidings_core.model import SERVING_CONFIGS, Query, Snapshot
 from tidings_core.patched import patched
 from tidings_core.recommend import recommend
+from tidings_core.subjects import resolve
 
 SPACE = "space"
 DIM = 8
@@ -221,6 +222,27 @@ def test_a_new_item_without_a_vector_gets_that_of_items_like_it() -> None:
     assert np.linalg.norm(made) == pytest.approx(np.median(np.linalg.norm(BASE.item_vectors, axis=1)), rel=0.01)
     assert not snapshot.item_vectors[61].any()
     assert "new-2" not in nearest(snapshot, vector(0), 62)[0]
+
+
+@pytest.mark.parametrize("metric", ["inner_product", "cosine", "l2"])
+def test_a_new_item_that_has_no_vector_is_no_example(metric: Any) -> None:
+    """It says nothing of what the answer should be like, beside others and alone; least of all that it is near 0."""
+    base = make_world(items=60, users=12, dim=DIM, groups=4, metric=metric).snapshot()
+    snapshot = with_changes([Change("odd", 1, 1, description=Description(b"odd"))], base=base)
+
+    def vectors(*liked: str) -> tuple[list[bool], list[float]]:
+        query = Query("nobody", SERVING_CONFIGS["for-you"], liked_item_ids=liked, disliked_item_ids=("odd",))
+        subjects, _ = resolve([query], query.serving, snapshot, NOW)
+        return subjects.has_vector.tolist(), subjects.vectors[0].tolist()
+
+    assert vectors("odd")[0] == [False]
+    assert vectors("item-3", "odd") == vectors("item-3")
+    near = vectors("item-3")[1]
+    direction = np.array(near) / np.linalg.norm(near)
+    own = np.array(base.item_vectors[3])
+    assert np.allclose(direction, own / np.linalg.norm(own), atol=1e-5)
+    if metric == "l2":
+        assert np.allclose(near, own)
 
 
 def test_a_vector_of_another_space_or_length_is_not_used() -> None:

@@ -12,8 +12,8 @@ from itertools import islice
 import numpy as np
 
 from tidings_core.audience import MAX_ITEMS, Audience, Known, find_audience, refused
+from tidings_core.delta import have_vectors
 from tidings_core.errors import Conflict, InvalidInput
-from tidings_core.exact import have_vectors
 from tidings_core.faults import Fault
 from tidings_core.features import ITEM_FEATURES
 from tidings_core.filters import Filter
