@@ -334,6 +334,8 @@ def setting_fault(error: Mapping[str, Any], known: Callable[[list[Any]], list[st
         return field, message
     if error["type"] == "missing":
         return field, "is missing"
+    if error["type"] == "timezone_aware":
+        return field, f"is {error['input']!s:.80}, must be a time with a zone, such as 2026-11-27T08:00:00Z"
     return field, f"is {error['input']!r:.80}: {message[0].lower()}{message[1:]}"
 
 
