@@ -4,15 +4,20 @@ Signature, part of the release format: item_rows i64[B, K], item_features f32[N,
 user_features f32[B, U], candidate_features f32[B, K, C] -> score f32[B, K].
 """
 
+import os
 import threading
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 
 from tidings_core.errors import InvalidInput, RankerFailed
 from tidings_core.features import CANDIDATE_FEATURES, ITEM_FEATURES, USER_FEATURES
 from tidings_core.tables import Float32, Int64
+
+# Else it tells Microsoft of the machine and of each session over the network, and leaves a device id in the user's
+# cache. It looks at this while it is imported; its own switch comes too late for the first event.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+import onnxruntime
 
 INPUTS = {
     "item_rows": ("tensor(int64)", 2, None),

@@ -1,6 +1,10 @@
 """The ranker: scores as its graph says, signatures checked, failures named."""
 
+import os
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -100,3 +104,16 @@ def test_an_output_of_another_type_is_refused() -> None:
     model.graph.output[0].CopyFrom(helper.make_tensor_value_info("points", TensorProto.FLOAT, ["B", "K"]))
     with pytest.raises(InvalidInput, match="output score: is missing"):
         OnnxRanker(model.SerializeToString(), ITEMS)
+
+
+def test_scoring_tells_nobody_and_leaves_nothing_in_the_users_cache(tmp_path: Path) -> None:
+    """ONNX Runtime's telemetry, which would begin by writing a device id and a queue of events, is off."""
+    model, home = tmp_path / "ranker.onnx", tmp_path / "home"
+    model.write_bytes(MODEL)
+    home.mkdir()
+    code = "import sys, numpy; from pathlib import Path; from tidings_core.ranker import OnnxRanker; "
+    code += f"OnnxRanker(Path(sys.argv[1]), numpy.zeros((40, {len(ITEM_FEATURES)}), numpy.float32))"
+    told = {name: value for name, value in os.environ.items() if name not in ("ORT_DISABLE_TELEMETRY", "CI")}
+    where = {"HOME": str(home), "XDG_CACHE_HOME": str(home)}
+    subprocess.run([sys.executable, "-c", code, str(model)], env={**told, **where}, check=True)
+    assert list(home.rglob("*")) == []
