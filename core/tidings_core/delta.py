@@ -88,7 +88,7 @@ class Delta:
     i32[V] ascending have `vectors` f32[V, D] in place of the release's; `twins` i32[M] is the row most like each new
     item, -1 for none. `word_rows` i32 ascending have the texts and categories that `words` and `categories` index.
     Which new item has which row depends on the order of changes: deltas of one release agree on it where `numbering`,
-    which whoever starts one gives it, is the same.
+    which whoever starts one gives it, is the same. `worded` counts how often `words` and `categories` changed since.
     """
 
     rows: Int32 = field(default_factory=lambda: _NONE)
@@ -109,6 +109,7 @@ class Delta:
     prices: Prices | None = None
     norm: float = 0.0
     numbering: int = 0
+    worded: int = 0
 
     @property
     def empty(self) -> bool:
@@ -371,7 +372,7 @@ def _with_words(base: Snapshot, delta: Delta, rows: Int32, changes: Sequence[Cha
         elif categories is not None:
             categories = text.joined(categories, text.NO_WORDS, dropped)
     word_rows = np.union1d(np.setdiff1d(delta.word_rows, out), told).astype(np.int32)
-    return replace(delta, words=words, categories=categories, word_rows=word_rows)
+    return replace(delta, words=words, categories=categories, word_rows=word_rows, worded=delta.worded + 1)
 
 
 def _has(rows: Int32, row: int) -> bool:

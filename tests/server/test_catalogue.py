@@ -429,3 +429,19 @@ def test_what_is_kept_of_people_holds_when_a_release_comes_back(built_shop: Shop
         ask.promote(built_shop.b)
         ask.promote(built_shop.a)
         assert ask.found("sled", user_id="owner") == ["sled-2"]
+
+
+def test_an_item_that_moves_into_a_category_somebody_asked_to_see_less_of_is_theirs_no_more(
+    built_shop: Shop, tmp_path: Path
+) -> None:
+    """At the next answer, though what is made of the person was kept; and it is again when it moves out."""
+    with serving(built_shop, tmp_path / "state", built_shop.a) as (_, ask):
+        ask.upsert(item("sled-1", 1, title="Sled", categories=["snow"]), item("sled-2", 1, title="Sled"))
+        event = event_pb2.Event(event_id="l1", type=event_pb2.EVENT_TYPE_SEE_LESS, user_id="tired", category="snow")
+        event.event_time.GetCurrentTime()
+        ask.events.RecordEvents(event_service_pb2.RecordEventsRequest(events=[event]), timeout=WAIT)
+        assert ask.found("sled", user_id="tired") == ["sled-2"]
+        ask.upsert(item("sled-2", 2, title="Sled", categories=["snow"]))
+        assert ask.found("sled", user_id="tired") == []
+        ask.upsert(item("sled-1", 3, title="Sled"))
+        assert ask.found("sled", user_id="tired") == ["sled-1"]

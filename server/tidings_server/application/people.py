@@ -27,6 +27,8 @@ _Items = tuple[int, int]
 """Which items a release has: by which numbering new ones have their rows (0 without any), and how many all are."""
 _MadeFor = tuple[int, str, _Items]
 """What a person is made for: a version, a release, and its items, since a new one may be known to the profile."""
+_Worded = tuple[int, int]
+"""Which items are in which categories: the numbering of a delta, and how often it changed them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,8 @@ class People:
         self._documents = documents
         self._kept = kept
         self._count = count
-        self._people: OrderedDict[str, tuple[_MadeFor, Person]] = OrderedDict()
+        # How items were categorised concerns those alone who asked to see less of a category.
+        self._people: OrderedDict[str, tuple[_MadeFor, _Worded | None, Person]] = OrderedDict()
         self._rows: OrderedDict[str, _Rows] = OrderedDict()
         self._names: list[str] = []
         self._changing = threading.Lock()
@@ -93,9 +96,11 @@ class People:
         self._count(kept is not None)
         if kept is not None:
             return kept
-        person = self._make(user_id, stored, self._documents.committed(user_id, stored).profile, release)
+        profile = self._documents.committed(user_id, stored).profile
+        person = self._make(user_id, stored, profile, release)
+        worded = _worded(release.snapshot) if profile.blocked_categories else None
         with self._changing:
-            self._people[user_id] = (_made_for(stored.version, release), person)
+            self._people[user_id] = (_made_for(stored.version, release), worded, person)
             self._people.move_to_end(user_id)
             while len(self._people) > self._kept:
                 self._people.popitem(last=False)
@@ -117,7 +122,9 @@ class People:
     def find_kept(self, user_id: str, version: int, release: Release) -> Person | None:
         """What a release makes of a version of a user's document, if it is kept."""
         kept = self._people.get(user_id)
-        return None if kept is None or kept[0] != _made_for(version, release) else kept[1]
+        if kept is None or kept[0] != _made_for(version, release):
+            return None
+        return kept[2] if kept[1] is None or kept[1] == _worded(release.snapshot) else None
 
     def _make(self, user_id: str, stored: Document, profile: Profile, release: Release) -> Person:
         snapshot = release.snapshot
@@ -165,6 +172,10 @@ def _made_for(version: int, release: Release) -> _MadeFor:
 def _items_of(snapshot: Snapshot) -> _Items:
     delta = snapshot.delta
     return 0 if delta is None or not len(delta.ids) else delta.numbering, len(snapshot.items)
+
+
+def _worded(snapshot: Snapshot) -> _Worded:
+    return (0, 0) if snapshot.delta is None else (snapshot.delta.numbering, snapshot.delta.worded)
 
 
 def _own(snapshot: Snapshot) -> int:
