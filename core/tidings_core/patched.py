@@ -185,7 +185,7 @@ class PatchedIndex:
         reach = reach if len(self._gone) or lost else min(k, size)
         rows, scores = self._base.search(queries, reach, within)
         dead = self._not_counting(rows, passing)
-        if np.count_nonzero(dead) > dead.shape[1] - k:
+        if 0 <= dead.shape[1] - k < np.count_nonzero(dead):
             short = ((~dead).sum(axis=1) < k) & (rows[:, -1] >= 0)
             if short.any():
                 dropped = RowSet.of_rows(self._gone, size)
@@ -195,6 +195,10 @@ class PatchedIndex:
                 apart = self._base.without(within, self._base.prepare(dropped, gather=False))
                 rows[short], scores[short] = self._base.search(queries[short], reach, apart)
                 dead = self._not_counting(rows, passing)
+        if rows.shape[1] < k:
+            # All of the index, and there may be more beside it however far they are.
+            scores[dead] = _NEVER
+            return rows, scores, [_NEVER] * len(rows)
         # The last that was found, be it dead: as many as there may be are before it.
         least = [score if row >= 0 else _NEVER for row, score in zip(rows[:, -1], scores[:, -1], strict=True)]
         scores[dead] = _NEVER

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.support.world import NOW, linear_ranker, make_world
@@ -288,6 +288,7 @@ steps = st.lists(
 
 @settings(max_examples=60, deadline=None)
 @given(steps, st.integers(0, 1000), st.integers(1, 70))
+@example([[("new-0", "red", "group-0", 2)]], 0, 61)  # More are wanted than the index has, and the new one is farthest.
 def test_whatever_changes_the_index_the_words_and_the_categories_find_exactly_what_is_there(
     batches: list[list[Any]], seed: int, k: int
 ) -> None:
