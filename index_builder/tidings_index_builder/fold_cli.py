@@ -4,7 +4,6 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +12,7 @@ import typer
 from tidings_core.catalogue import Change, decode_change
 from tidings_core.errors import InvalidInput
 from tidings_core.release import ChangesHeld
-from tidings_index_builder.fold import fold, remove_folded
+from tidings_index_builder.fold import FOLDED, fold, remove_folded
 from tidings_index_builder.terminal import faults_told, print_json
 
 COMMAND = "tidings-build-index"
@@ -27,12 +26,24 @@ def run(
     keep: Annotated[int, typer.Option(min=1, help="Folded releases to keep; older ones are removed.")] = 3,
     needed: Annotated[list[str] | None, typer.Option(metavar="ID", help="A release not to remove. Repeatable.")] = None,
 ) -> None:
-    """Fold what changed in the catalogue back into a release: a new release beside it, ready to be promoted."""
+    """Fold what changed in the catalogue back into a release: a new release beside it, ready to be promoted.
+
+    One JSON line says which; `inspect` says the rest.
+    """
     with faults_told(COMMAND):
         manifest = fold(release, _read(changes), ChangesHeld(epoch, through), release.resolve().parent, time.time())
         kept = {manifest.release_id, release.resolve().name, *(needed or ())}
         pruned, problem = remove_folded(release.resolve().parent, keep, kept)
-        print_json({"pruned": pruned, "prune_error": problem, **asdict(manifest)}, indent=None)
+        told = {
+            "release_id": manifest.release_id,
+            "item_count": manifest.item_count,
+            "recall": manifest.index.recall,
+            "changes_held": {"epoch": epoch, "number": through},
+            FOLDED: manifest.lineage[FOLDED],
+            "pruned": pruned,
+            "prune_error": problem,
+        }
+        print_json(told, indent=None)
 
 
 def _read(path: Path) -> Iterator[Change]:

@@ -135,6 +135,8 @@ def test_the_command_folds_a_file_of_changes(releases: Path, tmp_path: Path) -> 
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     told = json.loads(done.stdout)
     assert (told["changes_held"], told["item_count"]) == ({"epoch": "e", "number": 9}, 62)
+    assert told["folded"]["from"] == old.name
+    assert len(done.stdout) < 1000  # A person reads it too.
     file.write_bytes(b"{}\n")
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 1
