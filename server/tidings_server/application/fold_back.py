@@ -15,7 +15,7 @@ from tidings_core.errors import TidingsError
 from tidings_core.release import Release
 from tidings_server.application.catalogue import Catalogue, room
 from tidings_server.application.promote_release import PromoteRelease
-from tidings_server.application.serving import Serving
+from tidings_server.application.serving import Record, Serving
 from tidings_server.application.store import Store
 
 LEAST_PAUSE = 0.2
@@ -50,10 +50,13 @@ class FoldRules:
     items: int
     every_seconds: float
 
-    def due(self, release: Release) -> bool:
-        """Whether the delta of a release has grown enough."""
+    def due(self, release: Release, record: Record) -> bool:
+        """Whether the delta of a release, which serves by this record, has grown enough.
+
+        One that somebody went back to is left as it is: what was left may have been folded of it.
+        """
         delta = release.snapshot.delta
-        if not self.on or delta is None:
+        if not self.on or record.by_rollback or delta is None:
             return False
         most = self.items or room(release.manifest.item_count)
         return delta.size >= most or len(delta.rows) + len(delta.deleted) >= CHANGED * most
@@ -119,7 +122,7 @@ class FoldBack:
     def _fold_if_due(self) -> bool:
         """Fold when the delta has grown enough; whether it has. Holds on to no release afterwards: they are large."""
         release = self._serving.release
-        if release is None or not self._rules.due(release):
+        if release is None or not self._rules.due(release, self._serving.record):
             return False
         self.fold(release)
         return True

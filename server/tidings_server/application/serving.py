@@ -42,12 +42,14 @@ class Releases(Protocol):
 class Record:
     """What was promoted: the serving release, those before it (oldest first), and when each was last promoted.
 
-    `serving` is "" when nothing was promoted yet; `promote_times` maps release id to Unix seconds.
+    `serving` is "" when nothing was promoted yet; `promote_times` maps release id to Unix seconds; `by_rollback` says
+    that it serves since somebody went back to it.
     """
 
     serving: str = ""
     earlier: tuple[str, ...] = ()
     promote_times: Mapping[str, float] = field(default_factory=dict)
+    by_rollback: bool = False
 
     def promoted(self, release_id: str, now: float) -> "Record":
         """The record after a promotion."""
@@ -62,7 +64,7 @@ class Record:
                 if self.serving
                 else "no release is promoted: there is nothing to roll back from"
             )
-        return Record(self.earlier[-1], self.earlier[:-1], self._timed(self.earlier[-1], now))
+        return Record(self.earlier[-1], self.earlier[:-1], self._timed(self.earlier[-1], now), by_rollback=True)
 
     def _timed(self, release_id: str, now: float) -> dict[str, float]:
         times = {**self.promote_times, release_id: now}

@@ -5,17 +5,20 @@ import shutil
 import threading
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.server.conftest import Clock, Shop
+from tidings_core.delta import Delta
 from tidings_core.errors import Conflict, InvalidInput, NotFound, ReleaseRefused, TidingsError
 from tidings_core.model import SERVING_CONFIGS, Query
 from tidings_core.release import Release
 from tidings_server.adapters.release_directory import ReleaseDirectory
 from tidings_server.adapters.state_directory import StateDirectory
+from tidings_server.application.fold_back import FoldRules
 from tidings_server.application.list_releases import ListReleases
 from tidings_server.application.promote_release import PromoteRelease
 from tidings_server.application.recommend import Recommend
@@ -325,3 +328,15 @@ def test_every_refusal_is_one_of_ours(directory: ReleaseDirectory, promote: Prom
         release_id = bytes(rng.integers(0, 256, int(rng.integers(0, 200)), np.uint8)).decode("latin-1")
         with pytest.raises(TidingsError):
             promote(release_id)
+
+
+def test_what_somebody_went_back_to_is_not_folded(shop: Shop, directory: ReleaseDirectory, clock: Clock) -> None:
+    """A rollback stands, however much changed since: the release that was left may have come of a fold."""
+    opened = directory.open(shop.a)
+    much = replace(opened.snapshot, delta=Delta(described=np.ones(30, np.bool_)))
+    release, rules = replace(opened, snapshot=much), FoldRules(True, 30, 0.0)
+    record = Record().promoted(shop.a, clock.now)
+    assert rules.due(release, record)
+    record = record.promoted(shop.b, clock.now).rolled_back(clock.now)
+    assert not rules.due(release, record)
+    assert rules.due(release, record.promoted(shop.c, clock.now))
