@@ -12,14 +12,13 @@ Prints a table, or with --json a list of one object.
 
 import argparse
 import resource
-import sys
 import time
 
 from tidings_core.index import build_index, normalise, set_threads
 from tidings_core.model import METRICS, Metric
 from tidings_index_builder.recall import true_nearest
 from tidings_index_builder.tune import tune
-from turns import by_turns, tell
+from turns import by_turns, progress, tell
 from vectors import KINDS, Kind, generate
 
 K = 100
@@ -37,11 +36,11 @@ def measure(
     known, unseen = people[:users], people[users:]
     set_threads(1)
     start = time.perf_counter()
-    tuned = tune(vectors, known, metric, target=TARGET, k=K, seed=seed, progress=_told)
+    tuned = tune(vectors, known, metric, target=TARGET, k=K, seed=seed, progress=progress)
     tuning = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     winner = tuned.winner
-    _told("measuring recall and speed on unseen users")
+    progress("measuring recall and speed on unseen users")
     recall = true_nearest(vectors, unseen, K, metric).recall(tuned.index.search(unseen, K)[0])
     flat = build_index("Flat", vectors, metric, {})
     speed = by_turns(
@@ -70,11 +69,6 @@ def measure(
         "build_ratio": tuning / winner.build_seconds if winner.build_seconds else 0.0,
         "peak_mib": peak,
     }
-
-
-def _told(step: str, done: int = 0, total: int = 0) -> None:
-    if not done or not total:
-        print(f"{time.strftime('%H:%M:%S')}  {step}", file=sys.stderr)
 
 
 def main() -> None:

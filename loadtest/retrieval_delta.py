@@ -34,7 +34,7 @@ from tidings_core.patched import PatchedIndex
 from tidings_core.release import IndexInfo, Parts, open_release, write_release
 from tidings_core.tables import Float32, Int32
 from tidings_index_builder.recall import true_nearest
-from turns import Row, by_turns, tell
+from turns import Row, by_turns, progress, tell
 from vectors import KINDS, Kind, Vectors, generate
 
 K = 100
@@ -266,30 +266,26 @@ def _mapped(pid: int, release: Path) -> dict[str, int]:
 def measure(kind: Kind, items: int, dim: int, seconds: float, seed: int, parts: Sequence[str]) -> list[Row]:
     """Everything that is asked for, on one shop."""
     set_threads(1)
-    _told("generating")
+    progress("generating")
     made = generate(kind, items, dim, USERS, seed)
-    _told("building the index")
+    progress("building the index")
     index = chosen_index(made)
     rows: list[Row] = []
     if "delta" in parts:
-        _told("measuring a full delta")
+        progress("measuring a full delta")
         rows.append(measure_delta(made, index, kind, seconds, seed))
     if {"swap", "memory"} & set(parts):
         with tempfile.TemporaryDirectory() as folder:
-            _told("writing the release")
+            progress("writing the release")
             release = write(made, index, Path(folder))
             del index
             if "swap" in parts:
-                _told("swapping")
+                progress("swapping")
                 rows += measure_swap(made, release, kind)
             if "memory" in parts:
-                _told("opening it twice")
+                progress("opening it twice")
                 rows.append(measure_memory(release, kind, items))
     return rows
-
-
-def _told(step: str) -> None:
-    print(f"{time.strftime('%H:%M:%S')}  {step}", file=sys.stderr)
 
 
 def main() -> None:

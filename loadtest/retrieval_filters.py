@@ -12,7 +12,6 @@ recall@100 is against exact search among the rows that pass, `first ms` what the
 """
 
 import argparse
-import sys
 import time
 from collections.abc import Callable, Iterator
 
@@ -24,7 +23,7 @@ from tidings_core.tables import Float32, Int64
 from tidings_index_builder.filter_plan import plan_filters
 from tidings_index_builder.recall import true_nearest
 from tidings_index_builder.tune import tune
-from turns import Row, by_turns, tell
+from turns import Row, by_turns, progress, tell
 from vectors import KINDS, Kind, Vectors, generate
 
 K = 100
@@ -90,7 +89,7 @@ def filtered(bench: Bench, seconds: float, facts: Row, seed: int) -> Iterator[Ro
         calls: dict[str, Callable[[int], Int64]] = {"none": bench.searching([None])}
         rows: dict[str, dict[str, object]] = {}
         for rate in RATES:
-            told(f"{how} {rate:g}")
+            progress(f"{how} {rate:g}")
             sets = bench.row_sets(how, rate)
             start = time.perf_counter()
             prepared: list[Passing | None] = [bench.index.prepare(one) for one in sets]
@@ -116,7 +115,7 @@ def excluded(bench: Bench, seconds: float, facts: Row, seed: int) -> Iterator[Ro
     calls: dict[str, Callable[[int], Int64]] = {"none": bench.searching([None])}
     rows: dict[str, dict[str, object]] = {}
     for how in ("random", "near"):
-        told(f"{number} exclusions, {how}")
+        progress(f"{number} exclusions, {how}")
         sets = [
             RowSet.of_rows(bench.rng.permutation(order if how == "random" else order[: 2 * number])[:number], count)
             for order in bench.orders
@@ -145,19 +144,15 @@ def measure(kind: Kind, items: int, dim: int, seconds: float, seed: int) -> list
     made = generate(kind, items, dim, KNOWN + UNSEEN, seed)
     set_threads(1)
     known = made.users[:KNOWN]
-    tuned = tune(made.items, known, "inner_product", target=TARGET, k=K, seed=seed, progress=told)
-    plan = plan_filters(tuned.index, made.items, known, "inner_product", target=TARGET, k=K, seed=seed, progress=told)
-    told(f"{tuned.winner.key} {tuned.winner.parameters} {plan}")
+    tuned = tune(made.items, known, "inner_product", target=TARGET, k=K, seed=seed, progress=progress)
+    plan = plan_filters(
+        tuned.index, made.items, known, "inner_product", target=TARGET, k=K, seed=seed, progress=progress
+    )
+    progress(f"{tuned.winner.key} {tuned.winner.parameters} {plan}")
     bench = Bench(made, tuned.index.with_plan(plan), seed)
     bench.index.make_ready()
     facts = {"vectors": kind, "items": items, "dim": dim}
     return [*filtered(bench, seconds, facts, seed), *excluded(bench, seconds, facts, seed)]
-
-
-def told(step: str, done: int = 0, total: int = 0) -> None:
-    """Say on standard error what is being done."""
-    if not done or not total:
-        print(f"{time.strftime('%H:%M:%S')}  {step}", file=sys.stderr)
 
 
 def main() -> None:

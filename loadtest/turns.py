@@ -39,6 +39,12 @@ def by_turns(
     return {name: statistics.median(times) * 1e6 for name, times in taken.items()}
 
 
+def progress(step: str, done: int = 0, total: int = 0) -> None:
+    """Say on standard error what is being done, and when; of steps that are counted only the beginning."""
+    if not done or not total:
+        print(f"{time.strftime('%H:%M:%S')}  {step}", file=sys.stderr)
+
+
 def tell(rows: Sequence[Row], to: str | None) -> None:
     """Print rows, all with the same names, as a table; or write a JSON list to a file, - for standard output."""
     if to is not None:
