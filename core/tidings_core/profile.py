@@ -12,6 +12,7 @@ from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from heapq import nlargest
+from itertools import pairwise
 from typing import Any, TypeVar
 
 from tidings_core.events import EVENT_TYPES, Event, EventType
@@ -207,8 +208,6 @@ def from_json(fields: Mapping[str, Any]) -> Profile:
     """The profile that `to_json` made values of. Raises ValueError, KeyError or TypeError when they are none."""
     if fields["format"] != FORMAT:
         raise ValueError(f"a profile of format {fields['format']!r}; this version reads {FORMAT}")
-    flat = array("q", base64.b64decode(fields["bought"]))
-    numbers = iter(flat)
     return Profile(
         first_time=fields["first"],
         last_time=fields["last"],
@@ -218,12 +217,23 @@ def from_json(fields: Mapping[str, Any]) -> Profile:
             RecentEvent(time, key, EVENT_TYPES[type], tuple(items), category, query, value)
             for time, key, type, items, category, query, value in fields["recent"]
         ),
-        bought={item: Bought(*of_item) for item, *of_item in zip(*[numbers] * 5, strict=True)},
+        bought=_read_bought(array("q", base64.b64decode(fields["bought"]))),
         seen=dict(fields["seen"]),
         blocked_items=dict(fields["blocked_items"]),
         blocked_categories=dict(fields["blocked_categories"]),
         spent=fields["spent"],
     )
+
+
+def _read_bought(flat: Sequence[int]) -> dict[int, Bought]:
+    """What was bought, by item. Raises ValueError when the numbers are not of whole entries."""
+    items = flat[::5]
+    ascending = all(before < item < 1 << 32 for before, item in pairwise((-1, *items)))
+    if len(flat) % 5 == 0 and ascending:
+        return {item: Bought(*of_item) for item, *of_item in zip(*[iter(flat)] * 5, strict=True)}
+    # The first documents did not count what was kept; read as if they did, times stand where items should.
+    entries = zip(*[iter(flat)] * 4, strict=True)
+    return {item: Bought(time, bought, returned, bought - returned) for item, time, bought, returned in entries}
 
 
 def as_text(profile: Profile) -> str:

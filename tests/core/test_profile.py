@@ -1,7 +1,9 @@
 """The fold: the same events make the same profile, however they arrive."""
 
+import base64
 import json
 import random
+from array import array
 from typing import get_args
 
 import pytest
@@ -10,7 +12,19 @@ from hypothesis import strategies as st
 
 from tidings_core import profile
 from tidings_core.events import Event, EventItem, EventType
-from tidings_core.profile import BLOCKED, DAY_MS, DAYS, EMPTY, RECENT, RECENT_ITEMS, SEEN, as_text, count_since, fold
+from tidings_core.profile import (
+    BLOCKED,
+    DAY_MS,
+    DAYS,
+    EMPTY,
+    RECENT,
+    RECENT_ITEMS,
+    SEEN,
+    Bought,
+    as_text,
+    count_since,
+    fold,
+)
 
 START = 1_700_000_000_000
 Folded = tuple[Event, list[int]]
@@ -121,3 +135,13 @@ def test_nothing_new_changes_nothing() -> None:
     """A fold of no events gives the very same profile."""
     made = fold(EMPTY, [(event(1), [1])])
     assert fold(made, []) is made
+
+
+@pytest.mark.parametrize("count", [0, 1, 4, 5, 10])
+def test_a_profile_that_was_written_before_it_counted_what_is_kept_is_read(count: int) -> None:
+    """Four numbers stand for an item there, also where five of them would fit; one that was bought once is kept."""
+    entries = [(item, 0 if item == 1 else START + item, int(item != 1), int(item == 1)) for item in range(count)]
+    flat = array("q", (number for entry in entries for number in entry))
+    fields = {**json.loads(as_text(EMPTY)), "bought": base64.b64encode(flat.tobytes()).decode()}
+    found = profile.from_json(fields).bought
+    assert found == {item: Bought(time, bought, back, bought - back) for item, time, bought, back in entries}

@@ -69,7 +69,14 @@ _ANSWERS = """
 CREATE INDEX decisions_answered ON decisions (number) WHERE state = 'answered';
 """
 
-MIGRATIONS = (_FIRST, _ANSWERS)
+# The table came into the first version when that had landed already: what was made before has none.
+_CATALOGUE = """
+CREATE TABLE IF NOT EXISTS catalogue (
+  item_id TEXT PRIMARY KEY, number INTEGER NOT NULL UNIQUE, time INTEGER NOT NULL, content BLOB NOT NULL
+) STRICT;
+"""
+
+MIGRATIONS = (_FIRST, _ANSWERS, _CATALOGUE)
 """Each brings the tables from one version to the next. Those that were published are never changed."""
 
 
