@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from tidings_core.flags import GOOD, Flag
+
 State = Literal[
     "answered",
     "suppressed",
@@ -31,13 +33,14 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class StoredEvent:
-    """An event of the log: `number` is its place, `content` what was recorded."""
+    """An event of the log: `number` is its place, `content` what was recorded, `flags` why it counts for nothing."""
 
     number: int
     event_id: str
     user_id: str
     time: int
     content: bytes
+    flags: Flag = GOOD
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,8 @@ import pytest
 
 from tests.server.storing import WAIT, Opened, add_pushes, entry, push, set_timers
 from tidings_core.errors import Conflict
-from tidings_core.stored import Document, State, StoredItem, Timer
+from tidings_core.flags import GOOD, Flag
+from tidings_core.stored import Document, State, StoredEvent, StoredItem, Timer
 from tidings_server.application.store import Transaction
 
 # Events and items
@@ -29,6 +30,58 @@ def test_the_log_is_read_in_order_from_any_place(opened: Opened) -> None:
     ]
     assert opened.store.events(log[1].number, 2) == log[2:4]
     assert opened.store.events(log[-1].number, 9) == []
+
+
+def test_the_events_of_a_user_are_read_in_order(opened: Opened) -> None:
+    """`user_events` gives those of one user alone after a number, as many as asked for; a job sees its own too."""
+
+    def job(transaction: Transaction) -> list[StoredEvent]:
+        transaction.events.append("late", "ben", 9, b"late")
+        return transaction.events.of_user("ben", 0, 99)
+
+    opened.do(lambda t: [t.events.append(f"e{n}", ("anna", "ben", "be")[n % 3], n, b"%d" % n) for n in range(30)])
+    of_ben = opened.store.user_events("ben", 0, 99)
+    assert [event.event_id for event in of_ben] == [f"e{n}" for n in range(1, 30, 3)]
+    assert of_ben == [event for event in opened.store.events(0, 99) if event.user_id == "ben"]
+    assert opened.store.user_events("ben", of_ben[2].number, 3) == of_ben[3:6]
+    assert opened.store.user_events("nobody", 0, 9) == []
+    assert [event.event_id for event in opened.do(job)] == [*(event.event_id for event in of_ben), "late"]
+
+
+def test_flags_of_an_event_are_kept_and_changed(opened: Opened) -> None:
+    """An event has the flags it was appended with until it gets others; without any it is good."""
+    first = opened.do(lambda t: t.events.append("a", "anna", 1, b""))
+    opened.do(lambda t: t.events.append("b", "anna", 1, b"", Flag.BOT | Flag.FLOOD))
+    assert [event.flags for event in opened.store.events(0, 9)] == [GOOD, Flag.BOT | Flag.FLOOD]
+    assert opened.do(lambda t: [t.events.set_flags(number, Flag.CANCELLED) for number in (first, 99)]) == [True, False]
+    assert [event.flags for event in opened.store.user_events("anna", 0, 9)] == [Flag.CANCELLED, Flag.BOT | Flag.FLOOD]
+
+
+def test_an_event_taken_out_leaves_its_number_and_its_id(opened: Opened) -> None:
+    """No later event gets the number, not even after the store was opened again, and the id is a duplicate still."""
+    numbers = opened.do(lambda t: [t.events.append(f"e{n}", "anna", 1, b"") for n in range(5)])
+    assert opened.do(lambda t: t.events.remove([*numbers[2:], 99])) == 3
+    assert [event.event_id for event in opened.store.user_events("anna", 0, 9)] == ["e0", "e1"]
+    assert opened.store.position == numbers[-1]
+    opened.reopen()
+    assert opened.store.position == numbers[-1]
+    assert opened.do(lambda t: t.events.append("e3", "anna", 1, b"")) is None
+    assert opened.do(lambda t: t.events.append("new", "anna", 1, b"")) > numbers[-1]
+
+
+def test_what_is_left_of_events_is_kept_by_user(opened: Opened) -> None:
+    """A checkpoint is replaced as a whole, and gone when it is replaced by nothing."""
+
+    def job(transaction: Transaction) -> bytes:
+        transaction.checkpoints.put("anna", b"two")
+        return transaction.checkpoints.get("anna")
+
+    assert opened.store.checkpoint("anna") == b""
+    opened.do(lambda t: t.checkpoints.put("anna", b"one"))
+    opened.do(lambda t: t.checkpoints.put("ben", b"one"))
+    assert opened.do(job) == b"two"
+    opened.do(lambda t: t.checkpoints.put("ben", b""))
+    assert (opened.store.checkpoint("anna"), opened.store.checkpoint("ben")) == (b"two", b"")
 
 
 def test_an_item_keeps_its_number(opened: Opened) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from tests.server.storing import WAIT, Stalled, entry, push
 from tidings_core.errors import InvalidInput, StorageFailed, StorageFull
-from tidings_core.stored import Document
+from tidings_core.stored import Document, StoredEvent
 from tidings_server.adapters import sqlite_schema, sqlite_store
 from tidings_server.adapters.sqlite_schema import FILE
 from tidings_server.adapters.sqlite_store import SqliteStore
@@ -287,9 +287,9 @@ def test_a_database_of_the_future_is_refused(tmp_path: Path) -> None:
     """Tables of a newer version are left alone, and both versions are named."""
     file = filled(tmp_path)
     with closing(sqlite3.connect(file)) as database:
-        database.execute("PRAGMA user_version = 7")
+        database.execute("PRAGMA user_version = 99")
     said = refusal(tmp_path)
-    assert "version 7" in said
+    assert "version 99" in said
     assert f"knows {len(sqlite_schema.MIGRATIONS)}" in said
 
 
@@ -314,3 +314,16 @@ def test_a_file_of_no_bytes_becomes_a_database(tmp_path: Path) -> None:
     (tmp_path / FILE).touch()
     with closing(open_store(tmp_path)) as store:
         assert store.write(partial(put, "anna", 1)).result(WAIT) == 1
+
+
+def test_tables_of_the_first_version_keep_their_events(tmp_path: Path) -> None:
+    """A log that was written before events had flags goes on from where it was, and is found by user."""
+    with closing(sqlite3.connect(tmp_path / FILE)) as database:
+        database.executescript(
+            f"PRAGMA application_id = {sqlite_schema.APPLICATION_ID}; {sqlite_schema.MIGRATIONS[0]};"
+            "PRAGMA user_version = 1; INSERT INTO events VALUES (3, 'a', 'anna', 5, x'01'), (8, 'b', 'ben', 6, x'02')"
+        )
+    with closing(open_store(tmp_path)) as store:
+        assert (store.position, store.user_events("ben", 0, 9)) == (8, [StoredEvent(8, "b", "ben", 6, b"\x02")])
+        assert [event.number for event in store.events(0, 9)] == [3, 8]
+        assert store.write(lambda t: t.events.append("c", "anna", 7, b"")).result(WAIT) == 9

@@ -76,7 +76,21 @@ CREATE TABLE IF NOT EXISTS catalogue (
 ) STRICT;
 """
 
-MIGRATIONS = (_FIRST, _ANSWERS, _CATALOGUE)
+# AUTOINCREMENT: a number that was given is never given again, also when the newest events were taken out.
+_EVENTS_OF_A_USER = """
+CREATE TABLE new_events (
+  number INTEGER PRIMARY KEY AUTOINCREMENT, event_id TEXT NOT NULL, user_id TEXT NOT NULL, time INTEGER NOT NULL,
+  content BLOB NOT NULL, flags INTEGER NOT NULL DEFAULT 0
+) STRICT;
+INSERT INTO new_events (number, event_id, user_id, time, content)
+  SELECT number, event_id, user_id, time, content FROM events ORDER BY number;
+DROP TABLE events;
+ALTER TABLE new_events RENAME TO events;
+CREATE INDEX events_by_user ON events (user_id);
+CREATE TABLE checkpoints (user_id TEXT PRIMARY KEY, content BLOB NOT NULL) STRICT;
+"""
+
+MIGRATIONS = (_FIRST, _ANSWERS, _CATALOGUE, _EVENTS_OF_A_USER)
 """Each brings the tables from one version to the next. Those that were published are never changed."""
 
 

@@ -25,6 +25,7 @@ from tidings_server.adapters.sqlite_tables import (
     SqliteTransaction,
     read_catalogue_changes,
     read_catalogue_item,
+    read_checkpoint,
     read_decision,
     read_decisions,
     read_due,
@@ -34,6 +35,7 @@ from tidings_server.adapters.sqlite_tables import (
     read_next_due,
     read_pushes,
     read_user,
+    read_user_events,
     read_users,
     read_versions,
 )
@@ -101,7 +103,7 @@ class SqliteStore:
         sql = Statements(connection)
         ((epoch,),) = sql.rows("SELECT value FROM about WHERE name = 'epoch'")
         sql.rows(f"PRAGMA journal_size_limit = {MAX_LOG_BYTES}")
-        ((position,),) = sql.rows("SELECT ifnull(max(number), 0) FROM events")
+        ((position,),) = sql.rows("SELECT ifnull(max(seq), 0) FROM sqlite_sequence WHERE name = 'events'")
         self.epoch: str = epoch
         self.position: int = position
         ((changed,),) = sql.rows("SELECT ifnull(max(number), 0) FROM catalogue")
@@ -220,6 +222,16 @@ class SqliteStore:
         """Events of the log after a number, in order. Raises StorageFailed."""
         with self._reading() as sql:
             return read_events(sql, after, limit)
+
+    def user_events(self, user_id: str, after: int, limit: int) -> list[StoredEvent]:
+        """Events of a user after a number, in order. Raises StorageFailed."""
+        with self._reading() as sql:
+            return read_user_events(sql, user_id, after, limit)
+
+    def checkpoint(self, user_id: str) -> bytes:
+        """What is left of the events of a user that were taken out; b"" for nothing. Raises StorageFailed."""
+        with self._reading() as sql:
+            return read_checkpoint(sql, user_id)
 
     def catalogue_item(self, item_id: str) -> StoredItem:
         """What is known of an item. Raises StorageFailed."""

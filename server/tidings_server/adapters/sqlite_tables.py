@@ -5,10 +5,12 @@ from hashlib import blake2b
 from typing import Literal
 
 from tidings_core.errors import Conflict
+from tidings_core.flags import GOOD, Flag
 from tidings_core.stored import Document, Entry, State, StoredEvent, StoredItem, StoredPush, Timer
 from tidings_server.adapters.sqlite_statements import Row, Statements
 
 _ENTRY = "decision_id, user_id, time, state, changed, cause, reason, push_id, offset, record"
+_EVENT = "number, event_id, user_id, time, content, flags"
 _MOST_GIVEN = 500
 """Values that one statement is given at most; the oldest SQLite takes 999."""
 Of = Literal["all", "pushes", "answers"]
@@ -86,8 +88,25 @@ def read_items(sql: Statements, first: int, limit: int) -> list[tuple[int, str]]
 
 def read_events(sql: Statements, after: int, limit: int) -> list[StoredEvent]:
     """Events after a number, in order."""
-    query = "SELECT number, event_id, user_id, time, content FROM events WHERE number > ? ORDER BY number LIMIT ?"
-    return [StoredEvent(*row) for row in sql.rows(query, after, limit)]
+    query = f"SELECT {_EVENT} FROM events WHERE number > ? ORDER BY number LIMIT ?"
+    return [_event(row) for row in sql.rows(query, after, limit)]
+
+
+def read_user_events(sql: Statements, user_id: str, after: int, limit: int) -> list[StoredEvent]:
+    """Events of a user after a number, in order."""
+    query = f"SELECT {_EVENT} FROM events WHERE user_id = ? AND number > ? ORDER BY number LIMIT ?"
+    return [_event(row) for row in sql.rows(query, user_id, after, limit)]
+
+
+def _event(row: Row) -> StoredEvent:
+    number, event_id, user_id, time, content, flags = row
+    return StoredEvent(number, event_id, user_id, time, content, Flag(flags) if flags else GOOD)
+
+
+def read_checkpoint(sql: Statements, user_id: str) -> bytes:
+    """What is left of the events of a user that were taken out; b"" for nothing."""
+    row = sql.row("SELECT content FROM checkpoints WHERE user_id = ?", user_id)
+    return bytes(row[0]) if row else b""
 
 
 def read_catalogue_item(sql: Statements, item_id: str) -> StoredItem:
@@ -123,6 +142,7 @@ class SqliteTransaction:
     def __init__(self, sql: Statements, now_ms: Callable[[], int]) -> None:
         self.changes = Changes()
         self.events = EventTable(sql, self.changes)
+        self.checkpoints = CheckpointTable(sql)
         self.items = ItemTable(sql)
         self.users = UserTable(sql, self.changes)
         self.streams = PushTable(sql)
@@ -139,15 +159,46 @@ class EventTable:
         self._sql = sql
         self._changes = changes
 
-    def append(self, event_id: str, user_id: str, time: int, content: bytes) -> int | None:
+    def append(self, event_id: str, user_id: str, time: int, content: bytes, flags: Flag = GOOD) -> int | None:
         """Append an event and return its number; None when its id is there already."""
         key = blake2b(event_id.encode(), digest_size=16).digest()
         if not self._sql.change("INSERT INTO event_keys VALUES (?) ON CONFLICT DO NOTHING", key):
             return None
-        query = "INSERT INTO events (event_id, user_id, time, content) VALUES (?, ?, ?, ?) RETURNING number"
-        ((number,),) = self._sql.rows(query, event_id, user_id, time, content)
+        query = "INSERT INTO events (event_id, user_id, time, content, flags) VALUES (?, ?, ?, ?, ?) RETURNING number"
+        ((number,),) = self._sql.rows(query, event_id, user_id, time, content, int(flags))
         self._changes.newest_event = number
         return int(number)
+
+    def of_user(self, user_id: str, after: int, limit: int) -> list[StoredEvent]:
+        """Events of a user after a number, in order."""
+        return read_user_events(self._sql, user_id, after, limit)
+
+    def set_flags(self, number: int, flags: Flag) -> bool:
+        """Give an event other flags; False when there is none of that number."""
+        return self._sql.change("UPDATE events SET flags = ? WHERE number = ?", int(flags), number) > 0
+
+    def remove(self, numbers: Sequence[int]) -> int:
+        """Take events out of the log; returns how many there were. Their ids are known as before."""
+        return sum(self._sql.change("DELETE FROM events WHERE number = ?", number) for number in numbers)
+
+
+class CheckpointTable:
+    """What is left of events that were taken out."""
+
+    def __init__(self, sql: Statements) -> None:
+        self._sql = sql
+
+    def get(self, user_id: str) -> bytes:
+        """What is left of the events of a user; b"" for nothing."""
+        return read_checkpoint(self._sql, user_id)
+
+    def put(self, user_id: str, content: bytes) -> None:
+        """Replace what is left of the events of a user; b"" takes it out."""
+        if content:
+            query = "INSERT INTO checkpoints VALUES (?, ?) ON CONFLICT DO UPDATE SET content = excluded.content"
+            self._sql.change(query, user_id, content)
+        else:
+            self._sql.change("DELETE FROM checkpoints WHERE user_id = ?", user_id)
 
 
 class ItemTable:

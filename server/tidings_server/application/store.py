@@ -10,6 +10,7 @@ from concurrent.futures import Future
 from typing import Protocol, TypeVar
 
 from tidings_core.errors import TidingsError
+from tidings_core.flags import GOOD, Flag
 from tidings_core.stored import Document, Entry, State, StoredEvent, StoredItem, StoredPush, Timer
 
 _T = TypeVar("_T")
@@ -18,8 +19,35 @@ _T = TypeVar("_T")
 class EventLog(Protocol):
     """The log of events, the truth from which profiles can be made again."""
 
-    def append(self, event_id: str, user_id: str, time: int, content: bytes) -> int | None:
+    def append(self, event_id: str, user_id: str, time: int, content: bytes, flags: Flag = GOOD) -> int | None:
         """Append an event and return its number, larger than all before it; None when its id is there already."""
+        ...
+
+    def of_user(self, user_id: str, after: int, limit: int) -> list[StoredEvent]:
+        """Events of a user after a number, in order, the flagged ones too, as this transaction sees them."""
+        ...
+
+    def set_flags(self, number: int, flags: Flag) -> bool:
+        """Give an event other flags; False when there is none of that number. Profiles are not made again by it."""
+        ...
+
+    def remove(self, numbers: Sequence[int]) -> int:
+        """Take events out of the log; returns how many there were.
+
+        Their numbers are not given again, and their ids stay known: an event of the same id is still a duplicate.
+        """
+        ...
+
+
+class Checkpoints(Protocol):
+    """What is left of the events of a user that were taken out of the log, so that profiles can be made again."""
+
+    def get(self, user_id: str) -> bytes:
+        """What is left, as this transaction sees it; b"" for nothing."""
+        ...
+
+    def put(self, user_id: str, content: bytes) -> None:
+        """Replace what is left; b"" takes it out."""
         ...
 
 
@@ -150,6 +178,11 @@ class Transaction(Protocol):
         ...
 
     @property
+    def checkpoints(self) -> Checkpoints:
+        """What is left of events that were taken out."""
+        ...
+
+    @property
     def items(self) -> Items:
         """Numbers of items."""
         ...
@@ -254,6 +287,14 @@ class Store(Protocol):
 
     def events(self, after: int, limit: int) -> list[StoredEvent]:
         """Events of the log after a number, in order. Raises StorageFailed."""
+        ...
+
+    def user_events(self, user_id: str, after: int, limit: int) -> list[StoredEvent]:
+        """Events of a user after a number, in order, the flagged ones too. Raises StorageFailed."""
+        ...
+
+    def checkpoint(self, user_id: str) -> bytes:
+        """What is left of the events of a user that were taken out; b"" for nothing. Raises StorageFailed."""
         ...
 
     def catalogue_item(self, item_id: str) -> StoredItem:
