@@ -40,6 +40,11 @@ def learned(name: str, shuffled: bool = False) -> Contender:
     return learn(name, world(shuffled)[1], OPTIONS.get(name))
 
 
+def each(count: int) -> Int32:
+    """As many people, each with one question."""
+    return np.arange(count, dtype=np.int32)
+
+
 def ndcg(contender: Contender, shuffled: bool = False) -> Float64:
     """NDCG@10 of each question."""
     found, training = world(shuffled)
@@ -60,7 +65,7 @@ def test_each_model_finds_the_planted_taste(name: str) -> None:
 def test_where_there_is_no_taste_no_model_finds_any(name: str) -> None:
     """With the same purchases dealt out anew, none is better than popularity beyond chance."""
     gains = (ndcg(learned(name, True), True) - ndcg(learned("popularity", True), True))[:, None]
-    low, _ = bootstrap(gains, np.arange(len(gains), dtype=np.int32), seed=0)
+    low, _ = bootstrap(gains, each(len(gains)), seed=0)
     assert low[0] < 0.005
 
 
@@ -188,12 +193,37 @@ def test_of_equal_scores_the_popular_item_comes_first() -> None:
     assert (np.diff(buyers[quiet], axis=1) <= 0).all()
 
 
+def test_the_bootstrap_is_the_one_worked_out_by_hand() -> None:
+    """Of two users with gains 0 and 1 the mean is 0, 1/2, 1 with chances 1/4, 1/2, 1/4: the 95 % interval is 0 to 1.
+
+    Of 400 users, half with gain 1, the mean has deviation 0.025: the interval is 0.5 give or take 0.049. Users with one
+    gain leave no doubt.
+    """
+    low, high = bootstrap(np.array([[0.0], [1.0]]), each(2), seed=0)
+    assert (low[0], high[0]) == (0.0, 1.0)
+    low, high = bootstrap(np.repeat([[0.0], [1.0]], 200, axis=0), each(400), seed=0)
+    assert low[0] == pytest.approx(0.451, abs=0.005)
+    assert high[0] == pytest.approx(0.549, abs=0.005)
+    low, high = bootstrap(np.full((10, 2), 0.25), each(10), seed=0)
+    assert low.tolist() == high.tolist() == [0.25, 0.25]
+
+
+def test_the_bootstrap_is_paired_and_repeats() -> None:
+    """All metrics of a user are drawn together, and a seed gives the same interval again."""
+    rng = np.random.default_rng(1)
+    gains = rng.normal(size=(50, 1))
+    low, high = bootstrap(np.hstack([gains, 2 * gains]), each(50), seed=4)
+    assert (low[1], high[1]) == pytest.approx((2 * low[0], 2 * high[0]))
+    again = bootstrap(np.hstack([gains, 2 * gains]), each(50), seed=4)
+    assert np.array_equal(again, (low, high))
+
+
 def test_the_bootstrap_draws_people_and_not_their_questions() -> None:
     """Ten questions of each of 30 people are 30 witnesses: the interval is as wide as with one question of each."""
     rng = np.random.default_rng(0)
     one = rng.normal(0.1, 1.0, (30, 1))
-    low, high = bootstrap(one, np.arange(30, dtype=np.int32), seed=1)
-    many_low, many_high = bootstrap(np.repeat(one, 10, axis=0), np.repeat(np.arange(30, dtype=np.int32), 10), seed=1)
+    low, high = bootstrap(one, each(30), seed=1)
+    many_low, many_high = bootstrap(np.repeat(one, 10, axis=0), np.repeat(each(30), 10), seed=1)
     np.testing.assert_allclose([low, high], [many_low, many_high])
     assert low < one.mean() < high
 

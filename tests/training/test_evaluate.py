@@ -11,7 +11,7 @@ from tidings_core.model import Answer, Query, RankedItem
 from tidings_core.recommend import retrieve
 from tidings_core.subjects import resolve
 from tidings_index_builder.catalogue import Catalogue, read_catalogue
-from tidings_training.evaluate import Difference, Evaluation, bootstrap, evaluate, measure
+from tidings_training.evaluate import Difference, Evaluation, evaluate, measure
 from tidings_training.events import Events
 from tidings_training.examples import make_examples, purchases_later
 from tidings_training.ranker import export
@@ -57,7 +57,7 @@ def answer(*rows: int) -> Answer:
 
 def test_metrics_are_those_counted_by_hand() -> None:
     """Two of three purchases shown, at places 0 and 2: recall 2/3, NDCG (1 + 1/2) / (1 + 1/log2(3) + 1/2), a hit."""
-    recall, ndcg, hit = measure(answer(5, 9, 7, 1), np.array([7, 5, 3], np.int32))
+    ((recall, ndcg, hit),) = measure([answer(5, 9, 7, 1)], [np.array([7, 5, 3], np.int32)])
     assert recall == pytest.approx(2 / 3)
     assert ndcg == pytest.approx(1.5 / (1 + 1 / np.log2(3) + 0.5))
     assert hit == 1.0
@@ -65,35 +65,10 @@ def test_metrics_are_those_counted_by_hand() -> None:
 
 def test_metrics_count_unknown_items_as_missed_and_no_more_than_the_first() -> None:
     """An unknown purchase (-1) lowers recall; a hit after the last place that counts is none; no answer is no hit."""
-    assert measure(answer(4), np.array([4, -1], np.int32))[0] == 0.5
-    assert measure(answer(1, 2, 4), np.array([4], np.int32), at=2) == (0.0, 0.0, 0.0)
-    assert measure(answer(), np.array([4], np.int32)) == (0.0, 0.0, 0.0)
-    assert measure(answer(4, 1), np.array([4], np.int32)) == (1.0, 1.0, 1.0)
-
-
-def test_the_bootstrap_is_the_one_worked_out_by_hand() -> None:
-    """Of two users with gains 0 and 1 the mean is 0, 1/2, 1 with chances 1/4, 1/2, 1/4: the 95 % interval is 0 to 1.
-
-    Of 400 users, half with gain 1, the mean has deviation 0.025: the interval is 0.5 give or take 0.049. Users with one
-    gain leave no doubt.
-    """
-    low, high = bootstrap(np.array([[0.0], [1.0]]), seed=0)
-    assert (low[0], high[0]) == (0.0, 1.0)
-    low, high = bootstrap(np.repeat([[0.0], [1.0]], 200, axis=0), seed=0)
-    assert low[0] == pytest.approx(0.451, abs=0.005)
-    assert high[0] == pytest.approx(0.549, abs=0.005)
-    low, high = bootstrap(np.full((10, 2), 0.25), seed=0)
-    assert low.tolist() == high.tolist() == [0.25, 0.25]
-
-
-def test_the_bootstrap_is_paired_and_repeats() -> None:
-    """All metrics of a user are drawn together, and a seed gives the same interval again."""
-    rng = np.random.default_rng(1)
-    gains = rng.normal(size=(50, 1))
-    low, high = bootstrap(np.hstack([gains, 2 * gains]), seed=4)
-    assert (low[1], high[1]) == pytest.approx((2 * low[0], 2 * high[0]))
-    again = bootstrap(np.hstack([gains, 2 * gains]), seed=4)
-    assert np.array_equal(again, (low, high))
+    four = np.array([4], np.int32)
+    assert measure([answer(4)], [np.array([4, -1], np.int32)])[0, 0] == 0.5
+    assert measure([answer(1, 2, 4)], [four], at=2).tolist() == [[0.0, 0.0, 0.0]]
+    assert measure([answer(), answer(4, 1)], [four, four]).tolist() == [[0.0, 0.0, 0.0], [1.0, 1.0, 1.0]]
 
 
 def test_planted_taste_is_found(planted: Evaluation) -> None:

@@ -1,7 +1,7 @@
 """Proof for carts: of an order of later days a part is shown, and the rest is to be named."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,11 +20,12 @@ from tidings_core.model import (
     SourceUse,
 )
 from tidings_core.recommend import recommend
-from tidings_core.tables import Int32
+from tidings_core.tables import Float64, Int32
 from tidings_training import popularity
 from tidings_training.complements import orders_of
-from tidings_training.evaluate import CONFIDENCE, METRICS, RESAMPLES, Difference, Float64, bootstrap, measure
+from tidings_training.evaluate import METRICS, Difference, differences, measure
 from tidings_training.events import Events
+from tidings_training.proof.bootstrap import CONFIDENCE, RESAMPLES
 from tidings_training.trainer import Trainer
 
 AT = DEFAULT_K
@@ -81,7 +82,7 @@ def evaluate_carts(trainer: Trainer, end: float, holdout_days: float) -> CartEva
     measured: dict[str, Float64] = {}
     for name, (serving, served) in _contenders(snapshot, known_before, split).items():
         answers = _ask(carts, serving, served, split, trainer, f"asking {name}")
-        measured[name] = np.array([measure(a, rest) for a, (_, rest) in zip(answers, carts, strict=True)])
+        measured[name] = measure(answers, [rest for _, rest in carts])
     return CartEvaluation(
         split=split,
         end=end,
@@ -90,7 +91,7 @@ def evaluate_carts(trainer: Trainer, end: float, holdout_days: float) -> CartEva
         evaluated=len(carts),
         to_find=sum(len(rest) for _, rest in carts),
         means={name: dict(zip(METRICS, found.mean(axis=0).tolist(), strict=True)) for name, found in measured.items()},
-        differences=_differences(measured, trainer.settings.seed),
+        differences=differences(measured, _pairs(measured), trainer.settings.seed),
     )
 
 
@@ -145,16 +146,9 @@ def _ask(
     return answers
 
 
-def _differences(measured: Mapping[str, Float64], seed: int) -> list[Difference]:
+def _pairs(names: Iterable[str]) -> list[tuple[str, str]]:
     """Everyone against popularity, and `cart` and `complement` against `similar`."""
-    pairs = [(name, "popularity") for name in measured if name != "popularity"]
-    pairs += [("cart", "similar"), ("complement", "similar")]
-    found: list[Difference] = []
-    for of, to in pairs:
-        gain = measured[of] - measured[to]
-        low, high = bootstrap(gain, seed)
-        found += [
-            Difference(of, to, metric, float(mean), float(least), float(most))
-            for metric, mean, least, most in zip(METRICS, gain.mean(axis=0), low, high, strict=True)
-        ]
-    return found
+    return [(name, "popularity") for name in names if name != "popularity"] + [
+        ("cart", "similar"),
+        ("complement", "similar"),
+    ]

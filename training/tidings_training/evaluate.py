@@ -1,33 +1,30 @@
 """Proof: recommend as of a past day, and see how much of what people then bought for the first time was there."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tidings_core.errors import InvalidInput
 from tidings_core.features import DAY
 from tidings_core.model import DEFAULT_K, MAX_BATCH, Answer, Query, ServingConfig, Snapshot, SourceUse
 from tidings_core.ranker import OnnxRanker
 from tidings_core.recommend import recommend
-from tidings_core.tables import Int32
+from tidings_core.tables import Float64, Int32
 from tidings_training import popularity
 from tidings_training.events import Events
 from tidings_training.examples import purchases_later
+from tidings_training.proof import metrics
+from tidings_training.proof.bootstrap import CONFIDENCE, RESAMPLES, bootstrap
 from tidings_training.ranker import export
 from tidings_training.trainer import SERVING, Trainer
 
 AT = DEFAULT_K
 METRICS = ("recall", "ndcg", "hit_rate")
 BASELINE = "popularity"
-RESAMPLES = 1000
-CONFIDENCE = 0.95
 USERS_LIMIT = 20_000
 """Of more users a random choice is evaluated."""
-
-Float64 = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +109,7 @@ def evaluate(trainer: Trainer, end: float, holdout_days: float) -> Evaluation:
     measured: dict[str, Float64] = {}
     for name, (serving, served) in _contenders(snapshot, trainer.events.between(float("-inf"), split), split).items():
         answers = _ask(users, serving, served, split, trainer, f"asking {name}")
-        measured[name] = np.array([measure(a, labels[user]) for user, a in zip(users, answers, strict=True)])
+        measured[name] = measure(answers, [labels[user] for user in users])
     return Evaluation(
         split=split,
         end=end,
@@ -125,7 +122,7 @@ def evaluate(trainer: Trainer, end: float, holdout_days: float) -> Evaluation:
         purchases_of_unknown_items=sum(int((labels[user] < 0).sum()) for user in users),
         ranker_lists=0 if ranked is None else ranked.lists,
         means={name: dict(zip(METRICS, found.mean(axis=0).tolist(), strict=True)) for name, found in measured.items()},
-        differences=_differences(measured, trainer.settings.seed),
+        differences=differences(measured, _pairs(measured), trainer.settings.seed),
     )
 
 
@@ -152,26 +149,22 @@ def _ask(
     return answers
 
 
-def measure(answer: Answer, bought: Int32, at: int = AT) -> tuple[float, float, float]:
-    """Recall, NDCG and hit rate of the first `at` items of an answer against the rows bought (-1: an unknown item).
-
-    Recall is the share of what was bought that was shown. NDCG discounts a hit at place p (from 0) by 1 / log2(p + 2)
-    and divides by what the best possible list would reach (Järvelin and Kekäläinen, 2002).
-    """
-    hits = np.isin([item.row for item in answer.items[:at]], bought[bought >= 0])
-    discount = 1.0 / np.log2(np.arange(2, at + 2))
-    ideal = discount[: min(len(bought), at)].sum()
-    return float(hits.sum() / len(bought)), float(discount[: len(hits)][hits].sum() / ideal), float(hits.any())
+def measure(answers: Sequence[Answer], wanted: Sequence[Int32], at: int = AT) -> Float64:
+    """METRICS f64[C, 3] of the first `at` items of C answers, each against the rows wanted (-1: an unknown item)."""
+    found = np.zeros((len(answers), at), np.bool_)
+    for row, answer, rows in zip(found, answers, wanted, strict=True):
+        shown = [item.row for item in answer.items[:at]]
+        row[: len(shown)] = np.isin(shown, rows[rows >= 0])
+    every = metrics.measure(found, np.array([len(rows) for rows in wanted], np.float64), at)
+    return every[:, [metrics.METRICS.index(name) for name in METRICS]]
 
 
-def _differences(measured: Mapping[str, Float64], seed: int) -> list[Difference]:
-    """Everyone against the baseline, and `for-you` against everyone."""
-    pairs = [(name, BASELINE) for name in measured if name != BASELINE]
-    pairs += [("for-you", name) for name in ("trending", "retrieval")]
+def differences(measured: Mapping[str, Float64], pairs: Sequence[tuple[str, str]], seed: int) -> list[Difference]:
+    """How much better the first of each pair is than the second, by what was measured of both, f64[C, 3]."""
     found: list[Difference] = []
     for of, to in pairs:
         gain = measured[of] - measured[to]
-        low, high = bootstrap(gain, seed)
+        low, high = bootstrap(gain, np.arange(len(gain), dtype=np.int32), seed)
         found += [
             Difference(of, to, metric, float(mean), float(least), float(most))
             for metric, mean, least, most in zip(METRICS, gain.mean(axis=0), low, high, strict=True)
@@ -179,16 +172,8 @@ def _differences(measured: Mapping[str, Float64], seed: int) -> list[Difference]
     return found
 
 
-def bootstrap(gains: Float64, seed: int, resamples: int = RESAMPLES) -> tuple[Float64, Float64]:
-    """Percentile interval of the column means of gains f64[U, M], by drawing users: low and high f64[M].
-
-
-    Users are drawn with replacement; paired, since a user's gain is one row (Efron and Tibshirani, 1993, chapter 13).
-    Deterministic given the seed.
-    """
-    rng = np.random.default_rng(seed)
-    users = len(gains)
-    means = np.stack([gains[rng.integers(0, users, users)].mean(axis=0) for _ in range(resamples)])
-    tail = (1.0 - CONFIDENCE) / 2.0
-    low, high = np.quantile(means, [tail, 1.0 - tail], axis=0)
-    return low, high
+def _pairs(names: Iterable[str]) -> list[tuple[str, str]]:
+    """Everyone against the baseline, and `for-you` against everyone."""
+    return [(name, BASELINE) for name in names if name != BASELINE] + [
+        ("for-you", name) for name in ("trending", "retrieval")
+    ]
