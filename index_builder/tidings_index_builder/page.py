@@ -1,8 +1,13 @@
 """How the pages of reports look, and figures in them. A page carries all it shows and loads nothing."""
 
 import re
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from html import escape
 from io import StringIO
+from typing import Any
 
+import matplotlib
 from matplotlib.figure import Figure
 
 INK, MUTED, ACCENT, LINE, LIMIT = "#1c2430", "#667085", "#0b6e4f", "#d7dce3", "#b42318"
@@ -41,3 +46,25 @@ def inline(figure: Figure) -> str:
     figure.savefig(out, format="svg", transparent=True)
     svg = out.getvalue()
     return re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
+
+
+def lettering() -> AbstractContextManager[None]:
+    """Draw and save figures within it: their text stays text, in the page's own font."""
+    return matplotlib.rc_context({"svg.fonttype": "none", "font.family": "sans-serif", "text.color": INK})
+
+
+def plain(axes: Any) -> None:
+    """Give matplotlib axes a quiet grid and no frame."""
+    axes.grid(True, which="major", color=LINE, linewidth=0.6)
+    axes.tick_params(which="both", colors=MUTED, labelsize=9, length=0)
+    for side in axes.spines.values():
+        side.set_visible(False)
+
+
+def table(head: Sequence[str], rows: Sequence[tuple[Sequence[str], str]]) -> str:
+    """A table; each row comes with its CSS class."""
+    titles = "".join(f"<th>{escape(title)}</th>" for title in head)
+    lines = [
+        f'<tr class="{kind}">' + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>" for cells, kind in rows
+    ]
+    return f"<table><thead><tr>{titles}</tr></thead><tbody>{''.join(lines)}</tbody></table>"

@@ -1,7 +1,6 @@
 """The release's report: one HTML page that carries all it shows and loads nothing."""
 
 import json
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from html import escape
 
@@ -10,7 +9,7 @@ import numpy as np
 from tidings_core.attributes import Attribute, Flag, Keyword, Number, Tags, Time
 from tidings_core.features import ITEM_FEATURES
 from tidings_core.release import Parts
-from tidings_index_builder.page import STYLE
+from tidings_index_builder.page import STYLE, table
 from tidings_index_builder.tune import Tuned
 from tidings_index_builder.tuning_report import chart, how, setting, trial_table, why
 
@@ -54,7 +53,7 @@ def release_report(parts: Parts, tuned: Tuned) -> str:
 
 def _trials(tuned: Tuned) -> str:
     head, rows = trial_table(tuned)
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def _offers(parts: Parts) -> str:
@@ -68,7 +67,7 @@ def _offers(parts: Parts) -> str:
         "prices": f"{np.count_nonzero(parts.item_features[:, ITEM_FEATURES.index('log_price')]):,} items have one",
         **{f"attribute {name}": _coverage(attribute) for name, attribute in parts.attributes.items()},
     }
-    return _table(("part", "what there is"), [([name, fact], "") for name, fact in facts.items()])
+    return table(("part", "what there is"), [([name, fact], "") for name, fact in facts.items()])
 
 
 def _coverage(attribute: Attribute) -> str:
@@ -95,7 +94,7 @@ def _sizes(parts: Parts) -> str:
         "histories": past.rows.nbytes + past.times.nbytes + past.counts.nbytes if past else 0,
         "ranker": len(parts.ranker or b""),
     }
-    return _table(("part", "MB"), [([name, f"{size / 1e6:,.2f}"], "") for name, size in sizes.items()])
+    return table(("part", "MB"), [([name, f"{size / 1e6:,.2f}"], "") for name, size in sizes.items()])
 
 
 def _features(parts: Parts) -> str:
@@ -104,7 +103,7 @@ def _features(parts: Parts) -> str:
         ([name, *(f"{value:.3f}" for value in (column.mean(), column.std(), column.min(), column.max()))], "")
         for name, column in zip(ITEM_FEATURES, block.T, strict=True)
     ]
-    return _table(("feature", "mean", "standard deviation", "least", "most"), rows)
+    return table(("feature", "mean", "standard deviation", "least", "most"), rows)
 
 
 def _lineage(parts: Parts) -> str:
@@ -113,12 +112,3 @@ def _lineage(parts: Parts) -> str:
         # The trials have their own table.
         shown["build"] = {name: fact for name, fact in shown["build"].items() if name != "tuning"}
     return escape(json.dumps(shown, indent=2, ensure_ascii=False, default=str))
-
-
-def _table(head: Sequence[str], rows: Sequence[tuple[Sequence[str], str]]) -> str:
-    """A table; each row comes with its CSS class."""
-    titles = "".join(f"<th>{escape(title)}</th>" for title in head)
-    lines = [
-        f'<tr class="{kind}">' + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>" for cells, kind in rows
-    ]
-    return f"<table><thead><tr>{titles}</tr></thead><tbody>{''.join(lines)}</tbody></table>"

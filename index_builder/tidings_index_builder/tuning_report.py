@@ -3,12 +3,11 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from tidings_index_builder.candidates import EXACT, lists_of
-from tidings_index_builder.page import ACCENT, INK, LIMIT, LINE, MUTED, inline
+from tidings_index_builder.page import ACCENT, INK, LIMIT, MUTED, inline, lettering, plain
 from tidings_index_builder.race import NEAR
 from tidings_index_builder.trial import Trial
 from tidings_index_builder.tune import Tuned
@@ -79,8 +78,7 @@ def setting(parameters: Mapping[str, int]) -> str:
 
 def chart(tuned: Tuned) -> str:
     """An <svg>: above recall, below bytes per item, both over the time of a query, with the limits as lines."""
-    # Text stays text, in the page's own font.
-    with matplotlib.rc_context({"svg.fonttype": "none", "font.family": "sans-serif", "text.color": INK}):
+    with lettering():
         figure = Figure(figsize=(9.6, 6.4), layout="constrained")
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=(5, 2))
         for trial, colour in _coloured(tuned.trials):
@@ -204,7 +202,4 @@ def _frame(above: Any, below: Any, tuned: Tuned) -> None:
         below.xaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "25" else ""))
     below.set_xlabel("µs per query, one thread (logarithmic; further left is faster)", color=MUTED)
     for axes in (above, below):
-        axes.grid(True, which="major", color=LINE, linewidth=0.6)
-        axes.tick_params(which="both", colors=MUTED, labelsize=9, length=0)
-        for side in axes.spines.values():
-            side.set_visible(False)
+        plain(axes)

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from html import escape
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -15,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from tidings.v1 import item_pb2
 from tidings_core.tables import Float64
 from tidings_index_builder.catalogue import Catalogue
-from tidings_index_builder.page import ACCENT, INK, LINE, MUTED, STYLE, inline
+from tidings_index_builder.page import ACCENT, INK, LINE, MUTED, STYLE, inline, lettering, plain, table
 from tidings_training.proof import metrics
 from tidings_training.proof.compare import Measured, best_of
 from tidings_training.proof.prove import BASELINE, PIPELINE, Proof, as_json, whole_of
@@ -90,14 +89,14 @@ def _metrics(told: Mapping[str, Any], whole: Mapping[str, Measured], k: int, bes
         )
         for name in whole
     ]
-    return _table(("", *(f"{name.replace('_', ' ')}" for name in names)), rows)
+    return table(("", *(f"{name.replace('_', ' ')}" for name in names)), rows)
 
 
 def _curves(proof: Proof, whole: Mapping[str, Measured], k: int) -> str:
     known = proof.split.questions.known
     wanted = np.diff(proof.split.questions.wanted.indptr)[known].astype(np.float64)
     lengths = np.arange(1, k + 1)
-    with _drawn():
+    with lettering():
         figure = Figure(figsize=(9.6, 4.2), layout="constrained")
         for axes, metric in zip(figure.subplots(1, 2), ("recall", "ndcg"), strict=True):
             column = metrics.METRICS.index(metric)
@@ -108,7 +107,7 @@ def _curves(proof: Proof, whole: Mapping[str, Measured], k: int) -> str:
             axes.set_xlabel("places", color=MUTED)
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             axes.set_title(metric.upper() if metric == "ndcg" else metric, color=INK, fontsize=10)
-            _plain(axes)
+            plain(axes)
         figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=9)
         return inline(figure)
 
@@ -117,7 +116,7 @@ def _intervals(proof: Proof, k: int) -> str:
     told = [d for d in proof.differences if d.to == BASELINE and d.metric == "ndcg" and d.k == k][::-1]
     if not told:
         return "<p>Only one model was asked.</p>"
-    with _drawn():
+    with lettering():
         figure = Figure(figsize=(9.6, 0.7 + 0.32 * len(told)), layout="constrained")
         axes = figure.subplots()
         for place, one in enumerate(told):
@@ -125,7 +124,7 @@ def _intervals(proof: Proof, k: int) -> str:
             axes.plot(one.mean, place, "o", color=ACCENT, markersize=5)
         axes.axvline(0.0, color=INK, linewidth=1)
         axes.set_yticks(range(len(told)), [one.of for one in told])
-        _plain(axes)
+        plain(axes)
         return inline(figure)
 
 
@@ -141,7 +140,7 @@ def _ablation(proof: Proof, told: Mapping[str, Any], k: int) -> str:
         less = "" if name == PIPELINE else f"{at['ndcg'] - whole['ndcg']:+.4f}"
         rows.append(([name, f"{at['recall']:.4f}", f"{at['ndcg']:.4f}", less, f"{at['coverage']:.4f}"], ""))
     head = ("", f"recall@{k}", f"NDCG@{k}", "against the whole", "coverage")
-    return f'<section class="wide"><h2>Part by part</h2>{_table(head, rows)}</section>'
+    return f'<section class="wide"><h2>Part by part</h2>{table(head, rows)}</section>'
 
 
 def _slices(proof: Proof, whole: Mapping[str, Measured]) -> str:
@@ -151,7 +150,7 @@ def _slices(proof: Proof, whole: Mapping[str, Measured]) -> str:
         top = max(values)
         cells = [f"{value:.4f}" for value in values]
         rows.append(([f"{one.name} ({one.about})", f"{one.questions:,}", *cells], "" if top > 0 else "short"))
-    return _table(("", "questions", *whole), rows)
+    return table(("", "questions", *whole), rows)
 
 
 def _costs(told: Mapping[str, Any]) -> str:
@@ -164,7 +163,7 @@ def _costs(told: Mapping[str, Any]) -> str:
             if fact in one
         )
         rows.append(([name, f"{one['seconds']:.2f}", f"{one['microseconds_per_question']:,.0f}", options, facts], ""))
-    return _table(("", "seconds to learn", "µs per question", "options", "facts"), rows)
+    return table(("", "seconds to learn", "µs per question", "options", "facts"), rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,24 +217,3 @@ def _titles(catalogue: Catalogue) -> dict[str, str]:
 
 def _colours(count: int) -> list[str]:
     return [COLOURS[at % len(COLOURS)] for at in range(count)]
-
-
-def _drawn() -> Any:
-    # Text stays text, in the page's own font.
-    return matplotlib.rc_context({"svg.fonttype": "none", "font.family": "sans-serif", "text.color": INK})
-
-
-def _plain(axes: Any) -> None:
-    axes.grid(True, which="major", color=LINE, linewidth=0.6)
-    axes.tick_params(which="both", colors=MUTED, labelsize=9, length=0)
-    for side in axes.spines.values():
-        side.set_visible(False)
-
-
-def _table(head: Sequence[str], rows: Sequence[tuple[Sequence[str], str]]) -> str:
-    """A table; each row comes with its CSS class."""
-    titles = "".join(f"<th>{escape(title)}</th>" for title in head)
-    lines = [
-        f'<tr class="{kind}">' + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>" for cells, kind in rows
-    ]
-    return f"<table><thead><tr>{titles}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
