@@ -29,6 +29,7 @@ COMMANDS = {
         "audience",
         "record",
         "profile",
+        "update-profile",
         "send",
         "subscribe",
         "items upsert",
@@ -129,7 +130,7 @@ def test_the_rebuild_file_in_the_pages_is_a_valid_one() -> None:
     RebuildSettings.model_validate(tomllib.loads(example))
 
 
-@pytest.mark.parametrize("page", ["push.md", "recommending.md"])
+@pytest.mark.parametrize("page", ["push.md", "recommending.md", "profiles.md"])
 def test_the_settings_in_the_pages_are_valid(page: str, tmp_path: Path) -> None:
     """The triggers, templates and serving configs of the examples pass `--check-config`."""
     example = blocks(ROOT / "docs" / page, "toml")[0]

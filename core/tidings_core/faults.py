@@ -1,7 +1,12 @@
 """Faults: what is wrong with what was given, told by field."""
 
+from collections.abc import Sequence
+
 Fault = tuple[str, str]
 """A field, and what is wrong with it."""
+
+MAX_TOLD = 8
+"""So many faults of one request are told; the details of an error must fit into a header."""
 
 
 def text_fault(text: str, most: int, least: int = 0) -> str:
@@ -13,3 +18,11 @@ def text_fault(text: str, most: int, least: int = 0) -> str:
     if any(character < " " or "\x7f" <= character <= "\x9f" for character in text):
         return "holds a control character, such as a line break: send the id or text without it"
     return ""
+
+
+def told(faults: Sequence[Fault]) -> Sequence[Fault]:
+    """The faults to tell of: all of them, or the first MAX_TOLD with the number of the rest."""
+    if len(faults) <= MAX_TOLD:
+        return faults
+    field, problem = faults[MAX_TOLD - 1]
+    return [*faults[: MAX_TOLD - 1], (field, f"{problem} (and {len(faults) - MAX_TOLD} more faults)")]

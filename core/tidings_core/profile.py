@@ -10,12 +10,15 @@ import base64
 import json
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from heapq import nlargest
 from itertools import pairwise
 from typing import Any, TypeVar
 
+from tidings_core import stated
+from tidings_core.changes import Change, Logged
 from tidings_core.events import EVENT_TYPES, Event, EventType
+from tidings_core.stated import Stated
 from tidings_core.tables import hash_id
 
 RECENT = 100
@@ -66,7 +69,8 @@ class Profile:
     """What is known of a user. Items are item_no; times are Unix milliseconds, 0 when there is none.
 
     `totals` counts events by type; `days` by (type, day since 1970); `recent` is newest first; `spent` is hundredths of
-    the currency; `seen` and the two `blocked` map to the time it last happened. The dicts are shared: never change one.
+    the currency; `seen` and the two `blocked` map to the time it last happened; `stated` comes from changes, and
+    `last_change` is the time of the newest; all else comes from events. The dicts are shared: never change one.
     """
 
     first_time: int = 0
@@ -79,16 +83,38 @@ class Profile:
     blocked_items: Mapping[int, int] = field(default_factory=dict)
     blocked_categories: Mapping[str, int] = field(default_factory=dict)
     spent: int = 0
+    stated: Stated = stated.EMPTY
+    last_change: int = 0
 
 
 EMPTY = Profile()
 
 
-def fold(profile: Profile, events: Iterable[tuple[Event, Sequence[int]]]) -> Profile:
-    """The profile after more events, each with the item_no of its items, in the same order. Each event must be new."""
-    new = list(events)
-    if not new:
+def fold(profile: Profile, logged: Iterable[tuple[Logged, Sequence[int]]]) -> Profile:
+    """The profile after more of the log, each event with the item_no of its items in order; a change has none.
+
+    Each event and each change must be new.
+    """
+    new: list[tuple[Event, Sequence[int]]] = []
+    changes: list[Change] = []
+    for one, items in logged:
+        if isinstance(one, Change):
+            changes.append(one)
+        else:
+            new.append((one, items))
+    return _changed(_done(profile, new) if new else profile, changes)
+
+
+def _changed(profile: Profile, changes: Sequence[Change]) -> Profile:
+    """The profile after changes."""
+    if not changes:
         return profile
+    last = max(profile.last_change, *(change.time for change in changes))
+    return replace(profile, stated=stated.fold(profile.stated, changes), last_change=last)
+
+
+def _done(profile: Profile, new: Sequence[tuple[Event, Sequence[int]]]) -> Profile:
+    """The profile after events."""
     totals, days = dict(profile.totals), dict(profile.days)
     recent = list(profile.recent)
     bought: dict[int, Bought] = {}
@@ -125,6 +151,8 @@ def fold(profile: Profile, events: Iterable[tuple[Event, Sequence[int]]]) -> Pro
         blocked_items=_newest(profile.blocked_items, blocked_items, BLOCKED),
         blocked_categories=_newest(profile.blocked_categories, blocked_categories, BLOCKED),
         spent=spent,
+        stated=profile.stated,
+        last_change=profile.last_change,
     )
 
 
@@ -201,6 +229,7 @@ def to_json(profile: Profile) -> dict[str, Any]:
         "blocked_items": sorted(profile.blocked_items.items()),
         "blocked_categories": sorted(profile.blocked_categories.items()),
         "spent": profile.spent,
+        **({"stated": stated.to_json(profile.stated), "changed": profile.last_change} if profile.last_change else {}),
     }
 
 
@@ -222,6 +251,8 @@ def from_json(fields: Mapping[str, Any]) -> Profile:
         blocked_items=dict(fields["blocked_items"]),
         blocked_categories=dict(fields["blocked_categories"]),
         spent=fields["spent"],
+        stated=stated.from_json(fields["stated"]) if "stated" in fields else stated.EMPTY,
+        last_change=fields.get("changed", 0),
     )
 
 

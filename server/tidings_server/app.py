@@ -42,11 +42,13 @@ from tidings_server.application.promote_release import PromoteRelease
 from tidings_server.application.read_items import ReadItems
 from tidings_server.application.recommend import Recommend
 from tidings_server.application.record_answers import RecordAnswers
+from tidings_server.application.record_change import RecordChange
 from tidings_server.application.record_events import RecordEvents
 from tidings_server.application.rollback_release import RollbackRelease
 from tidings_server.application.send_push import SendPush
 from tidings_server.application.serving import Serving
 from tidings_server.application.subscriptions import Clocks, Limits, Subscriptions
+from tidings_server.application.update_profile import UpdateProfile
 from tidings_server.application.upsert_items import UpsertItems
 from tidings_server.application.write_push import Rules
 from tidings_server.control_settings import read_controls
@@ -58,6 +60,7 @@ from tidings_server.transport.batcher import Batcher
 from tidings_server.transport.calls import Lane, Method, Stream
 from tidings_server.transport.catalogue import CatalogueHandlers
 from tidings_server.transport.catalogue_items import ItemCodec
+from tidings_server.transport.changes import encode_change
 from tidings_server.transport.events import EventHandlers, encode_event
 from tidings_server.transport.explain import ExplainHandlers
 from tidings_server.transport.front import Front, find_front
@@ -256,6 +259,7 @@ class Server:
             *self._writing(
                 EventHandlers(record, time.time, metrics), push, SendPushHandler(send, settings.push_ttl_seconds)
             ),
+            *self._profile_methods(),
             *self._release_methods(),
             *self._catalogue_methods(catalogue),
         )
@@ -289,14 +293,12 @@ class Server:
         settings, check = self._settings, partial(check_token, self._store)
         handlers = RecommendationHandlers(recommend, settings.serving_configs, self._metrics, time.monotonic, check)
         told = ExplainHandlers(explain, handlers.question)
-        profile = ProfileHandlers(GetProfile(self._documents, self._serving, self._people.item_ids, time.time), check)
         service = "tidings.v1.RecommendationService"
         seconds = settings.default_deadline_ms / 1000
         return (
             Method(service, "Recommend", handlers.recommend, "compute", settings.max_batch, seconds),
             Method(service, "BatchRecommend", handlers.batch_recommend, "bulk", 1, seconds),
             Method(service, "Explain", told.explain, "explain", 1, EXPLAIN_SECONDS),
-            Method("tidings.v1.ProfileService", "GetProfile", profile.get_profile, "compute", 16, seconds),
         )
 
     def _writing(self, event: EventHandlers, push: PushHandlers, send: SendPushHandler) -> tuple[Method, ...]:
@@ -306,6 +308,23 @@ class Server:
             Method("tidings.v1.EventService", "RecordEvents", event.record_events, "record", together, RECORD_SECONDS),
             Method(pushes, "Acknowledge", push.acknowledge, "acknowledge", together, RECORD_SECONDS),
             Method(pushes, "SendPush", send.send_push, "send", together, RECORD_SECONDS),
+        )
+
+    def _profile_methods(self) -> tuple[Method, ...]:
+        """What shows and changes profiles."""
+        settings, service = self._settings, "tidings.v1.ProfileService"
+        record = RecordChange(self._store, self._documents, encode_change, time.time)
+        handlers = ProfileHandlers(
+            GetProfile(self._documents, self._serving, self._people.item_ids, time.time),
+            UpdateProfile(record, settings.declared, time.time),
+            settings.declared,
+            partial(check_token, self._store),
+            time.time,
+        )
+        seconds = settings.default_deadline_ms / 1000
+        return (
+            Method(service, "GetProfile", handlers.get_profile, "compute", 16, seconds),
+            Method(service, "UpdateProfile", handlers.update_profile, "record", RECORD_TOGETHER, RECORD_SECONDS),
         )
 
     def _release_methods(self) -> tuple[Method, ...]:

@@ -2,17 +2,20 @@
 
 import dataclasses
 import json
+from datetime import date
 from typing import Any
 
 from pydantic.fields import FieldInfo
 
+from tidings_core.declared import BUILT_IN, Declaration, UserKind
 from tidings_core.model import SERVING_CONFIGS, ServingConfig
 from tidings_server.application.compose import ShownItem
+from tidings_server.attribute_settings import AttributeTable
 from tidings_server.filter_settings import ConditionTable, FilterTable
 from tidings_server.push_settings import TemplateTable, TriggerTable
 from tidings_server.settings import DiversityTable, ServingTable, Settings, SourceTable
 
-TABLES = ("serving", "template", "trigger")
+TABLES = ("serving", "template", "trigger", "attribute")
 """Settings that are tables of tables."""
 PUSH_EXAMPLE = """\
 [trigger.bought]
@@ -44,6 +47,12 @@ def default_config() -> str:
     lines += ["# The built-in ones:"]
     for config in SERVING_CONFIGS.values():
         lines += ["", *(f"#: {line}" for line in _serving(config))]
+    lines += ["", f"# {Settings.model_fields['attribute'].description} UpdateProfile refuses all others. Settings of a"]
+    lines += ["# table, which takes the place of a built-in one of its name as a whole:"]
+    lines += [f"#   {name}: {field.description}" for name, field in AttributeTable.model_fields.items()]
+    lines += ["# The built-in ones:"]
+    for declaration in BUILT_IN.values():
+        lines += ["", *(f"#: {line}" for line in _attribute(declaration))]
     lines += ["", f"# {Settings.model_fields['trigger'].description} Settings of a table:"]
     lines += [f"#   {name}: {field.description}{_default(field)}" for name, field in TriggerTable.model_fields.items()]
     lines += ["#", f"# {Settings.model_fields['template'].description} Settings of a table:"]
@@ -77,6 +86,25 @@ def _serving(config: ServingConfig) -> list[str]:
         f"within_category = {_value(config.within_category)}",
         "filter = false",
     ]
+
+
+def _attribute(declaration: Declaration) -> list[str]:
+    least, most = (_bound(declaration.kind, bound) for bound in (declaration.least, declaration.most))
+    return [
+        f"[attribute.{declaration.name}]",
+        f"kind = {_value(declaration.kind)}",
+        *([] if least is None else [f"min = {least}"]),
+        *([] if most is None else [f"max = {most}"]),
+        *(["past = true"] if declaration.past else []),
+        f"purpose = {_value(declaration.purpose)}",
+        f"sensitive = {_value(declaration.sensitive)}",
+    ]
+
+
+def _bound(kind: UserKind, bound: float | None) -> str | None:
+    if bound is None:
+        return None
+    return date.fromordinal(int(bound)).isoformat() if kind == "date" else _value(bound)
 
 
 def _default(field: FieldInfo) -> str:

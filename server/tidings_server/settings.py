@@ -23,11 +23,13 @@ from pydantic import (
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 from pydantic_settings.exceptions import SettingsError
 
+from tidings_core.declared import Declarations
 from tidings_core.errors import InvalidInput
 from tidings_core.model import SERVING_CONFIGS, Diversity, ServingConfig, SourceUse
 from tidings_core.sources import SOURCES
 from tidings_core.triggers import Trigger
 from tidings_server.application.compose import Words
+from tidings_server.attribute_settings import MAX_ATTRIBUTES, AttributeTable, attributes_checked, declarations
 from tidings_server.filter_settings import CheckedFilter, ConditionTable, FilterTable, NumberTable, TimeTable
 from tidings_server.push_settings import (
     TOLD,
@@ -99,6 +101,8 @@ class DiversityTable(BaseModel):
 
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+AttributeName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+"""As an expression names it."""
 
 OptionalDiversity = Annotated[
     Annotated[DiversityTable, Tag("table")] | Annotated[Literal[False], Tag("switch")],
@@ -242,6 +246,15 @@ class Settings(BaseSettings):
     template: dict[Name, TemplateTable] = Field({}, description="Tables [template.NAME] say how a push is worded.")
     trigger: dict[Name, TriggerTable] = Field({}, description="Tables [trigger.NAME] say which events call for a push.")
 
+    attribute: dict[AttributeName, AttributeTable] = Field(
+        {}, max_length=MAX_ATTRIBUTES, description="Tables [attribute.NAME] declare what users may have."
+    )
+
+    @field_validator("attribute")
+    @classmethod
+    def _attributes_make_sense(cls, given: dict[str, AttributeTable]) -> dict[str, AttributeTable]:
+        return attributes_checked(given)
+
     @field_validator("serving")
     @classmethod
     def _new_configs_have_sources(cls, given: dict[str, ServingTable]) -> dict[str, ServingTable]:
@@ -262,6 +275,11 @@ class Settings(BaseSettings):
         return triggers_checked(
             given, info.data.get("template"), None if serving is None else {*serving, *SERVING_CONFIGS}
         )
+
+    @property
+    def declared(self) -> Declarations:
+        """The attributes that users may have: the built-in ones as these settings change and add to them."""
+        return declarations(self.attribute)
 
     @property
     def serving_configs(self) -> Mapping[str, ServingConfig]:
@@ -358,6 +376,8 @@ def known_settings(loc: list[Any]) -> list[str]:
             return list(ServingTable.model_fields)
         case ["trigger", _, _]:
             return list(TriggerTable.model_fields)
+        case ["attribute", _, _]:
+            return list(AttributeTable.model_fields)
         case ["template", _, _]:
             return list(TemplateTable.model_fields)
     return list(Settings.model_fields)

@@ -304,15 +304,30 @@ class _Profiles(ProfileServiceServicer):
             categories=[profile_service_pb2.Affinity(value="home", share=0.75)],
             known_to_release=True,
             spent=1234.5,
+            attributes=[
+                profile_service_pb2.ProfileAttribute(name="age", value={"number": 25}, source="crm"),
+                profile_service_pb2.ProfileAttribute(name="interests", value={"texts": {"values": ["art", "tea"]}}),
+            ],
+            tags=[profile_service_pb2.ProfileTag(tag="vip", weight=2, source="crm")],
         )
         for message, name in (
             (profile, "first_event_time"),
             (profile, "last_event_time"),
             (profile.recent_events[0], "event_time"),
             (profile.bought_items[0], "last_time"),
+            (profile.attributes[0], "since"),
+            (profile.tags[0], "expire_time"),
         ):
             getattr(message, name).FromDatetime(BUILT)
         return profile_service_pb2.GetProfileResponse(profile=profile)
+
+    def UpdateProfile(  # noqa: N802
+        self, request: profile_service_pb2.UpdateProfileRequest, context: grpc.ServicerContext
+    ) -> profile_service_pb2.UpdateProfileResponse:
+        self._server.take("UpdateProfile", request, context)
+        known = request.event_id in self._server.event_ids
+        self._server.event_ids.add(request.event_id)
+        return profile_service_pb2.UpdateProfileResponse(duplicate=known, consistency_token="token-2")
 
 
 class _Pushes(PushServiceServicer):

@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone
 
 import grpc
 import pytest
@@ -213,6 +213,48 @@ async def test_a_profile_comes_back_whole(connect: Connect, server: SmallServer)
     assert profile.bought_items == (tidings.BoughtItem("a", BUILT, 2, 1),)
     assert (profile.bought_item_count, profile.blocked_item_ids, profile.blocked_categories) == (1, ("z",), ("garden",))
     assert (profile.categories, profile.brands) == ((tidings.Affinity("home", 0.75),), ())
+
+
+async def test_what_is_said_of_a_user_goes_and_comes_typed(connect: Connect, server: SmallServer) -> None:
+    """Each value as its kind, a day as its text, a removal by name; an id is made for the call and its retries."""
+    client = connect(server.address)
+    profile = await client.call("get_profile", "u1")
+    assert profile.attributes == (
+        tidings.ProfileAttribute("age", 25.0, "crm", BUILT),
+        tidings.ProfileAttribute("interests", ("art", "tea"), "", None),
+    )
+    assert profile.tags == (tidings.ProfileTag("vip", 2.0, "crm", None, BUILT),)
+    done = await client.call(
+        "update_profile",
+        "u1",
+        {
+            "born": date(2001, 5, 3),
+            "age": 25,
+            "city": "Beijing",
+            "member": True,
+            "seen": BUILT,
+            "likes": ["a"],
+            "x": None,
+        },
+        tags=["vip", tidings.TagSetting("gold", 3, BUILT)],
+        remove_tags=["new"],
+        source="crm",
+        event_time=BUILT,
+    )
+    assert done == tidings.Updated(False, "token-2")
+    request = server.calls[1].request
+    assert len(request.event_id) == 32
+    assert request.attributes["born"].text == "2001-05-03"
+    assert request.attributes["age"].number == 25
+    assert request.attributes["seen"].time.ToDatetime(UTC) == BUILT
+    assert (request.attributes["member"].flag, list(request.attributes["likes"].texts.values)) == (True, ["a"])
+    assert (list(request.remove_attributes), list(request.remove_tags)) == (["x"], ["new"])
+    assert [(tag.tag, tag.weight, tag.HasField("expire_time")) for tag in request.tags] == [
+        ("vip", 1.0, False),
+        ("gold", 3.0, True),
+    ]
+    with pytest.raises(tidings.InvalidArgument, match="tags"):
+        await client.call("update_profile", "u1", tags="vip")
 
 
 async def test_a_user_without_events_is_not_found(connect: Connect, server: SmallServer) -> None:

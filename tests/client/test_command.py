@@ -312,6 +312,13 @@ def test_a_profile_is_shown_in_tables(server: SmallServer, capsys: pytest.Captur
         "user ann, with a vector in the release, version 7",
         "events from 2011-12-01 08:30:00 UTC to 2011-12-01 08:30:00 UTC, spent 1,234.50",
         "",
+        "attribute  value     source  since",
+        "age        25.0      crm     2011-12-01 08:30:00 UTC",
+        "interests  art, tea          (no time)",
+        "",
+        "tag  weight  source  until",
+        "vip       2  crm     2011-12-01 08:30:00 UTC",
+        "",
         "events  total  1 day  7 days  30 days",
         "view    1,234      1      20      300",
         "",
@@ -328,6 +335,30 @@ def test_a_profile_is_shown_in_tables(server: SmallServer, capsys: pytest.Captur
     ]
     assert command.main(["profile", "stranger"]) == 1
     assert capsys.readouterr().err == "tidings: nothing is recorded of user 'stranger'\n"
+
+
+def test_a_profile_is_updated_from_the_command_line(server: SmallServer, capsys: pytest.CaptureFixture[str]) -> None:
+    """Values are JSON or texts, a tag may have a weight; the same id again changes nothing, and it is said."""
+    line = ["update-profile", "ann", "--set", "age=25", "city=Beijing", 'interests=["fashion", "tech"]', "member=true"]
+    line += ["--remove", "gender", "--tag", "vip=2.5", "likes:tea", "--until", "2030-01-01T00:00:00Z"]
+    line += ["--remove-tag", "new", "--source", "crm", "--event-id", "c-1"]
+    assert command.main(line) == 0
+    assert command.main(line) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "updated",
+        "nothing was changed: an update of this id was recorded before",
+    ]
+    request = server.calls[0].request
+    assert (request.user_id, request.event_id, request.source) == ("ann", "c-1", "crm")
+    values = {name: value.WhichOneof("value") for name, value in request.attributes.items()}
+    assert values == {"age": "number", "city": "text", "interests": "texts", "member": "flag"}
+    assert list(request.attributes["interests"].texts.values) == ["fashion", "tech"]
+    assert list(request.remove_attributes) == ["gender"]
+    assert [(tag.tag, tag.weight, tag.expire_time.seconds) for tag in request.tags] == [
+        ("vip", 2.5, 1_893_456_000),
+        ("likes:tea", 1.0, 1_893_456_000),
+    ]
+    assert list(request.remove_tags) == ["new"]
 
 
 def test_a_push_is_sent_with_every_option(server: SmallServer, capsys: pytest.CaptureFixture[str]) -> None:

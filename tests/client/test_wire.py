@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tidings
-from tidings import wire, wire_events, wire_push
+from tidings import wire, wire_events, wire_profile, wire_push
 from tidings.v1 import (
+    change_pb2,
     event_pb2,
     event_service_pb2,
     item_pb2,
@@ -92,7 +93,6 @@ def test_a_price_of_zero_is_a_price() -> None:
         (release_service_pb2.Release(), tidings.Release),
         (release_service_pb2.PromoteReleaseResponse(), tidings.Promotion),
         (release_service_pb2.RollbackReleaseResponse(), tidings.Promotion),
-        (event_pb2.Event(), tidings.Event),
         (event_pb2.EventItem(), tidings.EventItem),
         (event_service_pb2.RecordEventsResponse(), tidings.Recorded),
         (event_service_pb2.EventVerdict(), tidings.EventVerdict),
@@ -102,6 +102,10 @@ def test_a_price_of_zero_is_a_price() -> None:
         (profile_service_pb2.RecentEvent(), tidings.RecentEvent),
         (profile_service_pb2.BoughtItem(), tidings.BoughtItem),
         (profile_service_pb2.Affinity(), tidings.Affinity),
+        (profile_service_pb2.ProfileAttribute(), tidings.ProfileAttribute),
+        (profile_service_pb2.ProfileTag(), tidings.ProfileTag),
+        (profile_service_pb2.UpdateProfileResponse(), tidings.Updated),
+        (change_pb2.TagSetting(), tidings.TagSetting),
         (push_service_pb2.Push(), tidings.Push),
         (push_service_pb2.SendPushResponse(), tidings.SentPush),
     ],
@@ -110,6 +114,12 @@ def test_no_field_of_the_wire_is_left_behind(message: Message, values: Any) -> N
     """The client's values have exactly the fields of their messages."""
     names = {field.name for field in dataclasses.fields(values)}
     assert names == set(message.DESCRIPTOR.fields_by_name)
+
+
+def test_no_field_of_an_event_is_left_behind_but_the_one_that_only_the_log_has() -> None:
+    """What is said of a user is recorded by calls of its own."""
+    names = {field.name for field in dataclasses.fields(tidings.Event)}
+    assert names == set(event_pb2.Event.DESCRIPTOR.fields_by_name) - {"change"}
 
 
 @pytest.mark.parametrize(
@@ -147,7 +157,7 @@ def test_names_newer_than_the_client_read_as_unspecified() -> None:
     recorded = event_service_pb2.RecordEventsResponse(verdicts=[{"status": 96}])
     assert wire_events.recorded(recorded, {}).verdicts[0].status is tidings.EventStatus.UNSPECIFIED
     profile = profile_service_pb2.GetProfileResponse(profile={"counts": [{"type": 95}]})
-    assert wire_events.profile(profile).counts[0].type is tidings.EventType.UNSPECIFIED
+    assert wire_profile.profile(profile).counts[0].type is tidings.EventType.UNSPECIFIED
     sent = wire_push.sent_push(push_service_pb2.SendPushResponse(decision=94, reason=93))  # type: ignore[arg-type]
     assert (sent.decision, sent.reason) == ("unspecified", "unspecified")
 

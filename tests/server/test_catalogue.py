@@ -16,8 +16,8 @@ from grpc_status import rpc_status
 from tests.server.conftest import Shop
 from tests.support.server import RunningServer, start_server
 from tests.support.world import make_world
+from tidings.v1 import attribute_pb2, event_pb2, event_service_pb2, recommendation_service_pb2, release_service_pb2
 from tidings.v1 import catalog_service_pb2 as pb
-from tidings.v1 import event_pb2, event_service_pb2, recommendation_service_pb2, release_service_pb2
 from tidings.v1.catalog_service_pb2_grpc import CatalogServiceStub
 from tidings.v1.event_service_pb2_grpc import EventServiceStub
 from tidings.v1.recommendation_service_pb2_grpc import RecommendationServiceStub
@@ -222,11 +222,11 @@ def test_an_item_of_the_release_can_be_deleted(ask: Door) -> None:
 def test_typed_attributes_are_kept_with_their_kinds(ask: Door) -> None:
     """Text, texts, numbers, times and flags come back as they went in."""
     attributes = {
-        "size": pb.AttributeValue(number=4.5),
-        "colours": pb.AttributeValue(texts=pb.TextValues(values=["red", "blue"])),
-        "made": pb.AttributeValue(time={"seconds": 7}),
-        "sale": pb.AttributeValue(flag=True),
-        "maker": pb.AttributeValue(text="Acme"),
+        "size": attribute_pb2.AttributeValue(number=4.5),
+        "colours": attribute_pb2.AttributeValue(texts=attribute_pb2.TextValues(values=["red", "blue"])),
+        "made": attribute_pb2.AttributeValue(time={"seconds": 7}),
+        "sale": attribute_pb2.AttributeValue(flag=True),
+        "maker": attribute_pb2.AttributeValue(text="Acme"),
     }
     ask.upsert(item("typed", 1, attributes=attributes, stock=3, available=True))
     shown = ask.get("typed")
@@ -243,8 +243,14 @@ def test_a_batch_with_bad_rows_takes_nothing_and_names_all_of_them(ask: Door) ->
         item("good"),
         item("nan", vector=[float("nan")] * 16),
         item("short", vector=[1.0]),
-        item("kind", attributes={"category": pb.AttributeValue(text="x")}),
-        item("kinds", attributes={"": pb.AttributeValue(number=1), "n": pb.AttributeValue(number=float("inf"))}),
+        item("kind", attributes={"category": attribute_pb2.AttributeValue(text="x")}),
+        item(
+            "kinds",
+            attributes={
+                "": attribute_pb2.AttributeValue(number=1),
+                "n": attribute_pb2.AttributeValue(number=float("inf")),
+            },
+        ),
     ]
     bad[1].ClearField("update_time")
     code, faults = refusal(ask.upsert, good, *bad)

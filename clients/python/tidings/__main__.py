@@ -39,6 +39,8 @@ The lines of a batch are taken together or not at all. Of the changes of one ite
 stands, so a file may be sent again.
 """
 
+_ATTRIBUTE = 'attributes to set; a value is JSON (25, true, ["a", "b"]) or else a text'
+
 _Actions: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
@@ -84,6 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_audience(actions)
     _add_record(actions)
     _add_profile(actions)
+    _add_update_profile(actions)
     _add_send(actions)
     _add_subscribe(actions)
     _add_items(actions)
@@ -167,6 +170,26 @@ def _add_profile(actions: _Actions) -> None:
     parser = actions.add_parser("profile", help="what is known of a user", parents=[_common()])
     parser.set_defaults(run=commands.profile, default_timeout=_SECONDS)
     parser.add_argument("user", metavar="USER", help=_USER)
+
+
+def _add_update_profile(actions: _Actions) -> None:
+    parser = actions.add_parser(
+        "update-profile", help="set and remove attributes and tags of a user", parents=[_common()]
+    )
+    parser.set_defaults(run=commands.update_profile, refuse=parser.error, default_timeout=_SECONDS)
+    parser.add_argument("user", metavar="USER", help=_USER)
+    parser.add_argument(
+        "--set", nargs="+", action="extend", type=_pair, default=[], metavar="NAME=VALUE", help=_ATTRIBUTE
+    )
+    parser.add_argument("--remove", nargs="+", action="extend", default=[], metavar="NAME", help="attributes to remove")
+    parser.add_argument(
+        "--tag", nargs="+", action="extend", default=[], metavar="TAG[=WEIGHT]", help="tags to set by hand"
+    )
+    parser.add_argument("--until", type=_time, metavar="ISO", help="when the tags of --tag end (default: never)")
+    parser.add_argument("--remove-tag", nargs="+", action="extend", default=[], metavar="TAG", help="tags to remove")
+    parser.add_argument("--source", default="", metavar="NAME", help="who says so, such as crm")
+    parser.add_argument("--event-id", default="", metavar="ID", help="the shop's own id; done once (default: new)")
+    parser.add_argument("--time", type=_time, metavar="ISO", help="since when it is so (default: now)")
 
 
 def _add_send(actions: _Actions) -> None:

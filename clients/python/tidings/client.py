@@ -15,11 +15,13 @@ from tidings import (
     model,
     model_audience,
     model_explain,
+    model_profile,
     wire,
     wire_audience,
     wire_catalogue,
     wire_events,
     wire_explain,
+    wire_profile,
     wire_push,
 )
 from tidings.filters import Filter
@@ -216,10 +218,36 @@ class Client:
         answer = None if request is None else self._call(self._events.RecordEvents, request, timeout)
         return wire_events.recorded(answer, rejected)
 
-    def get_profile(self, user_id: str, *, consistency_token: str = "", timeout: float | None = None) -> model.Profile:
-        """Return what is known of a user; raises NotFound for one without recorded events."""
-        request = wire_events.profile_request(user_id, consistency_token)
-        return wire_events.profile(self._call(self._profiles.GetProfile, request, timeout))
+    def get_profile(
+        self, user_id: str, *, consistency_token: str = "", timeout: float | None = None
+    ) -> model_profile.Profile:
+        """Return what is known of a user; raises NotFound for one of whom nothing is recorded."""
+        request = wire_profile.profile_request(user_id, consistency_token)
+        return wire_profile.profile(self._call(self._profiles.GetProfile, request, timeout))
+
+    def update_profile(
+        self,
+        user_id: str,
+        attributes: Mapping[str, model.AttributeValue | None] | None = None,
+        *,
+        tags: Iterable[str | model_profile.TagSetting] = (),
+        remove_tags: Iterable[str] = (),
+        source: str = "",
+        event_time: datetime | None = None,
+        event_id: str = "",
+        timeout: float | None = None,
+    ) -> model_profile.Updated:
+        """Set and remove what is said of a user, all that is named or nothing; of two words the later one stands.
+
+        `attributes` are values by name, each declared in the server's settings, None to remove one: a text, texts, a
+        number, True or False, a time with a zone, a day. `tags` are set by hand, as names or TagSettings; `remove_tags`
+        takes some away. `source` is who says so. `event_time` has a time zone; None means now. A second update of the
+        same `event_id` does nothing; without one, one is made for this call and its retries.
+        """
+        request = wire_profile.update_request(
+            user_id, attributes or {}, tags, remove_tags, source, event_time, event_id or uuid.uuid4().hex
+        )
+        return wire_profile.updated(self._call(self._profiles.UpdateProfile, request, timeout))
 
     def send_push(
         self,

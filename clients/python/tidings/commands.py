@@ -3,12 +3,13 @@
 import argparse
 import codecs
 import io
+import json
 import logging
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from tidings import errors, event_lines, filters, model, show, show_explain
+from tidings import errors, event_lines, filters, model, model_profile, show, show_explain
 from tidings.client import Client
 
 _BATCH = 500
@@ -117,6 +118,46 @@ def profile(connection: Client, arguments: argparse.Namespace) -> int:
     """Print what is known of a user."""
     say(arguments, connection.get_profile(arguments.user), show.profile)
     return 0
+
+
+def update_profile(connection: Client, arguments: argparse.Namespace) -> int:
+    """Set and remove attributes and tags of a user."""
+    attributes: dict[str, model.AttributeValue | None] = dict.fromkeys(arguments.remove)
+    attributes.update((name, _value(text)) for name, text in arguments.set)
+    done = connection.update_profile(
+        arguments.user,
+        attributes,
+        tags=[_tag(arguments, text) for text in arguments.tag],
+        remove_tags=arguments.remove_tag,
+        source=arguments.source,
+        event_time=arguments.time,
+        event_id=arguments.event_id,
+    )
+    say(arguments, done, show.updated)
+    return 0
+
+
+def _value(text: str) -> model.AttributeValue:
+    """A value of an attribute as JSON when it is that, such as 25, true or ["a", "b"]; else the text itself."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    if isinstance(value, list):
+        return [str(one) for one in value]
+    return value if isinstance(value, str | int | float) else text
+
+
+def _tag(arguments: argparse.Namespace, text: str) -> model_profile.TagSetting:
+    """A tag, with a weight after its last "="."""
+    tag, equals, weight = text.rpartition("=")
+    if not equals:
+        return model_profile.TagSetting(text, expire_time=arguments.until)
+    try:
+        return model_profile.TagSetting(tag, float(weight), arguments.until)
+    except ValueError:
+        arguments.refuse(f"--tag {text!r}: {weight!r} is no weight")
+        raise
 
 
 def send(connection: Client, arguments: argparse.Namespace) -> int:

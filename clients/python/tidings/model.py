@@ -6,7 +6,7 @@ A field that the server left unset is None; a text it left unset is "". Times ar
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
 from typing import TypeAlias
 
@@ -171,7 +171,7 @@ class Promotion:
     previous_release_id: str
 
 
-AttributeValue: TypeAlias = str | Sequence[str] | float | datetime | bool
+AttributeValue: TypeAlias = str | Sequence[str] | float | datetime | date | bool
 """Of a typed attribute: a keyword, a set of keywords, a number, a moment, yes or no."""
 
 
@@ -329,67 +329,6 @@ class Recorded:
     def rejected(self) -> tuple[tuple[int, EventVerdict], ...]:
         """The rejected ones: place among the events, from 0, and verdict."""
         return tuple((at, v) for at, v in enumerate(self.verdicts) if v.status is EventStatus.REJECTED)
-
-
-@dataclass(frozen=True, slots=True)
-class EventCount:
-    """How many events of a type there were: ever, and in the last 1, 7 and 30 days of UTC, today being one."""
-
-    type: EventType
-    total: int
-    last_day: int
-    last_week: int
-    last_month: int
-
-
-@dataclass(frozen=True, slots=True)
-class RecentEvent:
-    """An event as a profile keeps it; of many items the first 16."""
-
-    type: EventType
-    event_time: datetime | None
-    item_ids: tuple[str, ...]
-    category: str
-    query: str
-    value: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class BoughtItem:
-    """An item a user bought: when last, how many times, and how many times it was given back."""
-
-    item_id: str
-    last_time: datetime | None
-    purchases: int
-    returns: int
-
-
-@dataclass(frozen=True, slots=True)
-class Affinity:
-    """How much of a user's interest, 0 to 1, goes to one category or brand."""
-
-    value: str
-    share: float
-
-
-@dataclass(frozen=True, slots=True)
-class Profile:
-    """What is known of a user."""
-
-    user_id: str
-    version: int  # grows with every change
-    first_event_time: datetime | None
-    last_event_time: datetime | None
-    counts: tuple[EventCount, ...]
-    recent_events: tuple[RecentEvent, ...]  # newest first, 100 at most
-    bought_items: tuple[BoughtItem, ...]  # newest first, 1000 at most
-    bought_item_count: int
-    blocked_item_ids: tuple[str, ...]
-    blocked_categories: tuple[str, ...]
-    categories: tuple[Affinity, ...]  # most interesting first
-    brands: tuple[Affinity, ...]
-    known_to_release: bool  # whether the serving release has a vector for this user
-    spent: float
 
 
 @dataclass(frozen=True, slots=True)

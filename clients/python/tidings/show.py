@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from tidings import model
+from tidings import model, model_profile
 
 _TITLE_COLUMNS = 48
 _SHOWN = 20
@@ -124,8 +124,8 @@ def push(got: model.Push) -> str:
     return "\n".join([*lines, f"  {cause}push {clean(got.push_id)}"])
 
 
-def profile(known: model.Profile) -> str:
-    """Return a profile: counts of events, what was bought, what interests, and the newest events."""
+def profile(known: model_profile.Profile) -> str:
+    """Return a profile: what is said of the user, counts of events, interests, what was bought, the newest events."""
     vector = "with" if known.known_to_release else "without"
     first, last = _time(known.first_event_time), _time(known.last_event_time)
     lines = [
@@ -136,6 +136,7 @@ def profile(known: model.Profile) -> str:
     counts = [
         (c.type, f"{c.total:,}", f"{c.last_day:,}", f"{c.last_week:,}", f"{c.last_month:,}") for c in known.counts
     ]
+    lines += _stated(known)
     lines += table(("events", "total", "1 day", "7 days", "30 days"), counts, right=(1, 2, 3, 4))
     for name, values in (("categories", known.categories), ("brands", known.brands)):
         if values:
@@ -149,6 +150,29 @@ def profile(known: model.Profile) -> str:
         lines += ["", *table(header, bought, right=(2, 3))]
     recent = [(_time(event.event_time), event.type, _object(event)) for event in known.recent_events[:_SHOWN]]
     return "\n".join([*lines, "", *table(("newest events", "type", "of"), recent, right=())])
+
+
+def updated(done: model_profile.Updated) -> str:
+    """Return what became of an update."""
+    return "nothing was changed: an update of this id was recorded before" if done.duplicate else "updated"
+
+
+def _stated(known: model_profile.Profile) -> list[str]:
+    """What is said of a user."""
+    lines: list[str] = []
+    if known.attributes:
+        told = [(clean(one.name), _value(one.value), clean(one.source), _time(one.since)) for one in known.attributes]
+        lines += [*table(("attribute", "value", "source", "since"), told, right=()), ""]
+    if known.tags:
+        tags = [(clean(one.tag), f"{one.weight:g}", clean(one.source), _time(one.expire_time)) for one in known.tags]
+        lines += [*table(("tag", "weight", "source", "until"), tags, right=(1,)), ""]
+    return lines
+
+
+def _value(value: model.AttributeValue) -> str:
+    if isinstance(value, datetime):
+        return _time(value)
+    return clean(value if isinstance(value, str) else ", ".join(value) if isinstance(value, Sequence) else f"{value}")
 
 
 def age(seconds: float) -> str:
@@ -170,7 +194,7 @@ def _price(item: model.Item) -> str:
     return "" if item.price is None else clean(f"{item.price:,.2f} {item.currency}".rstrip())
 
 
-def _object(event: model.RecentEvent) -> str:
+def _object(event: model_profile.RecentEvent) -> str:
     value = "" if event.value is None else f"{event.value:g}"
     parts = [", ".join(event.item_ids), event.category, f'"{event.query}"' if event.query else "", value]
     return clean("  ".join(part for part in parts if part))

@@ -1,9 +1,9 @@
 """Between the client's values and the wire: items of the catalogue."""
 
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 
-from tidings import errors, model, wire
+from tidings import errors, model, wire, wire_attributes
 from tidings.v1 import catalog_service_pb2
 
 MAX_ITEMS = 1000
@@ -76,7 +76,7 @@ def catalog_item(message: catalog_service_pb2.CatalogItem) -> model.CatalogItem:
         publish_time=wire.time_of(item, "publish_time"),
         expire_time=wire.time_of(item, "expire_time"),
         shown=dict(item.attributes),
-        attributes={name: _value(value) for name, value in message.attributes.items()},
+        attributes={name: wire_attributes.value(value) for name, value in message.attributes.items()},
         available=message.available if message.HasField("available") else None,
         stock=message.stock if message.HasField("stock") else None,
         vector=tuple(message.vector),
@@ -102,7 +102,7 @@ def _message(value: model.CatalogItem, prefix: str) -> catalog_service_pb2.Catal
         except (TypeError, ValueError) as error:
             raise wire.unfit(f"{inner}attributes[{name}]", text, str(error)) from error
     for name, one in value.attributes.items():
-        _fill_value(message, name, one, prefix)
+        wire_attributes.fill(message.attributes, name, one, f"{prefix}attributes[{name}]")
     for name in ("available", "stock"):
         if getattr(value, name) is not None:
             wire.fill(message, name, getattr(value, name), prefix)
@@ -112,40 +112,6 @@ def _message(value: model.CatalogItem, prefix: str) -> catalog_service_pb2.Catal
         raise wire.unfit(prefix + "vector", value.vector, str(error)) from error
     wire.fill_time(message, "update_time", value.update_time, prefix)
     return message
-
-
-def _fill_value(message: catalog_service_pb2.CatalogItem, name: str, value: model.AttributeValue, prefix: str) -> None:
-    place = f"{prefix}attributes[{name}]"
-    try:
-        target = message.attributes[name]
-        match value:
-            case bool():
-                target.flag = value
-            case str():
-                target.text = value
-            case int() | float():
-                target.number = value
-            case datetime():
-                if value.utcoffset() is None:
-                    raise ValueError("a datetime with a time zone is wanted")
-                target.time.FromDatetime(value.astimezone(UTC))
-            case _:
-                target.texts.values.extend(value)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise wire.unfit(place, value, str(error)) from error
-
-
-def _value(message: catalog_service_pb2.AttributeValue) -> model.AttributeValue:
-    match message.WhichOneof("value"):
-        case "texts":
-            return tuple(message.texts.values)
-        case "time":
-            return message.time.ToDatetime(tzinfo=UTC)
-        case "number":
-            return message.number
-        case "flag":
-            return message.flag
-    return message.text
 
 
 _UPSERTED = wire.by_number(catalog_service_pb2.UpsertResult, model.UpsertResult)

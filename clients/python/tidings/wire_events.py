@@ -1,10 +1,10 @@
-"""Between the client's values and the wire: events and profiles."""
+"""Between the client's values and the wire: events."""
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
 from tidings import errors, model, wire
-from tidings.v1 import event_pb2, event_service_pb2, profile_service_pb2
+from tidings.v1 import event_pb2, event_service_pb2
 
 MAX_EVENTS = 1000
 """So many events go in one call."""
@@ -69,52 +69,6 @@ def recorded(
     return model.Recorded(tuple(verdicts), message.consistency_token)
 
 
-def profile_request(user_id: str, consistency_token: str) -> profile_service_pb2.GetProfileRequest:
-    """Return the request for a profile."""
-    request = profile_service_pb2.GetProfileRequest()
-    wire.fill(request, "user_id", user_id)
-    wire.fill(request, "consistency_token", consistency_token)
-    return request
-
-
-def profile(response: profile_service_pb2.GetProfileResponse) -> model.Profile:
-    """Return a profile."""
-    message = response.profile
-    return model.Profile(
-        user_id=message.user_id,
-        version=message.version,
-        first_event_time=wire.time_of(message, "first_event_time"),
-        last_event_time=wire.time_of(message, "last_event_time"),
-        counts=tuple(
-            model.EventCount(_type(count.type), count.total, count.last_day, count.last_week, count.last_month)
-            for count in message.counts
-        ),
-        recent_events=tuple(_recent_event(event) for event in message.recent_events),
-        bought_items=tuple(
-            model.BoughtItem(item.item_id, wire.time_of(item, "last_time"), item.purchases, item.returns)
-            for item in message.bought_items
-        ),
-        bought_item_count=message.bought_item_count,
-        blocked_item_ids=tuple(message.blocked_item_ids),
-        blocked_categories=tuple(message.blocked_categories),
-        categories=tuple(model.Affinity(affinity.value, affinity.share) for affinity in message.categories),
-        brands=tuple(model.Affinity(affinity.value, affinity.share) for affinity in message.brands),
-        known_to_release=message.known_to_release,
-        spent=message.spent,
-    )
-
-
-def _recent_event(message: profile_service_pb2.RecentEvent) -> model.RecentEvent:
-    return model.RecentEvent(
-        type=_type(message.type),
-        event_time=wire.time_of(message, "event_time"),
-        item_ids=tuple(message.item_ids),
-        category=message.category,
-        query=message.query,
-        value=message.value if message.HasField("value") else None,
-    )
-
-
 def _listed(events: object) -> list[model.Event]:
     if isinstance(events, model.Event):
         return [events]
@@ -163,7 +117,8 @@ def _add_item(message: event_pb2.Event, item: str | model.EventItem, prefix: str
         wire.fill(added, "item_id", item, prefix)
 
 
-def _type(number: int) -> model.EventType:
+def event_type(number: int) -> model.EventType:
+    """Return the type of a number of the wire."""
     return _TYPES.get(number, model.EventType.UNSPECIFIED)
 
 

@@ -1,14 +1,16 @@
-"""Show what is known of a user: the profile as recorded events made it."""
+"""Show what is known of a user: the profile as recorded events and changes made it."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from tidings_core import stated
 from tidings_core.affinities import Share, affinities
 from tidings_core.errors import NotFound
 from tidings_core.events import EVENT_TYPES, EventType
 from tidings_core.model import Snapshot
 from tidings_core.profile import Bought, Profile, RecentEvent, count_since
+from tidings_core.stated import AttributeWord, TagWord
 from tidings_server.application.known_documents import KnownDocuments
 from tidings_server.application.serving import Serving
 
@@ -37,7 +39,8 @@ class EventCount:
 class ShownProfile:
     """A profile with ids in place of numbers. Times are Unix milliseconds; `spent` is in the shop's currency.
 
-    `recent`, `bought` and the two `blocked` are newest first; `item_ids` has the items of each event in `recent`.
+    `recent`, `bought` and the two `blocked` are newest first; `item_ids` has the items of each event in `recent`;
+    `attributes` and `tags` go by name.
     """
 
     user_id: str
@@ -55,6 +58,8 @@ class ShownProfile:
     brands: Sequence[Share]
     known_to_release: bool
     spent: float
+    attributes: Sequence[tuple[str, AttributeWord]]
+    tags: Sequence[tuple[str, TagWord]]
 
 
 class GetProfile:
@@ -72,9 +77,9 @@ class GetProfile:
     def __call__(self, user_id: str) -> ShownProfile:
         """What is known of a user now. Raises NotFound when nothing was recorded, StorageFailed."""
         version, document = self._documents.read(user_id)
-        profile = document.profile
+        profile, now_ms = document.profile, int(self._now() * 1000)
         # A push makes a document too.
-        if not profile.totals:
+        if not profile.totals and profile.stated == stated.EMPTY:
             raise NotFound("nothing is recorded of this user: is the user_id that of the events?")
         bought = sorted(
             ((item, entry) for item, entry in profile.bought.items() if entry.purchases),
@@ -92,7 +97,7 @@ class GetProfile:
             version=version,
             first_time=profile.first_time,
             last_time=profile.last_time,
-            counts=_counts(profile, int(self._now() * 1000)),
+            counts=_counts(profile, now_ms),
             recent=profile.recent,
             item_ids=[[ids[item] for item in event.items] for event in profile.recent],
             bought=[(ids[item], entry) for item, entry in listed],
@@ -103,6 +108,8 @@ class GetProfile:
             brands=[] if snapshot is None else affinities(profile, rows, snapshot, "brand"),
             known_to_release=snapshot is not None and snapshot.users.find(user_id) >= 0,
             spent=profile.spent / 100,
+            attributes=sorted((n, w) for n, w in profile.stated.attributes.items() if w.value is not None),
+            tags=sorted(profile.stated.tags_at(now_ms).items()),
         )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
+from tidings_core.changes import Logged
 from tidings_core.errors import StorageFailed, TidingsError
 from tidings_core.events import Event, event_faults
 from tidings_core.faults import Fault
@@ -22,6 +23,8 @@ TOGETHER = 256
 
 Proposed = tuple[Event, bytes]
 """An event, and what the log keeps of it."""
+Entry = tuple[Logged, bytes]
+"""An event or a change, and what the log keeps of it."""
 Status = Literal["accepted", "duplicate", "rejected"]
 
 
@@ -45,14 +48,14 @@ class Recorded:
 
 
 def take_in(
-    tx: Transaction, document: UserDocument, events: Sequence[Proposed], triggers: Sequence[Trigger], now_ms: int
+    tx: Transaction, document: UserDocument, entries: Sequence[Entry], triggers: Sequence[Trigger], now_ms: int
 ) -> tuple[UserDocument, list[bool]]:
-    """Record events of one user inside a transaction: append to the log, fold what is new, set timers for triggers.
+    """Record events and changes of one user inside a transaction: append to the log, fold what is new, set timers.
 
-    Returns the document after it, for the caller to put, and for each event whether it was new; one that is not changed
-    nothing. `now_ms` is Unix milliseconds. The events must be without faults.
+    Returns the document after it, for the caller to put, and for each entry whether it was new; one that is not changed
+    nothing. `now_ms` is Unix milliseconds. The entries must be without faults.
     """
-    taken = _take_in(tx, document, events, triggers, now_ms)
+    taken = _take_in(tx, document, entries, triggers, now_ms)
     return taken.document, taken.new
 
 
@@ -64,20 +67,21 @@ class _Taken:
 
 
 def _take_in(
-    tx: Transaction, document: UserDocument, events: Sequence[Proposed], triggers: Sequence[Trigger], now_ms: int
+    tx: Transaction, document: UserDocument, entries: Sequence[Entry], triggers: Sequence[Trigger], now_ms: int
 ) -> _Taken:
-    numbers = [tx.events.append(event.event_id, event.user_id, event.time, content) for event, content in events]
-    fresh = [event for (event, _), number in zip(events, numbers, strict=True) if number is not None]
+    numbers = [tx.events.append(one.event_id, one.user_id, one.time, content) for one, content in entries]
+    fresh = [one for (one, _), number in zip(entries, numbers, strict=True) if number is not None]
     new = [number is not None for number in numbers]
     if not fresh:
         return _Taken(document, new, 0)
-    items = ([tx.items.number(item.item_id) for item in event.items] for event in fresh)
+    items = ([tx.items.number(item.item_id) for item in one.items] if isinstance(one, Event) else [] for one in fresh)
     document = replace(
         document,
         profile=fold(document.profile, zip(fresh, items, strict=True)),
         applied_through=max(document.applied_through, *(number for number in numbers if number is not None)),
     )
-    called_for = [timer for trigger in triggers for timer in _timers(trigger, fresh, document, now_ms)]
+    events = [one for one in fresh if isinstance(one, Event)]
+    called_for = [timer for trigger in triggers for timer in _timers(trigger, events, document, now_ms)]
     for timer in called_for:
         tx.timers.set(timer.timer(now_ms))
     return _Taken(document, new, len(called_for))

@@ -9,8 +9,8 @@ import numpy as np
 from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from tidings.v1 import attribute_pb2, item_pb2
 from tidings.v1 import catalog_service_pb2 as pb
-from tidings.v1 import item_pb2
 from tidings_core import text
 from tidings_core.attributes import Kind
 from tidings_core.catalogue import (
@@ -206,7 +206,7 @@ def _described_faults(message: pb.CatalogItem) -> Iterator[Fault]:
             yield f"attributes[{name[:64]}]", problem
 
 
-def _attribute_fault(name: str, value: pb.AttributeValue) -> str:
+def _attribute_fault(name: str, value: attribute_pb2.AttributeValue) -> str:
     if name in STANDARD:
         return "has a field of its own: set that"
     if not _NAME.match(name):
@@ -227,7 +227,7 @@ def _attribute_fault(name: str, value: pb.AttributeValue) -> str:
     return ""
 
 
-def _value(value: pb.AttributeValue) -> tuple[Kind, Value | None]:
+def _value(value: attribute_pb2.AttributeValue) -> tuple[Kind, Value | None]:
     """The kind of an attribute and its value, None for none."""
     which = value.WhichOneof("value") or "text"
     if which == "texts":
@@ -238,7 +238,7 @@ def _value(value: pb.AttributeValue) -> tuple[Kind, Value | None]:
     return _KINDS[which], None if told == "" else told
 
 
-def _fill(message: pb.AttributeValue, kind: Kind, value: Value) -> None:
+def _fill(message: attribute_pb2.AttributeValue, kind: Kind, value: Value) -> None:
     match kind, value:
         case "keyword", str():
             message.text = value

@@ -118,7 +118,9 @@ def decode_event(content: bytes) -> Event:
 
 def _propose(message: event_pb2.Event, now_ms: int) -> Proposed | Verdict:
     faults = []
-    if message.type not in _KINDS:
+    if message.HasField("change"):
+        faults.append(("change", "is no event: UpdateProfile records what is said of a user"))
+    elif message.type not in _KINDS:
         known = ", ".join(kind.upper() for kind in EVENT_TYPES)
         faults.append(("type", f"is {int(message.type)}, which is no type of event; known are {known}"))
     stamp = message.event_time

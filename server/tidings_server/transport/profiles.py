@@ -1,29 +1,54 @@
-"""ProfileService: what is known of a user, as bytes."""
+"""ProfileService: what is known of a user, as bytes, and what is said of one, from bytes."""
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 
+import structlog
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from tidings.v1 import profile_service_pb2 as pb
+from tidings_core.declared import Declarations
 from tidings_core.errors import InvalidInput, TidingsError
 from tidings_core.events import id_fault
 from tidings_core.profile import RecentEvent
 from tidings_server.application.get_profile import EventCount, GetProfile, ShownProfile
+from tidings_server.application.record_change import Changed
+from tidings_server.application.update_profile import UpdateProfile
 from tidings_server.transport.calls import Call, parse
+from tidings_server.transport.changes import fill_value, read_update, stamp
 from tidings_server.transport.events import TYPES
+
+log = structlog.get_logger(__name__)
 
 
 class ProfileHandlers:
     """The handlers of ProfileService."""
 
-    def __init__(self, get_profile: GetProfile, check: Callable[[str], None]) -> None:
-        """`check` sees that a read shows the write of a consistency token, or raises InvalidInput or Conflict."""
+    def __init__(
+        self,
+        get_profile: GetProfile,
+        update: UpdateProfile,
+        declared: Declarations,
+        check: Callable[[str], None],
+        now: Callable[[], float],
+    ) -> None:
+        """`check` sees that a read shows the write of a consistency token, or raises InvalidInput or Conflict.
+
+        `now` gives Unix seconds.
+        """
         self._get_profile = get_profile
+        self._update = update
+        self._declared = declared
         self._check = check
+        self._now = now
 
     def get_profile(self, calls: Sequence[Call]) -> list[bytes | TidingsError]:
         """Answer GetProfile calls."""
         return [self._answered(call.body) for call in calls]
+
+    def update_profile(self, calls: Sequence[Call]) -> list[bytes | TidingsError]:
+        """Answer UpdateProfile calls together. Blocks until what they change is on disk."""
+        return [_changed(future) for future in [self._start(call.body) for call in calls]]
 
     def _answered(self, body: bytes) -> bytes | TidingsError:
         try:
@@ -35,7 +60,50 @@ class ProfileHandlers:
             shown = self._get_profile(request.user_id)
         except TidingsError as error:
             return error
-        return pb.GetProfileResponse(profile=_profile(shown)).SerializeToString()
+        profile = _profile(shown)
+        self._state(profile, shown)
+        return pb.GetProfileResponse(profile=profile).SerializeToString()
+
+    def _start(self, body: bytes) -> "Future[Changed] | TidingsError":
+        try:
+            request = parse(pb.UpdateProfileRequest(), body)
+            change, faults = read_update(request, int(self._now() * 1000))
+            return self._update(change, request.HasField("event_time"), faults)
+        except TidingsError as error:
+            return error
+        except Exception:  # A fault of ours; it must not hurt the other calls.
+            log.exception("update profile failed")
+            return TidingsError("the server failed; its log says why")
+
+    def _state(self, profile: pb.Profile, shown: ShownProfile) -> None:
+        """Add what is stated of the user."""
+        for name, word in shown.attributes:
+            attribute = profile.attributes.add(name=name, source=word.source, since=stamp(word.time))
+            declaration = self._declared.get(name)
+            assert word.value is not None
+            fill_value(attribute.value, None if declaration is None else declaration.kind, word.value)
+        for name, tag in shown.tags:
+            assert tag.setting is not None
+            profile.tags.add(
+                tag=name,
+                weight=tag.setting.weight,
+                source=tag.source,
+                since=stamp(tag.time),
+                expire_time=stamp(tag.setting.expires) if tag.setting.expires else None,
+            )
+
+
+def _changed(future: "Future[Changed] | TidingsError") -> bytes | TidingsError:
+    if isinstance(future, TidingsError):
+        return future
+    try:
+        made = future.result()
+    except TidingsError as error:
+        return error
+    except Exception:
+        log.exception("update profile failed")
+        return TidingsError("the server failed; its log says why")
+    return pb.UpdateProfileResponse(duplicate=made.duplicate, consistency_token=made.token).SerializeToString()
 
 
 def _profile(shown: ShownProfile) -> pb.Profile:

@@ -24,10 +24,11 @@ _sym_db = _symbol_database.Default()
 
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from tidings.v1 import attribute_pb2 as tidings_dot_v1_dot_attribute__pb2
 from tidings.v1 import item_pb2 as tidings_dot_v1_dot_item__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n tidings/v1/catalog_service.proto\x12\ntidings.v1\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15tidings/v1/item.proto\"\xbe\x02\n\x0b\x43\x61talogItem\x12\x1e\n\x04item\x18\x01 \x01(\x0b\x32\x10.tidings.v1.Item\x12;\n\nattributes\x18\x02 \x03(\x0b\x32\'.tidings.v1.CatalogItem.AttributesEntry\x12\x16\n\tavailable\x18\x03 \x01(\x08H\x00\x88\x01\x01\x12\x12\n\x05stock\x18\x04 \x01(\x01H\x01\x88\x01\x01\x12\x0e\n\x06vector\x18\x05 \x03(\x02\x12/\n\x0bupdate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1aM\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12)\n\x05value\x18\x02 \x01(\x0b\x32\x1a.tidings.v1.AttributeValue:\x02\x38\x01\x42\x0c\n\n_availableB\x08\n\x06_stock\"\xa0\x01\n\x0e\x41ttributeValue\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12\'\n\x05texts\x18\x02 \x01(\x0b\x32\x16.tidings.v1.TextValuesH\x00\x12\x10\n\x06number\x18\x03 \x01(\x01H\x00\x12*\n\x04time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x12\x0e\n\x04\x66lag\x18\x05 \x01(\x08H\x00\x42\x07\n\x05value\"\x1c\n\nTextValues\x12\x0e\n\x06values\x18\x01 \x03(\t\"m\n\x12UpsertItemsRequest\x12&\n\x05items\x18\x01 \x03(\x0b\x32\x17.tidings.v1.CatalogItem\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"[\n\x13UpsertItemsResponse\x12)\n\x07results\x18\x01 \x03(\x0e\x32\x18.tidings.v1.UpsertResult\x12\x19\n\x11\x63onsistency_token\x18\x02 \x01(\t\"W\n\x12\x44\x65leteItemsRequest\x12\x10\n\x08item_ids\x18\x01 \x03(\t\x12/\n\x0bupdate_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"[\n\x13\x44\x65leteItemsResponse\x12)\n\x07results\x18\x01 \x03(\x0e\x32\x18.tidings.v1.DeleteResult\x12\x19\n\x11\x63onsistency_token\x18\x02 \x01(\t\"<\n\x0eGetItemRequest\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x19\n\x11\x63onsistency_token\x18\x02 \x01(\t\"8\n\x0fGetItemResponse\x12%\n\x04item\x18\x01 \x01(\x0b\x32\x17.tidings.v1.CatalogItem\"&\n\x10ListItemsRequest\x12\x12\n\npage_token\x18\x01 \x01(\t\"T\n\x11ListItemsResponse\x12&\n\x05items\x18\x01 \x03(\x0b\x32\x17.tidings.v1.CatalogItem\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*~\n\x0cUpsertResult\x12\x1d\n\x19UPSERT_RESULT_UNSPECIFIED\x10\x00\x12\x19\n\x15UPSERT_RESULT_APPLIED\x10\x01\x12\x17\n\x13UPSERT_RESULT_OLDER\x10\x02\x12\x1b\n\x17UPSERT_RESULT_UNCHANGED\x10\x03*~\n\x0c\x44\x65leteResult\x12\x1d\n\x19\x44\x45LETE_RESULT_UNSPECIFIED\x10\x00\x12\x19\n\x15\x44\x45LETE_RESULT_DELETED\x10\x01\x12\x17\n\x13\x44\x45LETE_RESULT_OLDER\x10\x02\x12\x1b\n\x17\x44\x45LETE_RESULT_NOT_FOUND\x10\x03\x32\xc0\x02\n\x0e\x43\x61talogService\x12N\n\x0bUpsertItems\x12\x1e.tidings.v1.UpsertItemsRequest\x1a\x1f.tidings.v1.UpsertItemsResponse\x12N\n\x0b\x44\x65leteItems\x12\x1e.tidings.v1.DeleteItemsRequest\x1a\x1f.tidings.v1.DeleteItemsResponse\x12\x42\n\x07GetItem\x12\x1a.tidings.v1.GetItemRequest\x1a\x1b.tidings.v1.GetItemResponse\x12J\n\tListItems\x12\x1c.tidings.v1.ListItemsRequest\x1a\x1d.tidings.v1.ListItemsResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n tidings/v1/catalog_service.proto\x12\ntidings.v1\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1atidings/v1/attribute.proto\x1a\x15tidings/v1/item.proto\"\xbe\x02\n\x0b\x43\x61talogItem\x12\x1e\n\x04item\x18\x01 \x01(\x0b\x32\x10.tidings.v1.Item\x12;\n\nattributes\x18\x02 \x03(\x0b\x32\'.tidings.v1.CatalogItem.AttributesEntry\x12\x16\n\tavailable\x18\x03 \x01(\x08H\x00\x88\x01\x01\x12\x12\n\x05stock\x18\x04 \x01(\x01H\x01\x88\x01\x01\x12\x0e\n\x06vector\x18\x05 \x03(\x02\x12/\n\x0bupdate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1aM\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12)\n\x05value\x18\x02 \x01(\x0b\x32\x1a.tidings.v1.AttributeValue:\x02\x38\x01\x42\x0c\n\n_availableB\x08\n\x06_stock\"m\n\x12UpsertItemsRequest\x12&\n\x05items\x18\x01 \x03(\x0b\x32\x17.tidings.v1.CatalogItem\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"[\n\x13UpsertItemsResponse\x12)\n\x07results\x18\x01 \x03(\x0e\x32\x18.tidings.v1.UpsertResult\x12\x19\n\x11\x63onsistency_token\x18\x02 \x01(\t\"W\n\x12\x44\x65leteItemsRequest\x12\x10\n\x08item_ids\x18\x01 \x03(\t\x12/\n\x0bupdate_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"[\n\x13\x44\x65leteItemsResponse\x12)\n\x07results\x18\x01 \x03(\x0e\x32\x18.tidings.v1.DeleteResult\x12\x19\n\x11\x63onsistency_token\x18\x02 \x01(\t\"<\n\x0eGetItemRequest\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x19\n\x11\x63onsistency_token\x18\x02 \x01(\t\"8\n\x0fGetItemResponse\x12%\n\x04item\x18\x01 \x01(\x0b\x32\x17.tidings.v1.CatalogItem\"&\n\x10ListItemsRequest\x12\x12\n\npage_token\x18\x01 \x01(\t\"T\n\x11ListItemsResponse\x12&\n\x05items\x18\x01 \x03(\x0b\x32\x17.tidings.v1.CatalogItem\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*~\n\x0cUpsertResult\x12\x1d\n\x19UPSERT_RESULT_UNSPECIFIED\x10\x00\x12\x19\n\x15UPSERT_RESULT_APPLIED\x10\x01\x12\x17\n\x13UPSERT_RESULT_OLDER\x10\x02\x12\x1b\n\x17UPSERT_RESULT_UNCHANGED\x10\x03*~\n\x0c\x44\x65leteResult\x12\x1d\n\x19\x44\x45LETE_RESULT_UNSPECIFIED\x10\x00\x12\x19\n\x15\x44\x45LETE_RESULT_DELETED\x10\x01\x12\x17\n\x13\x44\x45LETE_RESULT_OLDER\x10\x02\x12\x1b\n\x17\x44\x45LETE_RESULT_NOT_FOUND\x10\x03\x32\xc0\x02\n\x0e\x43\x61talogService\x12N\n\x0bUpsertItems\x12\x1e.tidings.v1.UpsertItemsRequest\x1a\x1f.tidings.v1.UpsertItemsResponse\x12N\n\x0b\x44\x65leteItems\x12\x1e.tidings.v1.DeleteItemsRequest\x1a\x1f.tidings.v1.DeleteItemsResponse\x12\x42\n\x07GetItem\x12\x1a.tidings.v1.GetItemRequest\x1a\x1b.tidings.v1.GetItemResponse\x12J\n\tListItems\x12\x1c.tidings.v1.ListItemsRequest\x1a\x1d.tidings.v1.ListItemsResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,34 +37,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CATALOGITEM_ATTRIBUTESENTRY']._loaded_options = None
   _globals['_CATALOGITEM_ATTRIBUTESENTRY']._serialized_options = b'8\001'
-  _globals['_UPSERTRESULT']._serialized_start=1284
-  _globals['_UPSERTRESULT']._serialized_end=1410
-  _globals['_DELETERESULT']._serialized_start=1412
-  _globals['_DELETERESULT']._serialized_end=1538
-  _globals['_CATALOGITEM']._serialized_start=139
-  _globals['_CATALOGITEM']._serialized_end=457
-  _globals['_CATALOGITEM_ATTRIBUTESENTRY']._serialized_start=356
-  _globals['_CATALOGITEM_ATTRIBUTESENTRY']._serialized_end=433
-  _globals['_ATTRIBUTEVALUE']._serialized_start=460
-  _globals['_ATTRIBUTEVALUE']._serialized_end=620
-  _globals['_TEXTVALUES']._serialized_start=622
-  _globals['_TEXTVALUES']._serialized_end=650
-  _globals['_UPSERTITEMSREQUEST']._serialized_start=652
-  _globals['_UPSERTITEMSREQUEST']._serialized_end=761
-  _globals['_UPSERTITEMSRESPONSE']._serialized_start=763
-  _globals['_UPSERTITEMSRESPONSE']._serialized_end=854
-  _globals['_DELETEITEMSREQUEST']._serialized_start=856
-  _globals['_DELETEITEMSREQUEST']._serialized_end=943
-  _globals['_DELETEITEMSRESPONSE']._serialized_start=945
-  _globals['_DELETEITEMSRESPONSE']._serialized_end=1036
-  _globals['_GETITEMREQUEST']._serialized_start=1038
-  _globals['_GETITEMREQUEST']._serialized_end=1098
-  _globals['_GETITEMRESPONSE']._serialized_start=1100
-  _globals['_GETITEMRESPONSE']._serialized_end=1156
-  _globals['_LISTITEMSREQUEST']._serialized_start=1158
-  _globals['_LISTITEMSREQUEST']._serialized_end=1196
-  _globals['_LISTITEMSRESPONSE']._serialized_start=1198
-  _globals['_LISTITEMSRESPONSE']._serialized_end=1282
-  _globals['_CATALOGSERVICE']._serialized_start=1541
-  _globals['_CATALOGSERVICE']._serialized_end=1861
+  _globals['_UPSERTRESULT']._serialized_start=1119
+  _globals['_UPSERTRESULT']._serialized_end=1245
+  _globals['_DELETERESULT']._serialized_start=1247
+  _globals['_DELETERESULT']._serialized_end=1373
+  _globals['_CATALOGITEM']._serialized_start=167
+  _globals['_CATALOGITEM']._serialized_end=485
+  _globals['_CATALOGITEM_ATTRIBUTESENTRY']._serialized_start=384
+  _globals['_CATALOGITEM_ATTRIBUTESENTRY']._serialized_end=461
+  _globals['_UPSERTITEMSREQUEST']._serialized_start=487
+  _globals['_UPSERTITEMSREQUEST']._serialized_end=596
+  _globals['_UPSERTITEMSRESPONSE']._serialized_start=598
+  _globals['_UPSERTITEMSRESPONSE']._serialized_end=689
+  _globals['_DELETEITEMSREQUEST']._serialized_start=691
+  _globals['_DELETEITEMSREQUEST']._serialized_end=778
+  _globals['_DELETEITEMSRESPONSE']._serialized_start=780
+  _globals['_DELETEITEMSRESPONSE']._serialized_end=871
+  _globals['_GETITEMREQUEST']._serialized_start=873
+  _globals['_GETITEMREQUEST']._serialized_end=933
+  _globals['_GETITEMRESPONSE']._serialized_start=935
+  _globals['_GETITEMRESPONSE']._serialized_end=991
+  _globals['_LISTITEMSREQUEST']._serialized_start=993
+  _globals['_LISTITEMSREQUEST']._serialized_end=1031
+  _globals['_LISTITEMSRESPONSE']._serialized_start=1033
+  _globals['_LISTITEMSRESPONSE']._serialized_end=1117
+  _globals['_CATALOGSERVICE']._serialized_start=1376
+  _globals['_CATALOGSERVICE']._serialized_end=1696
 # @@protoc_insertion_point(module_scope)

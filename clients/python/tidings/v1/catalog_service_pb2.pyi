@@ -1,5 +1,6 @@
 from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from tidings.v1 import attribute_pb2 as _attribute_pb2
 from tidings.v1 import item_pb2 as _item_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -38,8 +39,8 @@ class CatalogItem(_message.Message):
         KEY_FIELD_NUMBER: _ClassVar[int]
         VALUE_FIELD_NUMBER: _ClassVar[int]
         key: str
-        value: AttributeValue
-        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[AttributeValue, _Mapping]] = ...) -> None: ...
+        value: _attribute_pb2.AttributeValue
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[_attribute_pb2.AttributeValue, _Mapping]] = ...) -> None: ...
     ITEM_FIELD_NUMBER: _ClassVar[int]
     ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
     AVAILABLE_FIELD_NUMBER: _ClassVar[int]
@@ -47,32 +48,12 @@ class CatalogItem(_message.Message):
     VECTOR_FIELD_NUMBER: _ClassVar[int]
     UPDATE_TIME_FIELD_NUMBER: _ClassVar[int]
     item: _item_pb2.Item
-    attributes: _containers.MessageMap[str, AttributeValue]
+    attributes: _containers.MessageMap[str, _attribute_pb2.AttributeValue]
     available: bool
     stock: float
     vector: _containers.RepeatedScalarFieldContainer[float]
     update_time: _timestamp_pb2.Timestamp
-    def __init__(self, item: _Optional[_Union[_item_pb2.Item, _Mapping]] = ..., attributes: _Optional[_Mapping[str, AttributeValue]] = ..., available: bool = ..., stock: _Optional[float] = ..., vector: _Optional[_Iterable[float]] = ..., update_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
-
-class AttributeValue(_message.Message):
-    __slots__ = ("text", "texts", "number", "time", "flag")
-    TEXT_FIELD_NUMBER: _ClassVar[int]
-    TEXTS_FIELD_NUMBER: _ClassVar[int]
-    NUMBER_FIELD_NUMBER: _ClassVar[int]
-    TIME_FIELD_NUMBER: _ClassVar[int]
-    FLAG_FIELD_NUMBER: _ClassVar[int]
-    text: str
-    texts: TextValues
-    number: float
-    time: _timestamp_pb2.Timestamp
-    flag: bool
-    def __init__(self, text: _Optional[str] = ..., texts: _Optional[_Union[TextValues, _Mapping]] = ..., number: _Optional[float] = ..., time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., flag: bool = ...) -> None: ...
-
-class TextValues(_message.Message):
-    __slots__ = ("values",)
-    VALUES_FIELD_NUMBER: _ClassVar[int]
-    values: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, values: _Optional[_Iterable[str]] = ...) -> None: ...
+    def __init__(self, item: _Optional[_Union[_item_pb2.Item, _Mapping]] = ..., attributes: _Optional[_Mapping[str, _attribute_pb2.AttributeValue]] = ..., available: bool = ..., stock: _Optional[float] = ..., vector: _Optional[_Iterable[float]] = ..., update_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class UpsertItemsRequest(_message.Message):
     __slots__ = ("items", "update_mask")

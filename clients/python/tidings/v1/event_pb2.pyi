@@ -1,4 +1,5 @@
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from tidings.v1 import change_pb2 as _change_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -35,7 +36,7 @@ EVENT_TYPE_SEE_LESS: EventType
 EVENT_TYPE_RATING: EventType
 
 class Event(_message.Message):
-    __slots__ = ("event_id", "type", "user_id", "items", "category", "query", "value", "event_time", "push_id")
+    __slots__ = ("event_id", "type", "user_id", "items", "category", "query", "value", "event_time", "push_id", "change")
     EVENT_ID_FIELD_NUMBER: _ClassVar[int]
     TYPE_FIELD_NUMBER: _ClassVar[int]
     USER_ID_FIELD_NUMBER: _ClassVar[int]
@@ -45,6 +46,7 @@ class Event(_message.Message):
     VALUE_FIELD_NUMBER: _ClassVar[int]
     EVENT_TIME_FIELD_NUMBER: _ClassVar[int]
     PUSH_ID_FIELD_NUMBER: _ClassVar[int]
+    CHANGE_FIELD_NUMBER: _ClassVar[int]
     event_id: str
     type: EventType
     user_id: str
@@ -54,7 +56,8 @@ class Event(_message.Message):
     value: float
     event_time: _timestamp_pb2.Timestamp
     push_id: str
-    def __init__(self, event_id: _Optional[str] = ..., type: _Optional[_Union[EventType, str]] = ..., user_id: _Optional[str] = ..., items: _Optional[_Iterable[_Union[EventItem, _Mapping]]] = ..., category: _Optional[str] = ..., query: _Optional[str] = ..., value: _Optional[float] = ..., event_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., push_id: _Optional[str] = ...) -> None: ...
+    change: _change_pb2.ProfileChange
+    def __init__(self, event_id: _Optional[str] = ..., type: _Optional[_Union[EventType, str]] = ..., user_id: _Optional[str] = ..., items: _Optional[_Iterable[_Union[EventItem, _Mapping]]] = ..., category: _Optional[str] = ..., query: _Optional[str] = ..., value: _Optional[float] = ..., event_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., push_id: _Optional[str] = ..., change: _Optional[_Union[_change_pb2.ProfileChange, _Mapping]] = ...) -> None: ...
 
 class EventItem(_message.Message):
     __slots__ = ("item_id", "quantity", "price")

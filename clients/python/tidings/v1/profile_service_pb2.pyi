@@ -1,4 +1,6 @@
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from tidings.v1 import attribute_pb2 as _attribute_pb2
+from tidings.v1 import change_pb2 as _change_pb2
 from tidings.v1 import event_pb2 as _event_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
@@ -6,6 +8,41 @@ from google.protobuf import message as _message
 from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Mapping, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class UpdateProfileRequest(_message.Message):
+    __slots__ = ("event_id", "user_id", "attributes", "remove_attributes", "tags", "remove_tags", "source", "event_time")
+    class AttributesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: _attribute_pb2.AttributeValue
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[_attribute_pb2.AttributeValue, _Mapping]] = ...) -> None: ...
+    EVENT_ID_FIELD_NUMBER: _ClassVar[int]
+    USER_ID_FIELD_NUMBER: _ClassVar[int]
+    ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
+    REMOVE_ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
+    TAGS_FIELD_NUMBER: _ClassVar[int]
+    REMOVE_TAGS_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    EVENT_TIME_FIELD_NUMBER: _ClassVar[int]
+    event_id: str
+    user_id: str
+    attributes: _containers.MessageMap[str, _attribute_pb2.AttributeValue]
+    remove_attributes: _containers.RepeatedScalarFieldContainer[str]
+    tags: _containers.RepeatedCompositeFieldContainer[_change_pb2.TagSetting]
+    remove_tags: _containers.RepeatedScalarFieldContainer[str]
+    source: str
+    event_time: _timestamp_pb2.Timestamp
+    def __init__(self, event_id: _Optional[str] = ..., user_id: _Optional[str] = ..., attributes: _Optional[_Mapping[str, _attribute_pb2.AttributeValue]] = ..., remove_attributes: _Optional[_Iterable[str]] = ..., tags: _Optional[_Iterable[_Union[_change_pb2.TagSetting, _Mapping]]] = ..., remove_tags: _Optional[_Iterable[str]] = ..., source: _Optional[str] = ..., event_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class UpdateProfileResponse(_message.Message):
+    __slots__ = ("duplicate", "consistency_token")
+    DUPLICATE_FIELD_NUMBER: _ClassVar[int]
+    CONSISTENCY_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    duplicate: bool
+    consistency_token: str
+    def __init__(self, duplicate: bool = ..., consistency_token: _Optional[str] = ...) -> None: ...
 
 class GetProfileRequest(_message.Message):
     __slots__ = ("user_id", "consistency_token")
@@ -22,7 +59,7 @@ class GetProfileResponse(_message.Message):
     def __init__(self, profile: _Optional[_Union[Profile, _Mapping]] = ...) -> None: ...
 
 class Profile(_message.Message):
-    __slots__ = ("user_id", "version", "first_event_time", "last_event_time", "counts", "recent_events", "bought_items", "bought_item_count", "blocked_item_ids", "blocked_categories", "categories", "brands", "known_to_release", "spent")
+    __slots__ = ("user_id", "version", "first_event_time", "last_event_time", "counts", "recent_events", "bought_items", "bought_item_count", "blocked_item_ids", "blocked_categories", "categories", "brands", "known_to_release", "spent", "attributes", "tags")
     USER_ID_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     FIRST_EVENT_TIME_FIELD_NUMBER: _ClassVar[int]
@@ -37,6 +74,8 @@ class Profile(_message.Message):
     BRANDS_FIELD_NUMBER: _ClassVar[int]
     KNOWN_TO_RELEASE_FIELD_NUMBER: _ClassVar[int]
     SPENT_FIELD_NUMBER: _ClassVar[int]
+    ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
+    TAGS_FIELD_NUMBER: _ClassVar[int]
     user_id: str
     version: int
     first_event_time: _timestamp_pb2.Timestamp
@@ -51,7 +90,35 @@ class Profile(_message.Message):
     brands: _containers.RepeatedCompositeFieldContainer[Affinity]
     known_to_release: bool
     spent: float
-    def __init__(self, user_id: _Optional[str] = ..., version: _Optional[int] = ..., first_event_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., last_event_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., counts: _Optional[_Iterable[_Union[EventCount, _Mapping]]] = ..., recent_events: _Optional[_Iterable[_Union[RecentEvent, _Mapping]]] = ..., bought_items: _Optional[_Iterable[_Union[BoughtItem, _Mapping]]] = ..., bought_item_count: _Optional[int] = ..., blocked_item_ids: _Optional[_Iterable[str]] = ..., blocked_categories: _Optional[_Iterable[str]] = ..., categories: _Optional[_Iterable[_Union[Affinity, _Mapping]]] = ..., brands: _Optional[_Iterable[_Union[Affinity, _Mapping]]] = ..., known_to_release: bool = ..., spent: _Optional[float] = ...) -> None: ...
+    attributes: _containers.RepeatedCompositeFieldContainer[ProfileAttribute]
+    tags: _containers.RepeatedCompositeFieldContainer[ProfileTag]
+    def __init__(self, user_id: _Optional[str] = ..., version: _Optional[int] = ..., first_event_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., last_event_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., counts: _Optional[_Iterable[_Union[EventCount, _Mapping]]] = ..., recent_events: _Optional[_Iterable[_Union[RecentEvent, _Mapping]]] = ..., bought_items: _Optional[_Iterable[_Union[BoughtItem, _Mapping]]] = ..., bought_item_count: _Optional[int] = ..., blocked_item_ids: _Optional[_Iterable[str]] = ..., blocked_categories: _Optional[_Iterable[str]] = ..., categories: _Optional[_Iterable[_Union[Affinity, _Mapping]]] = ..., brands: _Optional[_Iterable[_Union[Affinity, _Mapping]]] = ..., known_to_release: bool = ..., spent: _Optional[float] = ..., attributes: _Optional[_Iterable[_Union[ProfileAttribute, _Mapping]]] = ..., tags: _Optional[_Iterable[_Union[ProfileTag, _Mapping]]] = ...) -> None: ...
+
+class ProfileAttribute(_message.Message):
+    __slots__ = ("name", "value", "source", "since")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    SINCE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    value: _attribute_pb2.AttributeValue
+    source: str
+    since: _timestamp_pb2.Timestamp
+    def __init__(self, name: _Optional[str] = ..., value: _Optional[_Union[_attribute_pb2.AttributeValue, _Mapping]] = ..., source: _Optional[str] = ..., since: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class ProfileTag(_message.Message):
+    __slots__ = ("tag", "weight", "source", "since", "expire_time")
+    TAG_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    SINCE_FIELD_NUMBER: _ClassVar[int]
+    EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
+    tag: str
+    weight: float
+    source: str
+    since: _timestamp_pb2.Timestamp
+    expire_time: _timestamp_pb2.Timestamp
+    def __init__(self, tag: _Optional[str] = ..., weight: _Optional[float] = ..., source: _Optional[str] = ..., since: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., expire_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class EventCount(_message.Message):
     __slots__ = ("type", "total", "last_day", "last_week", "last_month")

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class ProfileServiceStub(object):
-    """ProfileService shows what is known of a user.
+    """ProfileService shows what is known of a user, and changes what is said of one.
     """
 
     def __init__(self, channel):
@@ -40,14 +40,28 @@ class ProfileServiceStub(object):
                 request_serializer=tidings_dot_v1_dot_profile__service__pb2.GetProfileRequest.SerializeToString,
                 response_deserializer=tidings_dot_v1_dot_profile__service__pb2.GetProfileResponse.FromString,
                 _registered_method=True)
+        self.UpdateProfile = channel.unary_unary(
+                '/tidings.v1.ProfileService/UpdateProfile',
+                request_serializer=tidings_dot_v1_dot_profile__service__pb2.UpdateProfileRequest.SerializeToString,
+                response_deserializer=tidings_dot_v1_dot_profile__service__pb2.UpdateProfileResponse.FromString,
+                _registered_method=True)
 
 
 class ProfileServiceServicer(object):
-    """ProfileService shows what is known of a user.
+    """ProfileService shows what is known of a user, and changes what is said of one.
     """
 
     def GetProfile(self, request, context):
-        """GetProfile returns the profile as recorded events made it. NOT_FOUND for a user without any.
+        """GetProfile returns the profile as recorded events and changes made it. NOT_FOUND for a user without any.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateProfile(self, request, context):
+        """UpdateProfile sets and removes attributes and tags, all that is named or, when anything is wrong with it, nothing.
+        A change is an entry of the log like an event: it is on disk when the answer comes, and of two changes of one name
+        the later one stands, whatever order they arrive in. Safe to retry.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -61,6 +75,11 @@ def add_ProfileServiceServicer_to_server(servicer, server):
                     request_deserializer=tidings_dot_v1_dot_profile__service__pb2.GetProfileRequest.FromString,
                     response_serializer=tidings_dot_v1_dot_profile__service__pb2.GetProfileResponse.SerializeToString,
             ),
+            'UpdateProfile': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateProfile,
+                    request_deserializer=tidings_dot_v1_dot_profile__service__pb2.UpdateProfileRequest.FromString,
+                    response_serializer=tidings_dot_v1_dot_profile__service__pb2.UpdateProfileResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'tidings.v1.ProfileService', rpc_method_handlers)
@@ -70,7 +89,7 @@ def add_ProfileServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ProfileService(object):
-    """ProfileService shows what is known of a user.
+    """ProfileService shows what is known of a user, and changes what is said of one.
     """
 
     @staticmethod
@@ -90,6 +109,33 @@ class ProfileService(object):
             '/tidings.v1.ProfileService/GetProfile',
             tidings_dot_v1_dot_profile__service__pb2.GetProfileRequest.SerializeToString,
             tidings_dot_v1_dot_profile__service__pb2.GetProfileResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateProfile(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tidings.v1.ProfileService/UpdateProfile',
+            tidings_dot_v1_dot_profile__service__pb2.UpdateProfileRequest.SerializeToString,
+            tidings_dot_v1_dot_profile__service__pb2.UpdateProfileResponse.FromString,
             options,
             channel_credentials,
             insecure,
