@@ -40,7 +40,17 @@ COMMANDS = {
         "releases promote",
         "releases rollback",
     ],
-    "tidings-server": ["decisions", "renew-epoch", "export-changes", "controls check", "controls preview", ""],
+    "tidings-server": [
+        "decisions",
+        "renew-epoch",
+        "backup",
+        "restore",
+        "verify",
+        "export-changes",
+        "controls check",
+        "controls preview",
+        "",
+    ],
     "tidings-build-index": ["build", "inspect", "evaluate", "rebuild", "fold"],
     "tidings-train": ["fit", "carts", "check", "evaluate", "run"],
 }

@@ -3,8 +3,7 @@
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -15,7 +14,7 @@ from rich.console import Console
 
 from tidings_core.catalogue import encode_change
 from tidings_core.controls import Control, idle, unfit
-from tidings_core.errors import InvalidInput, TidingsError
+from tidings_core.errors import InvalidInput
 from tidings_core.release import Release, open_release
 from tidings_server import app, show_controls, show_decisions
 from tidings_server.adapters.release_directory import ReleaseDirectory
@@ -29,6 +28,8 @@ from tidings_server.application.preview_controls import preview
 from tidings_server.application.serving import read_serving
 from tidings_server.control_settings import read_controls
 from tidings_server.default_config import default_config
+from tidings_server.faults import faults_as_lines
+from tidings_server.keep_cli import backup, restore, verify
 from tidings_server.settings import Settings, load
 from tidings_server.transport.catalogue_items import ItemCodec
 
@@ -86,7 +87,7 @@ def serve(
     if print_default_config:
         sys.stdout.write(default_config())
         return
-    with _faults_as_lines():
+    with faults_as_lines():
         settings = load(config, given)
         if check_config and settings.controls:
             read_controls(Path(settings.controls), settings.serving_configs)
@@ -94,6 +95,11 @@ def serve(
             print("the settings are fine")
             return
         app.run(settings)
+
+
+command.command()(backup)
+command.command()(restore)
+command.command()(verify)
 
 
 _State = Annotated[Path, typer.Option(help="State directory of the server.", metavar="DIR", envvar="TIDINGS_STATE")]
@@ -110,7 +116,7 @@ def decisions(
     ] = False,
 ) -> None:
     """Print the newest decisions, sent or not, and recorded answers, newest first. The server may be running."""
-    with _faults_as_lines():
+    with faults_as_lines():
         found = [show_decisions.flatten(entry) for entry in read_ledger(state, user, limit, of)]
     if as_json:
         for decision in found:
@@ -133,7 +139,7 @@ def renew(state: _State = Settings.model_fields["state"].default) -> None:
     Offsets and tokens that were given out since the copy was made mean something else in it. With a new epoch those
     who bring them are told so, instead of being taken at their word. The server must not be running.
     """
-    with _faults_as_lines():
+    with faults_as_lines():
         find_database(state)
         held = StateDirectory.open(state)
         try:
@@ -164,7 +170,7 @@ def check_controls(
 
     What finds nothing in that release is noted, since it may be misspelt; the file is fine all the same.
     """
-    with _faults_as_lines():
+    with faults_as_lines():
         settings = _settings(config, releases, state)
         found = read_controls(file, settings.serving_configs)
         release = _serving(settings)
@@ -193,7 +199,7 @@ def preview_controls(
 
     Recorded are pushes, and a share of the answers to Recommend. Nothing is changed; the server may be running.
     """
-    with _faults_as_lines():
+    with faults_as_lines():
         moment = time.time() if at is None else _moment(at)
         settings = _settings(config, releases, state)
         new = read_controls(file, settings.serving_configs)
@@ -252,7 +258,7 @@ def export_changes(
 
     For folding by hand, on another machine too; the server does it by itself with the setting fold. It may be running.
     """
-    with _faults_as_lines(), open_catalogue(state) as catalogue:
+    with faults_as_lines(), open_catalogue(state) as catalogue:
         lines = map(encode_change, changes_since(open_release(release), catalogue, catalogue.position, ItemCodec()))
         try:
             with out.open("wb") as file:
@@ -261,17 +267,3 @@ def export_changes(
             raise InvalidInput(("out", f"{out} cannot be written: {error.strerror}")) from error
         told = ["fold", str(release), "--changes", str(out), "--epoch", catalogue.epoch]
     print(shlex.join(["tidings-build-index", *told, "--through", str(catalogue.position)]))
-
-
-@contextmanager
-def _faults_as_lines() -> Iterator[None]:
-    """End with status 1 and one line on standard error for each fault."""
-    try:
-        yield
-    except InvalidInput as error:
-        for field, description in error.violations:
-            print(f"tidings-server: {field}: {description}", file=sys.stderr)
-        raise typer.Exit(1) from error
-    except TidingsError as error:
-        print(f"tidings-server: {error}", file=sys.stderr)
-        raise typer.Exit(1) from error

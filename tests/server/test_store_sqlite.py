@@ -260,7 +260,7 @@ def test_a_damaged_file_is_refused_with_its_name_and_the_way_out(tmp_path: Path,
     file.write_bytes(content)
     said = refusal(tmp_path)
     assert any(word in said for word in problem.split("|"))
-    assert "put back a copy of it" in said
+    assert "put back a backup with `tidings-server restore --force`" in said
     assert file.read_bytes() == content
 
 

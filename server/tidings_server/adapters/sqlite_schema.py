@@ -168,8 +168,8 @@ def _damaged(file: Path, problem: str) -> InvalidInput:
     return InvalidInput(
         (
             "state",
-            f"{file} cannot be used: {problem}; put back a copy of it that was made earlier and run "
-            f"`tidings-server renew-epoch`, or move it, {file.name}-wal and {file.name}-shm away to begin with an "
+            f"{file} cannot be used: {problem}; put back a backup with `tidings-server restore --force`, or move it, "
+            f"{file.name}-wal and {file.name}-shm away to begin with an "
             "empty history",
         )
     )

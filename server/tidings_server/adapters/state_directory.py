@@ -5,6 +5,8 @@ import os
 import secrets
 import stat
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tidings_core.errors import Conflict, InUse, InvalidInput
@@ -87,6 +89,27 @@ def read_file(directory: Path, name: str) -> bytes | None:
         return None
     except OSError as error:
         raise _unusable(directory / name, error) from error
+
+
+@contextmanager
+def held_if_free(path: Path) -> Iterator[bool]:
+    """Keep servers out of a state directory meanwhile, when none runs there. False, and nothing held, while one does.
+
+    Raises InvalidInput when the directory is not there or cannot be used.
+    """
+    try:
+        lock = os.open(path / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise _unusable(path, error) from error
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(lock)
 
 
 def _unusable(path: Path, error: OSError) -> InvalidInput:
