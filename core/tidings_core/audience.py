@@ -141,13 +141,13 @@ def _of_people(known: Sequence[Known], items: Int64, vectors: Float32, snapshot:
 
 
 def refused(people: Sequence[Person], items: Int64) -> Bool:
-    """Which items each of P people bought, gave back, or asked to see less of: bool[P, Q]."""
+    """Which items each of P people bought, gave back, rated low, or asked to see less of: bool[P, Q]."""
     found = np.zeros((len(people), len(items)), np.bool_)
     for start in range(0, len(people), _PEOPLE):
         rows: list[Int32] = []
         owners: list[int] = []
         for at, one in enumerate(people[start : start + _PEOPLE], start):
-            for part in (one.history.rows, one.returned, one.blocked):
+            for part in (one.history.rows, one.returned, one.blocked, one.disliked):
                 if len(part) > _MANY_ROWS:  # A category, say, which is not copied.
                     found[at] |= np.isin(items, part)
                 elif len(part):

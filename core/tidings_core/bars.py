@@ -32,6 +32,7 @@ EXCLUDED: dict[Exclusion, str] = {
     "example": "it is one of the request's examples",
     "request": "the request excludes it",
     "blocked": "the user asked to see less of it, or of its category",
+    "disliked": "the user rated it low",
     "bought": "the user bought it",
     "returned": "the user gave it back",
     "seen": "the user has seen it lately",

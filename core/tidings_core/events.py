@@ -42,6 +42,8 @@ LIKING: Mapping[EventType, float] = MappingProxyType(
 """How much an event of each type says that the user likes the item; 0: nothing, or the contrary."""
 LIKED_STARS = 3.0
 """A rating with a value below this says nothing good of an item."""
+LOW_STARS = 2.0
+"""An item with a rating below this is not recommended to who rated it."""
 
 MAX_EVENTS = 1000
 MAX_EVENT_ITEMS = 1000
@@ -83,6 +85,13 @@ class Event:
 def liking(type: EventType, value: float | None) -> float:
     """How much an event says that the user likes its items, 0 for nothing."""
     return 0.0 if type == "rating" and (value is None or value < LIKED_STARS) else LIKING[type]
+
+
+def leaning(type: EventType, value: float | None) -> float:
+    """How much an event says for its items, or against them: then below 0. 0 for nothing."""
+    if type == "rating" and value is not None and value < LIKED_STARS:
+        return LIKING["rating"] * (value / LIKED_STARS - 1.0)
+    return liking(type, value)
 
 
 def id_fault(name: str) -> str:

@@ -134,10 +134,10 @@ class Person:
     `history` joins what the release and the profile say was bought. Newest first, and distinct: `interests` i32[n], the
     items of any good event, with `interest_times` f64[n] (Unix seconds); `unbought` i32[m], those looked at or put into
     the cart and not bought since, with `unbought_times` f64[m]; `searches` and `categories` as (text, Unix seconds).
-    `returned`, `seen` and `blocked` are i32 item rows; what was given back, all of it, stands in `returned`
-    alone. `many` holds, of "bought" (the history), "returned", "blocked" and "seen", those of many rows, prepared
-    for leaving them out. `vector` f32[D] is folded in from all of
-    it; None: the release's own stands, or there is nothing to fold in.
+    `returned`, `seen`, `blocked` and `disliked` (rated low) are i32 item rows; what was given back, all of it, stands
+    in `returned` alone. `many` holds, of "bought" (the history), "returned", "blocked" and "seen", those of many rows,
+    prepared for leaving them out. `vector` f32[D] is folded in from all of it; None: the release's own stands, or there
+    is nothing to fold in.
     `version` is that of the profile as it is stored, 0 for one that is not.
     """
 
@@ -149,6 +149,7 @@ class Person:
     returned: Int32 = field(default_factory=lambda: np.empty(0, np.int32))
     seen: Int32 = field(default_factory=lambda: np.empty(0, np.int32))
     blocked: Int32 = field(default_factory=lambda: np.empty(0, np.int32))
+    disliked: Int32 = field(default_factory=lambda: np.empty(0, np.int32))
     many: Mapping[str, Passing] = field(default_factory=dict)
     searches: tuple[tuple[str, float], ...] = ()
     categories: tuple[tuple[str, float], ...] = ()

@@ -13,7 +13,7 @@ from tidings_core.features import attribute_text
 from tidings_core.fold_in import folded, likings
 from tidings_core.model import EMPTY_HISTORY, History, Person, Snapshot
 from tidings_core.profile import Profile, RecentEvent
-from tidings_core.tables import Float32, Float64, Int32
+from tidings_core.tables import Float32, Float64, Int32, Int64
 
 INTERESTS = 32
 SEARCHES = 3
@@ -36,7 +36,8 @@ def view(profile: Profile, rows: Int32, snapshot: Snapshot, user_row: int) -> Pe
     history, returned = _bought(profile, rows, past, snapshot.trained_until)
     blocked = _blocked(profile, rows, snapshot)
     done = _done(profile.recent, rows)
-    left_out = {*returned.tolist(), *blocked.tolist()}
+    disliked = _served(profile.disliked, rows)
+    left_out = {*returned.tolist(), *blocked.tolist(), *disliked.tolist()}
     interests, interest_times = _interests(done, history, left_out)
     unbought, unbought_times = _unbought(done, history, left_out)
     seen = _served(profile.seen, rows)
@@ -51,7 +52,8 @@ def view(profile: Profile, rows: Int32, snapshot: Snapshot, user_row: int) -> Pe
         returned=returned,
         seen=seen,
         blocked=blocked,
-        searches=_searches(profile.recent),
+        disliked=disliked,
+        searches=_searches(profile.searches),
         categories=_categories(profile, done, snapshot),
         vector=_vector(done, history, blocked, snapshot, user_row),
     )
@@ -79,9 +81,9 @@ def _done(events: Sequence[RecentEvent], rows: Int32) -> list[_Done]:
     return found
 
 
-def _row_of(item_nos: Collection[int], rows: Int32) -> Int32:
+def _row_of(item_nos: Collection[int] | Int64, rows: Int32) -> Int32:
     """Row of each item, i32, -1 where it has none."""
-    items = np.fromiter(item_nos, np.int64, len(item_nos))
+    items = item_nos if isinstance(item_nos, np.ndarray) else np.fromiter(item_nos, np.int64, len(item_nos))
     there = (items >= 0) & (items < len(rows))
     found = np.full(len(items), -1, np.int32)
     found[there] = rows[items[there]]
@@ -98,11 +100,12 @@ def _bought(profile: Profile, rows: Int32, past: History, trained_until: float) 
     """What was bought by release or log, newest first; and the rows of what was given back, all of it."""
     if not profile.bought:
         return past, np.empty(0, np.int32)
-    items = _row_of(profile.bought, rows)
+    bought = profile.bought.columns
+    items = _row_of(bought.items, rows)
     # Of what is still there the number of purchases counts; what was given back for good is counted down.
-    of_item = [(b.time, b.purchases, 0 if b.kept > 0 else b.returns) for b in profile.bought.values()]
-    times, purchases, returns = np.array(of_item).T
-    items, times, purchases, returns = (column[items >= 0] for column in (items, times, purchases, returns))
+    there = items >= 0
+    items, times, purchases = items[there], bought.times[there], bought.purchases[there]
+    returns = np.where(bought.kept > 0, 0, bought.returns)[there]
     _, in_past, in_log = np.intersect1d(past.rows, items, return_indices=True)
     counts: Float64 = np.zeros(len(items))
     last = times // 1000
@@ -170,14 +173,15 @@ def _newest(
     return np.array([row for row, _ in found], np.int32), np.array([time for _, time in found], np.float64)
 
 
-def _searches(recent: Sequence[RecentEvent]) -> tuple[tuple[str, float], ...]:
+def _searches(searches: Mapping[str, int]) -> tuple[tuple[str, float], ...]:
     """The newest searches, each once however it was written, and when."""
     found: dict[tuple[str, ...], tuple[str, float]] = {}
-    for event in recent:
-        if event.type == "search" and len(found) < SEARCHES:
-            words = tuple(text.tokens(event.query))
-            if words:
-                found.setdefault(words, (event.query, event.time / 1000.0))
+    for query, time in sorted(searches.items(), key=lambda entry: (-entry[1], entry[0])):
+        words = tuple(text.tokens(query))
+        if words:
+            found.setdefault(words, (query, time / 1000.0))
+            if len(found) == SEARCHES:
+                break
     return tuple(found.values())
 
 

@@ -3,23 +3,26 @@
 `fold` is pure and knows no clock: the same events give the same profile in whatever order they arrive. What depends on
 the time of asking (windows, decay) is computed from it when it is read.
 
-Everything kept is a sum, a maximum, or the newest N by a fixed order, which is why the order of arrival cannot matter.
+Everything kept is a sum, a maximum, or the newest N by a fixed order, which is why the order of arrival cannot matter;
+and why two profiles of disjoint parts of one history can be joined into the profile of all of it.
 """
 
-import base64
-import json
-from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from heapq import nlargest
-from itertools import pairwise
-from typing import Any, TypeVar
+from functools import partial
+from itertools import chain
+from typing import Any, NamedTuple, TypeVar
 
-from tidings_core import stated
+from tidings_core import bought as purchases
+from tidings_core import counters, leanings, stated, visits
+from tidings_core.bought import NOTHING, BoughtItems
 from tidings_core.changes import Change, Logged
-from tidings_core.events import EVENT_TYPES, Event, EventType
+from tidings_core.events import EVENT_TYPES, LOW_STARS, Event, EventType
+from tidings_core.leanings import Leanings
+from tidings_core.newest import newest
 from tidings_core.stated import Stated
 from tidings_core.tables import hash_id
+from tidings_core.visits import Minutes
 
 RECENT = 100
 """So many of the newest events are kept one by one."""
@@ -29,6 +32,10 @@ SEEN = 256
 """So many of the items seen last are kept."""
 BLOCKED = 1024
 """So many items, and so many categories, that the user asked to see less of; the newest."""
+RATED = 256
+"""So many of the items rated last are kept, each with its newest rating."""
+SEARCHES = 32
+"""So many of the newest searches are kept, each text once."""
 DAYS = 31
 """Counts per day go back so far from the newest event."""
 DAY_MS = 86_400_000
@@ -36,10 +43,10 @@ FORMAT = 1
 _TYPE_NUMBERS: Mapping[EventType, int] = {type: number for number, type in enumerate(EVENT_TYPES)}
 _SEEN_BY = ("view", "click", "impression", "add_to_cart")
 _Name = TypeVar("_Name", int, str)
+_Key = TypeVar("_Key")
 
 
-@dataclass(frozen=True, slots=True)
-class RecentEvent:
+class RecentEvent(NamedTuple):
     """An event as a profile keeps it: `time` in Unix milliseconds, `key` a hash of its id, items by item_no."""
 
     time: int
@@ -52,39 +59,37 @@ class RecentEvent:
 
 
 @dataclass(frozen=True, slots=True)
-class Bought:
-    """What became of one item: when it was last bought (Unix milliseconds, 0: never), how often, and given back.
-
-    `kept` is how many were bought less how many were given back.
-    """
-
-    time: int
-    purchases: int
-    returns: int
-    kept: int
-
-
-@dataclass(frozen=True, slots=True)
 class Profile:
     """What is known of a user. Items are item_no; times are Unix milliseconds, 0 when there is none.
 
     `totals` counts events by type; `days` by (type, day since 1970); `recent` is newest first; `spent` is hundredths of
-    the currency; `seen` and the two `blocked` map to the time it last happened; `stated` comes from changes, and
-    `last_change` is the time of the newest; all else comes from events. The dicts are shared: never change one.
+    the currency; `seen`, the two `blocked` and `searches` map to the time it last happened, `ratings` to the time and
+    the stars; `stated` comes from changes, and `last_change` is the time of the newest; all else comes from events. The
+    dicts are shared: never change one.
     """
 
     first_time: int = 0
     last_time: int = 0
     totals: Mapping[EventType, int] = field(default_factory=dict)
     days: Mapping[tuple[EventType, int], int] = field(default_factory=dict)
+    weights: counters.Weights = field(default_factory=dict)
     recent: tuple[RecentEvent, ...] = ()
-    bought: Mapping[int, Bought] = field(default_factory=dict)
+    bought: BoughtItems = field(default_factory=lambda: NOTHING)
     seen: Mapping[int, int] = field(default_factory=dict)
+    leanings: Leanings = ()
+    ratings: Mapping[int, tuple[int, float]] = field(default_factory=dict)
+    searches: Mapping[str, int] = field(default_factory=dict)
+    minutes: Minutes = field(default_factory=dict)
     blocked_items: Mapping[int, int] = field(default_factory=dict)
     blocked_categories: Mapping[str, int] = field(default_factory=dict)
     spent: int = 0
     stated: Stated = stated.EMPTY
     last_change: int = 0
+
+    @property
+    def disliked(self) -> list[int]:
+        """The items whose newest rating is below LOW_STARS."""
+        return [item for item, (_, stars) in self.ratings.items() if stars < LOW_STARS]
 
 
 EMPTY = Profile()
@@ -102,57 +107,31 @@ def fold(profile: Profile, logged: Iterable[tuple[Logged, Sequence[int]]]) -> Pr
             changes.append(one)
         else:
             new.append((one, items))
-    return _changed(_done(profile, new) if new else profile, changes)
+    if changes:
+        profile = join(profile, _of_changes(changes))
+    return join(profile, _of_events(new)) if new else profile
 
 
-def _changed(profile: Profile, changes: Sequence[Change]) -> Profile:
-    """The profile after changes."""
-    if not changes:
-        return profile
-    last = max(profile.last_change, *(change.time for change in changes))
-    return replace(profile, stated=stated.fold(profile.stated, changes), last_change=last)
-
-
-def _done(profile: Profile, new: Sequence[tuple[Event, Sequence[int]]]) -> Profile:
-    """The profile after events."""
-    totals, days = dict(profile.totals), dict(profile.days)
-    recent = list(profile.recent)
-    bought: dict[int, Bought] = {}
-    seen: dict[int, int] = {}
-    blocked_items: dict[int, int] = {}
-    blocked_categories: dict[str, int] = {}
-    spent = profile.spent
-    times = [event.time for event, _ in new]
-    for event, items in new:
-        totals[event.type] = totals.get(event.type, 0) + 1
-        day = (event.type, event.time // DAY_MS)
-        days[day] = days.get(day, 0) + 1
-        if event.type != "impression":
-            recent.append(_recent(event, items))
-        if event.type in ("purchase", "return"):
-            spent += _money(event) if event.type == "purchase" else -_money(event)
-            for item, quantity in _quantities(event, items).items():
-                bought[item] = _buy(bought.get(item) or profile.bought.get(item), event, quantity)
-        elif event.type in _SEEN_BY:
-            seen.update((item, max(event.time, seen.get(item, 0))) for item in items)
-        elif event.type == "see_less":
-            blocked_items.update((item, max(event.time, blocked_items.get(item, 0))) for item in items)
-            if event.category:
-                last = blocked_categories.get(event.category, 0)
-                blocked_categories[event.category] = max(event.time, last)
+def join(one: Profile, other: Profile) -> Profile:
+    """The profile of two disjoint parts of a history: however it was divided, and whichever part comes first."""
     return Profile(
-        first_time=min(times) if profile.first_time == 0 else min(profile.first_time, *times),
-        last_time=max(profile.last_time, *times),
-        totals=totals,
-        days=_last_days(days),
-        recent=tuple(nlargest(RECENT, recent, key=_age)),
-        bought={**profile.bought, **bought} if bought else profile.bought,
-        seen=_newest(profile.seen, seen, SEEN),
-        blocked_items=_newest(profile.blocked_items, blocked_items, BLOCKED),
-        blocked_categories=_newest(profile.blocked_categories, blocked_categories, BLOCKED),
-        spent=spent,
-        stated=profile.stated,
-        last_change=profile.last_change,
+        first_time=min(one.first_time or other.first_time, other.first_time or one.first_time),
+        last_time=max(one.last_time, other.last_time),
+        totals=_sums(one.totals, other.totals),
+        days=_last_days(_sums(one.days, other.days)),
+        weights=counters.join(one.weights, other.weights),
+        recent=_newest_events(one.recent, other.recent),
+        bought=purchases.join(one.bought, other.bought),
+        seen=newest(one.seen, other.seen, SEEN),
+        leanings=leanings.join(one.leanings, other.leanings),
+        ratings=newest(one.ratings, other.ratings, RATED),
+        searches=newest(one.searches, other.searches, SEARCHES),
+        minutes=visits.join(one.minutes, other.minutes),
+        blocked_items=newest(one.blocked_items, other.blocked_items, BLOCKED),
+        blocked_categories=newest(one.blocked_categories, other.blocked_categories, BLOCKED),
+        spent=one.spent + other.spent,
+        stated=stated.join(one.stated, other.stated),
+        last_change=max(one.last_change, other.last_change),
     )
 
 
@@ -162,29 +141,76 @@ def count_since(profile: Profile, type: EventType, now_ms: int, days: int) -> in
     return sum(count for (kind, day), count in profile.days.items() if kind == type and today - days < day <= today)
 
 
+def _of_changes(changes: Sequence[Change]) -> Profile:
+    """The profile of some changes alone, one at least."""
+    last = max(change.time for change in changes)
+    return replace(EMPTY, stated=stated.fold(stated.EMPTY, changes), last_change=last)
+
+
+def _of_events(events: Sequence[tuple[Event, Sequence[int]]]) -> Profile:
+    """The profile of some events alone, one at least. Only what may not be longer is cut: `join` does the rest."""
+    totals: dict[EventType, int] = {}
+    days: dict[tuple[EventType, int], int] = {}
+    recent: list[RecentEvent] = []
+    seen: dict[int, int] = {}
+    ratings: dict[int, tuple[int, float]] = {}
+    searches: dict[str, int] = {}
+    blocked_items: dict[int, int] = {}
+    blocked_categories: dict[str, int] = {}
+    spent = 0
+    for event, items in events:
+        type, time = event.type, event.time
+        totals[type] = totals.get(type, 0) + 1
+        day = (type, time // DAY_MS)
+        days[day] = days.get(day, 0) + 1
+        if type != "impression":
+            recent.append(_recent(event, items))
+        if type == "purchase":
+            spent += _money(event)
+        elif type == "return":
+            spent -= _money(event)
+        elif type in _SEEN_BY:
+            _last(seen, items, time)
+        elif type == "search":
+            _last(searches, (event.query,), time)
+        elif type == "rating":
+            stars = event.value or 0.0
+            ratings.update((item, max((time, stars), ratings.get(item, (0, 0.0)))) for item in items)
+        elif type == "see_less":
+            _last(blocked_items, items, time)
+            if event.category:
+                _last(blocked_categories, (event.category,), time)
+    times = [event.time for event, _ in events]
+    return Profile(
+        min(times),
+        max(times),
+        totals,
+        days,
+        counters.of_events(event for event, _ in events),
+        tuple(recent),
+        purchases.of_events(events),
+        seen,
+        leanings.of_events(events),
+        ratings,
+        searches,
+        visits.of_events(event for event, _ in events),
+        blocked_items,
+        blocked_categories,
+        spent,
+    )
+
+
+def _last(times: dict[_Name, int], names: Iterable[_Name], time: int) -> None:
+    """Note that something happened to all of `names`."""
+    for name in names:
+        if time > times.get(name, 0):
+            times[name] = time
+
+
 def _recent(event: Event, items: Sequence[int]) -> RecentEvent:
     kept = tuple(dict.fromkeys(items))[:RECENT_ITEMS]
     key = hash_id(event.event_id.encode())
     return RecentEvent(event.time, key, event.type, kept, event.category, event.query, event.value)
-
-
-def _age(event: RecentEvent) -> tuple[int, int]:
-    return event.time, event.key
-
-
-def _quantities(event: Event, items: Sequence[int]) -> dict[int, int]:
-    """How many of each item an event is about."""
-    found: dict[int, int] = {}
-    for item, number in zip(event.items, items, strict=True):
-        found[number] = found.get(number, 0) + item.quantity
-    return found
-
-
-def _buy(before: Bought | None, event: Event, quantity: int) -> Bought:
-    old = before or Bought(0, 0, 0, 0)
-    if event.type == "return":
-        return Bought(old.time, old.purchases, old.returns + 1, old.kept - quantity)
-    return Bought(max(old.time, event.time), old.purchases + 1, old.returns, old.kept + quantity)
 
 
 def _money(event: Event) -> int:
@@ -195,78 +221,99 @@ def _money(event: Event) -> int:
     return round(worth * 100)
 
 
-def _last_days(days: dict[tuple[EventType, int], int]) -> Mapping[tuple[EventType, int], int]:
-    oldest = max(day for _, day in days) - DAYS
+def _newest_events(one: tuple[RecentEvent, ...], other: tuple[RecentEvent, ...]) -> tuple[RecentEvent, ...]:
+    if not other:
+        return one
+    # By time and key; the rest of two events is never compared, since no two have both.
+    return tuple(sorted(one + other, reverse=True)[:RECENT])
+
+
+def _sums(one: Mapping[_Key, int], other: Mapping[_Key, int]) -> Mapping[_Key, int]:
+    if not one or not other:
+        return one or other
+    return {**one, **{key: one.get(key, 0) + count for key, count in other.items()}}
+
+
+def _last_days(days: Mapping[tuple[EventType, int], int]) -> Mapping[tuple[EventType, int], int]:
+    oldest = max((day for _, day in days), default=0) - DAYS
     return {of: count for of, count in days.items() if of[1] > oldest}
 
 
-def _newest(old: Mapping[_Name, int], new: Mapping[_Name, int], most: int) -> Mapping[_Name, int]:
-    """Join two maps to times, the later time winning, and keep the entries of the latest times."""
-    if not new:
-        return old
-    joined = {**old, **{name: max(time, old.get(name, 0)) for name, time in new.items()}}
-    if len(joined) <= most:
-        return joined
-    return dict(nlargest(most, joined.items(), key=lambda entry: (entry[1], entry[0])))
+def to_values(profile: Profile) -> dict[str, Any]:
+    """The profile as numbers, texts, bytes and lists and maps of them, the same for equal profiles.
 
-
-def to_json(profile: Profile) -> dict[str, Any]:
-    """The profile as values that fit JSON, the same for equal profiles."""
-    bought = sorted(profile.bought.items())
-    flat = array("q", (n for item, b in bought for n in (item, b.time, b.purchases, b.returns, b.kept)))
-    return {
+    What is empty is left out. Times are how long before the newest event: small numbers take little room.
+    """
+    last, weights = profile.last_time, profile.weights.items()
+    values = {
         "format": FORMAT,
         "first": profile.first_time,
-        "last": profile.last_time,
-        "totals": sorted((_TYPE_NUMBERS[type], count) for type, count in profile.totals.items()),
-        "days": sorted((_TYPE_NUMBERS[type], day, count) for (type, day), count in profile.days.items()),
-        "recent": [
-            (e.time, e.key, _TYPE_NUMBERS[e.type], e.items, e.category, e.query, e.value) for e in profile.recent
-        ],
-        # Packed: a customer of many years has bought thousands of items.
-        "bought": base64.b64encode(flat.tobytes()).decode(),
-        "seen": sorted(profile.seen.items()),
-        "blocked_items": sorted(profile.blocked_items.items()),
-        "blocked_categories": sorted(profile.blocked_categories.items()),
+        "last": last,
+        "totals": _flat(sorted((_TYPE_NUMBERS[type], count) for type, count in profile.totals.items())),
+        "days": _flat(sorted((_TYPE_NUMBERS[type], day, count) for (type, day), count in profile.days.items())),
+        "weights": _flat(sorted((_TYPE_NUMBERS[type], number, sum_) for (type, number), sum_ in weights)),
+        "recent": [_recent_values(event, last) for event in profile.recent],
+        "bought": profile.bought.to_values(),
+        "seen": _flat((item, last - time) for item, time in sorted(profile.seen.items())),
+        "leanings": _flat((last - time, item, weight) for time, item, weight in profile.leanings),
+        "ratings": _flat((item, last - time, stars) for item, (time, stars) in sorted(profile.ratings.items())),
+        "searches": {query: last - time for query, time in sorted(profile.searches.items())},
+        "minutes": _flat((minute, *counts) for minute, counts in sorted(profile.minutes.items())),
+        "blocked_items": _flat((item, last - time) for item, time in sorted(profile.blocked_items.items())),
+        "blocked_categories": {name: last - time for name, time in sorted(profile.blocked_categories.items())},
         "spent": profile.spent,
-        **({"stated": stated.to_json(profile.stated), "changed": profile.last_change} if profile.last_change else {}),
+        "stated": stated.to_json(profile.stated) if profile.last_change else {},
+        "changed": profile.last_change,
     }
+    return {name: value for name, value in values.items() if value}
 
 
-def from_json(fields: Mapping[str, Any]) -> Profile:
-    """The profile that `to_json` made values of. Raises ValueError, KeyError or TypeError when they are none."""
-    if fields["format"] != FORMAT:
-        raise ValueError(f"a profile of format {fields['format']!r}; this version reads {FORMAT}")
+def from_values(values: Mapping[str, Any]) -> Profile:
+    """The profile that `to_values` made values of. Raises ValueError, KeyError or TypeError when they are none."""
+    if values["format"] != FORMAT:
+        raise ValueError(f"a profile of format {values['format']!r}; this version reads {FORMAT}")
+    last = values.get("last", 0)
+    rows = partial(_rows, values)
     return Profile(
-        first_time=fields["first"],
-        last_time=fields["last"],
-        totals={EVENT_TYPES[type]: count for type, count in fields["totals"]},
-        days={(EVENT_TYPES[type], day): count for type, day, count in fields["days"]},
-        recent=tuple(
-            RecentEvent(time, key, EVENT_TYPES[type], tuple(items), category, query, value)
-            for time, key, type, items, category, query, value in fields["recent"]
-        ),
-        bought=_read_bought(array("q", base64.b64decode(fields["bought"]))),
-        seen=dict(fields["seen"]),
-        blocked_items=dict(fields["blocked_items"]),
-        blocked_categories=dict(fields["blocked_categories"]),
-        spent=fields["spent"],
-        stated=stated.from_json(fields["stated"]) if "stated" in fields else stated.EMPTY,
-        last_change=fields.get("changed", 0),
+        first_time=values.get("first", 0),
+        last_time=last,
+        totals={EVENT_TYPES[type]: count for type, count in rows("totals", 2)},
+        days={(EVENT_TYPES[type], day): count for type, day, count in rows("days", 3)},
+        weights={(EVENT_TYPES[type], number): sum_ for type, number, sum_ in rows("weights", 3)},
+        recent=tuple([_recent_event(last, *row) for row in values.get("recent", ())]),
+        bought=purchases.from_values(values.get("bought", ())),
+        seen={item: last - before for item, before in rows("seen", 2)},
+        leanings=tuple([(last - before, item, weight) for before, item, weight in rows("leanings", 3)]),
+        ratings={item: (last - before, stars) for item, before, stars in rows("ratings", 3)},
+        searches={query: last - before for query, before in values.get("searches", {}).items()},
+        minutes={minute: (of_all, there) for minute, of_all, there in rows("minutes", 3)},
+        blocked_items={item: last - before for item, before in rows("blocked_items", 2)},
+        blocked_categories={name: last - before for name, before in values.get("blocked_categories", {}).items()},
+        spent=values.get("spent", 0),
+        stated=stated.from_json(values["stated"]) if "stated" in values else stated.EMPTY,
+        last_change=values.get("changed", 0),
     )
 
 
-def _read_bought(flat: Sequence[int]) -> dict[int, Bought]:
-    """What was bought, by item. Raises ValueError when the numbers are not of whole entries."""
-    items = flat[::5]
-    ascending = all(before < item < 1 << 32 for before, item in pairwise((-1, *items)))
-    if len(flat) % 5 == 0 and ascending:
-        return {item: Bought(*of_item) for item, *of_item in zip(*[iter(flat)] * 5, strict=True)}
-    # The first documents did not count what was kept; read as if they did, times stand where items should.
-    entries = zip(*[iter(flat)] * 4, strict=True)
-    return {item: Bought(time, bought, returned, bought - returned) for item, time, bought, returned in entries}
+def _flat(rows: Iterable[tuple[Any, ...]]) -> list[Any]:
+    return list(chain.from_iterable(rows))
 
 
-def as_text(profile: Profile) -> str:
-    """The profile as one line of JSON, byte for byte the same for equal profiles."""
-    return json.dumps(to_json(profile), ensure_ascii=False, separators=(",", ":"))
+def _rows(values: Mapping[str, Any], name: str, width: int) -> Iterator[tuple[Any, ...]]:
+    """The rows that were flattened."""
+    return zip(*[iter(values.get(name, ()))] * width, strict=True)
+
+
+def _recent_values(event: RecentEvent, last: int) -> list[Any]:
+    row = [last - event.time, event.key, _TYPE_NUMBERS[event.type], event.items, event.category, event.query]
+    if event.value is not None:
+        return [*row, event.value]
+    while not row[-1]:
+        row.pop()
+    return row
+
+
+def _recent_event(
+    last: int, before: int, key: int, type: int = 0, items: Sequence[int] = (), *rest: Any
+) -> RecentEvent:
+    return RecentEvent(last - before, key, EVENT_TYPES[type], tuple(items), *rest)

@@ -212,9 +212,9 @@ def history_of(person: Person | None, user: int, snapshot: Snapshot) -> History:
     return EMPTY_HISTORY if snapshot.histories is None or user < 0 else snapshot.histories[user]
 
 
-Exclusion = Literal["context", "example", "request", "blocked", "bought", "returned", "seen"]
+Exclusion = Literal["context", "example", "request", "blocked", "disliked", "bought", "returned", "seen"]
 """Why an item must not be in an answer: it is what the answer is about, it is an example, the request excludes it, the
-person asked to see less of it, bought it, gave it back, or has seen it.
+person asked to see less of it, rated it low, bought it, gave it back, or has seen it.
 """
 
 
@@ -231,6 +231,7 @@ def excluded(
         ("example", examples),
         ("request", snapshot.items.find_many(query.exclude_item_ids)),
         ("blocked", person.blocked),
+        ("disliked", person.disliked),
     ]
     if serving.exclude_bought:
         found += [("bought", history.rows), ("returned", person.returned)]

@@ -315,7 +315,7 @@ class Server:
         settings, service = self._settings, "tidings.v1.ProfileService"
         record = RecordChange(self._store, self._documents, encode_change, time.time)
         handlers = ProfileHandlers(
-            GetProfile(self._documents, self._serving, self._people.item_ids, time.time),
+            GetProfile(self._documents, self._serving, self._people.item_ids, self._people.rows_of, time.time),
             UpdateProfile(record, settings.declared, time.time),
             settings.declared,
             partial(check_token, self._store),

@@ -290,7 +290,7 @@ class _Profiles(ProfileServiceServicer):
             version=7,
             counts=[
                 profile_service_pb2.EventCount(
-                    type=event_pb2.EVENT_TYPE_VIEW, total=1234, last_day=1, last_week=20, last_month=300
+                    type=event_pb2.EVENT_TYPE_VIEW, total=1234, last_day=1, last_week=20, last_month=300, decayed=123.5
                 )
             ],
             recent_events=[
@@ -309,6 +309,10 @@ class _Profiles(ProfileServiceServicer):
                 profile_service_pb2.ProfileAttribute(name="interests", value={"texts": {"values": ["art", "tea"]}}),
             ],
             tags=[profile_service_pb2.ProfileTag(tag="vip", weight=2, source="crm")],
+            ratings=[profile_service_pb2.Rating(item_id="b", stars=4.5)],
+            searches=[profile_service_pb2.Search(query="lantern")],
+            visits=[profile_service_pb2.Visit(events=3)],
+            prices=profile_service_pb2.PriceAffinity(low=1, middle=2, high=1234.5),
         )
         for message, name in (
             (profile, "first_event_time"),
@@ -317,6 +321,10 @@ class _Profiles(ProfileServiceServicer):
             (profile.bought_items[0], "last_time"),
             (profile.attributes[0], "since"),
             (profile.tags[0], "expire_time"),
+            (profile.ratings[0], "event_time"),
+            (profile.searches[0], "event_time"),
+            (profile.visits[0], "start_time"),
+            (profile.visits[0], "end_time"),
         ):
             getattr(message, name).FromDatetime(BUILT)
         return profile_service_pb2.GetProfileResponse(profile=profile)

@@ -205,13 +205,17 @@ async def test_a_profile_comes_back_whole(connect: Connect, server: SmallServer)
     assert (server.calls[0].request.user_id, server.calls[0].request.consistency_token) == ("u1", "t-1")
     assert (profile.user_id, profile.version, profile.spent, profile.known_to_release) == ("u1", 7, 1234.5, True)
     assert (profile.first_event_time, profile.last_event_time) == (BUILT, BUILT)
-    assert profile.counts == (tidings.EventCount(tidings.EventType.VIEW, 1234, 1, 20, 300),)
+    assert profile.counts == (tidings.EventCount(tidings.EventType.VIEW, 1234, 1, 20, 300, 123.5),)
     assert profile.recent_events == (
         tidings.RecentEvent(tidings.EventType.SEARCH, BUILT, (), "", "lantern", None),
         tidings.RecentEvent(tidings.EventType.PURCHASE, None, ("a", "b"), "", "", 9.5),
     )
     assert profile.bought_items == (tidings.BoughtItem("a", BUILT, 2, 1),)
     assert (profile.bought_item_count, profile.blocked_item_ids, profile.blocked_categories) == (1, ("z",), ("garden",))
+    assert profile.ratings == (tidings.Rating("b", BUILT, 4.5),)
+    assert profile.searches == (tidings.Search("lantern", BUILT),)
+    assert profile.visits == (tidings.Visit(BUILT, BUILT, 3),)
+    assert profile.prices == tidings.PriceAffinity(1.0, 2.0, 1234.5)
     assert (profile.categories, profile.brands) == ((tidings.Affinity("home", 0.75),), ())
 
 

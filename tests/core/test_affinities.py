@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.world import NOW, make_world
-from tidings_core.affinities import HALF_LIFE, MOST, affinities
+from tidings_core.affinities import HALF_LIFE, MOST, affinities, prices
 from tidings_core.attributes import Keyword
 from tidings_core.events import EVENT_TYPES, Event, EventItem, EventType, liking
+from tidings_core.features import ITEM_FEATURES
 from tidings_core.model import Snapshot
 from tidings_core.profile import EMPTY, Profile, fold
 from tidings_core.tables import BytesTable
@@ -30,7 +31,7 @@ SNAPSHOT = replace(
         ),
     },
 )
-ROWS = {item: item for item in range(ITEMS)}
+ROWS = np.arange(ITEMS, dtype=np.int32)
 NOW_MS = round(NOW * 1000)
 
 
@@ -54,20 +55,51 @@ def close(*shares: tuple[str, float]) -> list[object]:
 
 
 def test_shares_go_by_how_much_an_event_says() -> None:
-    """A purchase is worth five views; what says nothing good of an item says nothing here."""
+    """A purchase is worth five views; what says nothing of an item says nothing here."""
     found = profile(
         event("purchase", 0),
         event("view", 1),
         event("add_to_cart", 2),
-        event("rating", 3, value=1.0),
         event("return", 4),
         event("dismiss", 5),
         event("remove_from_cart", 3),
+        event("purchase", 9),
+        event("return", 9, ago=-1),
     )
     assert affinities(found, ROWS, SNAPSHOT, "category") == close(
         ("Group-0", 1.0 / 1.7), ("Group-2", 0.5 / 1.7), ("Group-1", 0.2 / 1.7)
     )
     assert affinities(found, ROWS, SNAPSHOT, "brand") == close(("Aurora", 1.5 / 1.7), ("Borealis", 0.2 / 1.7))
+
+
+def test_a_low_rating_speaks_against() -> None:
+    """It takes away from what speaks for its category; where nothing is left there is no interest."""
+    found = profile(
+        event("add_to_cart", 0), event("view", 1), event("rating", 6, value=1.5), event("rating", 7, value=0)
+    )
+    assert affinities(found, ROWS, SNAPSHOT, "category") == [("Group-0", 1.0)]
+    half = profile(event("add_to_cart", 0), event("view", 2), event("rating", 6, value=1.5))
+    assert affinities(half, ROWS, SNAPSHOT, "category") == close(("Group-0", 0.25 / 0.45), ("Group-2", 0.2 / 0.45))
+
+
+def test_prices_are_those_of_what_is_liked_by_how_much() -> None:
+    """Quartiles of the interest, not of the items; what has no price and what speaks against says nothing."""
+    features = np.zeros((ITEMS, len(ITEM_FEATURES)), np.float32)
+    features[:4, ITEM_FEATURES.index("log_price")] = np.log1p([10.0, 20.0, 40.0, 1000.0])
+    snapshot = replace(SNAPSHOT, item_features=features)
+    found = profile(event("purchase", 0), event("view", 1), event("purchase", 2), event("rating", 3, value=0.0))
+    known = prices(found, ROWS, snapshot)
+    assert known is not None
+    assert known == pytest.approx((10.0, 20.0, 40.0), rel=1e-5)
+    assert prices(profile(event("purchase", 30)), ROWS, snapshot) is None
+    assert prices(EMPTY, ROWS, snapshot) is None
+
+
+def test_what_was_done_long_ago_is_deeper_than_the_newest_hundred_events() -> None:
+    """A purchase counts however much came after it."""
+    many = [event("view", 1, ago=at) for at in range(200)]
+    found = profile(event("purchase", 0, ago=1000), *many)
+    assert dict(affinities(found, ROWS, SNAPSHOT, "category"))["Group-0"] == pytest.approx(1.0 / 41.0, rel=1e-3)
 
 
 def test_interest_fades() -> None:
@@ -147,7 +179,8 @@ EVENTS = st.lists(
 @given(EVENTS)
 def test_shares_are_parts_of_one(events: list[tuple[Event, tuple[int, ...]]]) -> None:
     """Largest first, each value once, 1 in all; and only of categories of what was liked or viewed."""
-    shares = affinities(profile(*events), ROWS, SNAPSHOT, "category")
+    found = profile(*events)
+    shares = affinities(found, ROWS, SNAPSHOT, "category")
     parts = [share for _, share in shares]
     assert parts == sorted(parts, reverse=True)
     assert all(0.0 <= part <= 1.0 for part in parts)
@@ -157,13 +190,11 @@ def test_shares_are_parts_of_one(events: list[tuple[Event, tuple[int, ...]]]) ->
     assert len(told) == len(shares)
     blocked = {item for one, items in events if one.type == "see_less" for item in items}
     closed = {one.category.lower() for one, _ in events if one.type == "see_less"}
-    liked = {
-        f"group-{item % 6}"
-        for one, items in events
-        if liking(one.type, one.value) > 0
-        for item in items
-        if item < ITEMS and item not in blocked
+    said = {
+        item for one, items in events if one.type != "purchase" and liking(one.type, one.value) > 0 for item in items
     }
+    kept = {item for item, one in found.bought.items() if one.kept > 0 and one.purchases}
+    liked = {f"group-{item % 6}" for item in said | kept if item < ITEMS and item not in blocked}
     viewed = {one.category.lower() for one, _ in events if one.type == "view" and one.category.strip()}
     assert told == (liked | viewed) - closed
 

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from tests.support.world import NOW, make_world
 from tidings_core.events import Event, EventItem, EventType
 from tidings_core.filters import AnyOf, Filter
-from tidings_core.model import SERVING_CONFIGS, History, Person, Query, Snapshot
+from tidings_core.model import EMPTY_HISTORY, SERVING_CONFIGS, History, Person, Query, ServingConfig, Snapshot
 from tidings_core.person import CATEGORIES, INTERESTS, view
 from tidings_core.profile import EMPTY, Profile, fold
 from tidings_core.recommend import recommend
+from tidings_core.subjects import excluded
 from tidings_core.tables import Float32, Int32, Int64
 
 WORLD = make_world()
@@ -154,7 +155,7 @@ def test_interests_are_what_was_liked_or_bought_newest_first_and_once() -> None:
 @pytest.mark.parametrize("bad", ["dismiss", "see_less", "return", "rating"])
 def test_a_bad_word_ends_an_interest_until_there_is_a_good_one_again(bad: EventType) -> None:
     """What was waved away, given back or badly rated is no interest; what is looked at again is, unless blocked."""
-    ended = [event(30, "view", (1,)), event(20, bad, (1,), value=1.0 if bad == "rating" else None)]
+    ended = [event(30, "view", (1,)), event(20, bad, (1,), value=2.5 if bad == "rating" else None)]
     assert seen(*ended).interests.tolist() == []
     assert seen(*ended).unbought.tolist() == []
     again = seen(*ended, event(10, "view", (1,)))
@@ -323,3 +324,22 @@ def test_whatever_happened_a_person_is_whole(events: list[tuple[EventType, tuple
     for row, time in zip(person.unbought.tolist(), person.unbought_times.tolist(), strict=True):
         assert time > bought.get(row, 0.0)
     assert person.vector is None or np.isfinite(person.vector).all()
+
+
+def test_what_was_rated_low_is_left_out_until_it_is_rated_better() -> None:
+    """The newest rating counts, in whatever order they came; one that is only middling leaves nothing out."""
+    low, better = event(20, "rating", (1,), value=1.5), event(10, "rating", (1,), value=2.0)
+    person = seen(event(30, "view", (1,)), low)
+    assert (person.disliked.tolist(), person.interests.tolist(), person.unbought.tolist()) == ([1], [], [])
+    assert seen(better, low).disliked.tolist() == seen(low, better).disliked.tolist() == []
+    query = Query("u", ServingConfig("bare", ()), 5, person=person)
+    kept_out = dict(
+        excluded(query, np.empty(0, np.int32), np.empty(0, np.int32), EMPTY_HISTORY, query.serving, SNAPSHOT)
+    )
+    assert kept_out["disliked"].tolist() == [1]
+
+
+def test_searches_are_remembered_beyond_the_newest_events() -> None:
+    """What was searched for is not forgotten because much was looked at since."""
+    views = [event(at, "view", (2,)) for at in range(200)]
+    assert [query for query, _ in seen(event(500, "search", query="red mug"), *views).searches] == ["red mug"]

@@ -1,16 +1,14 @@
 """The fold: the same events make the same profile, however they arrive."""
 
-import base64
-import json
 import random
-from array import array
 from typing import get_args
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tidings_core import profile
+from tidings_core import counters, leanings, profile, visits
 from tidings_core.events import Event, EventItem, EventType
 from tidings_core.profile import (
     BLOCKED,
@@ -20,10 +18,10 @@ from tidings_core.profile import (
     RECENT,
     RECENT_ITEMS,
     SEEN,
-    Bought,
-    as_text,
+    Profile,
     count_since,
     fold,
+    join,
 )
 
 START = 1_700_000_000_000
@@ -58,6 +56,11 @@ def histories(draw: st.DrawFn, most: int = 40) -> list[Folded]:
     return found
 
 
+def as_bytes(made: Profile) -> bytes:
+    """A profile as it is stored."""
+    return msgspec.msgpack.encode(profile.to_values(made))
+
+
 @settings(max_examples=150, deadline=None)
 @given(histories(), st.randoms(use_true_random=False), st.integers(1, 6), st.sampled_from([2, 5, 1000]))
 def test_any_order_and_any_split_of_arrival_makes_the_same_profile_and_the_same_bytes(
@@ -68,24 +71,26 @@ def test_any_order_and_any_split_of_arrival_makes_the_same_profile_and_the_same_
     dice.shuffle(shuffled)
     cuts = sorted(dice.randrange(len(events) + 1) for _ in range(parts))
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("RECENT", "SEEN", "BLOCKED"):
+        for name in ("RECENT", "SEEN", "BLOCKED", "RATED", "SEARCHES"):
             patch.setattr(profile, name, limit)
+        for part in (counters, leanings, visits):
+            patch.setattr(part, "KEPT", limit)
         at_once = fold(EMPTY, events)
         bit_by_bit = EMPTY
         for start, end in zip([0, *cuts], [*cuts, len(events)], strict=True):
             bit_by_bit = fold(bit_by_bit, shuffled[start:end])
     assert len(at_once.recent) <= limit
     assert bit_by_bit == at_once
-    assert as_text(bit_by_bit) == as_text(at_once)
+    assert as_bytes(bit_by_bit) == as_bytes(at_once)
 
 
 @settings(max_examples=100, deadline=None)
 @given(histories())
-def test_a_profile_comes_back_from_json_as_it_was(events: list[Folded]) -> None:
+def test_a_profile_comes_back_from_the_store_as_it_was(events: list[Folded]) -> None:
     """Nothing of it is lost on the way through the store's bytes."""
     made = fold(EMPTY, events)
-    assert profile.from_json(profile.to_json(made)) == made
-    assert profile.from_json(json.loads(as_text(made))) == made
+    assert profile.from_values(profile.to_values(made)) == made
+    assert profile.from_values(msgspec.msgpack.decode(as_bytes(made))) == made
 
 
 def event(number: int, type: EventType = "view", time: int = START, **more: object) -> Event:
@@ -137,11 +142,22 @@ def test_nothing_new_changes_nothing() -> None:
     assert fold(made, []) is made
 
 
-@pytest.mark.parametrize("count", [0, 1, 4, 5, 10])
-def test_a_profile_that_was_written_before_it_counted_what_is_kept_is_read(count: int) -> None:
-    """Four numbers stand for an item there, also where five of them would fit; one that was bought once is kept."""
-    entries = [(item, 0 if item == 1 else START + item, int(item != 1), int(item == 1)) for item in range(count)]
-    flat = array("q", (number for entry in entries for number in entry))
-    fields = {**json.loads(as_text(EMPTY)), "bought": base64.b64encode(flat.tobytes()).decode()}
-    found = profile.from_json(fields).bought
-    assert found == {item: Bought(time, bought, back, bought - back) for item, time, bought, back in entries}
+@settings(max_examples=150, deadline=None)
+@given(histories(), st.randoms(use_true_random=False), st.sampled_from([2, 5, 1000]))
+def test_profiles_of_the_parts_of_a_history_join_into_that_of_the_whole(
+    events: list[Folded], dice: random.Random, limit: int
+) -> None:
+    """However it was divided, in whichever order and grouping they are joined; and nothing joined changes nothing."""
+    parts: list[list[Folded]] = [[], [], []]
+    for one in events:
+        parts[dice.randrange(3)].append(one)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("RECENT", "SEEN", "BLOCKED", "RATED", "SEARCHES"):
+            patch.setattr(profile, name, limit)
+        for part in (counters, leanings, visits):
+            patch.setattr(part, "KEPT", limit)
+        whole = fold(EMPTY, events)
+        a, b, c = (fold(EMPTY, part) for part in parts)
+        assert join(join(a, b), c) == join(a, join(b, c)) == join(c, join(b, a)) == whole
+        assert join(whole, EMPTY) == join(EMPTY, whole) == whole
+        assert as_bytes(join(join(c, a), b)) == as_bytes(whole)

@@ -117,7 +117,7 @@ def place(tmp_path: Path, serving: Serving, clock: Clock) -> Iterator[Place]:
     store = SqliteStore.open(tmp_path / "store", lambda: int(clock.now * 1000))
     documents = KnownDocuments(store)
     people = People(store, documents)
-    get_profile = GetProfile(documents, serving, people.item_ids, clock)
+    get_profile = GetProfile(documents, serving, people.item_ids, people.rows_of, clock)
     update = UpdateProfile(RecordChange(store, documents, encode_change, clock), DECLARED, clock)
     handlers = ProfileHandlers(get_profile, update, DECLARED, partial(check_token, store), clock)
     yield Place(store, serving, clock, handlers, tmp_path / "own-releases", people)
@@ -141,7 +141,9 @@ def test_every_field_says_what_was_recorded(place: Place) -> None:
     )
     found = place.profile("user-7")
 
-    def stamp(message: pb.RecentEvent | pb.BoughtItem | pb.Profile, field: str) -> int:
+    def stamp(
+        message: pb.RecentEvent | pb.BoughtItem | pb.Profile | pb.Rating | pb.Search | pb.Visit, field: str
+    ) -> int:
         assert message.HasField(field)
         milliseconds: int = getattr(message, field).ToMilliseconds()
         return place.now - milliseconds
@@ -191,6 +193,15 @@ def test_every_field_says_what_was_recorded(place: Place) -> None:
     assert found.spent == 10.25
     unset = {field.name for field in pb.Profile.DESCRIPTOR.fields} - {field.name for field, _ in found.ListFields()}
     assert unset == {"attributes", "tags"}  # Events state none.
+    decayed = {count.type: count.decayed for count in found.counts}
+    assert decayed[event_pb2.EVENT_TYPE_IMPRESSION] == pytest.approx(1.0, abs=1e-3)
+    assert decayed[event_pb2.EVENT_TYPE_PURCHASE] == pytest.approx(faded, abs=1e-3)
+    assert [(one.item_id, stamp(one, "event_time"), one.stars) for one in found.ratings] == [("nowhere", 3, 0.0)]
+    assert [(one.query, stamp(one, "event_time")) for one in found.searches] == [("red 鞋", ago["searched"])]
+    # Given back is something that happens to somebody who need not be there.
+    assert [(one.events, stamp(one, "start_time") // DAY) for one in found.visits] == [(3, 0), (1, 0), (1, 10)]
+    prices = found.prices
+    assert 0.0 < prices.low <= prices.middle <= prices.high
 
 
 def test_without_a_release_there_are_no_affinities(place: Place) -> None:
@@ -239,7 +250,7 @@ def test_documents_are_kept_by_number_and_by_size(place: Place) -> None:
     for user, expected in (("ann", "ann"), ("bob", "ann bob"), ("ann", "ann bob"), ("cat", "bob cat")):
         documents.read(user)
         assert kept() == expected
-    place.record(place.event("see_less", *(f"item-{at}" for at in range(100)), user="dan"))
+    place.record(place.event("see_less", *(f"item-{at}" for at in range(500)), user="dan"))
     assert documents.read("dan")[1].profile.blocked_items
     assert documents.find("dan", 1) is None
     documents = KnownDocuments(place.store, most=1)

@@ -23,6 +23,7 @@ class Verdict(StrEnum):
     EXAMPLE = "example"
     EXCLUDED_BY_REQUEST = "excluded_by_request"
     BLOCKED = "blocked"
+    DISLIKED = "disliked"
     BOUGHT = "bought"
     RETURNED = "returned"
     SEEN = "seen"

@@ -8,13 +8,17 @@ from tidings.model import AttributeValue, EventType
 
 @dataclass(frozen=True, slots=True)
 class EventCount:
-    """How many events of a type there were: ever, and in the last 1, 7 and 30 days of UTC, today being one."""
+    """How many events of a type there were: ever, and in the last 1, 7 and 30 days of UTC, today being one.
+
+    In `decayed` each counts half for every 30 days that have passed since.
+    """
 
     type: EventType
     total: int
     last_day: int
     last_week: int
     last_month: int
+    decayed: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,41 @@ class Affinity:
 
 
 @dataclass(frozen=True, slots=True)
+class Rating:
+    """How a user rated an item last, 0 to 5 stars."""
+
+    item_id: str
+    event_time: datetime | None
+    stars: float
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """A text that a user searched with, and when last."""
+
+    query: str
+    event_time: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """A time without a pause of more than 30 minutes between two events; from the first minute to the last."""
+
+    start_time: datetime | None
+    end_time: datetime | None
+    events: int
+
+
+@dataclass(frozen=True, slots=True)
+class PriceAffinity:
+    """Of which prices the items are that a user likes, by how much: first quartile, median, third quartile."""
+
+    low: float
+    middle: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
 class Profile:
     """What is known of a user."""
 
@@ -67,6 +106,10 @@ class Profile:
     spent: float
     attributes: tuple["ProfileAttribute", ...]  # by name
     tags: tuple["ProfileTag", ...]  # by name
+    ratings: tuple[Rating, ...]  # the newest of each item, newest first, 256 at most
+    searches: tuple[Search, ...]  # each text once, newest first, 32 at most
+    visits: tuple[Visit, ...]  # newest first, 20 at most
+    prices: PriceAffinity | None  # None: nothing that is liked has a price
 
 
 @dataclass(frozen=True, slots=True)

@@ -138,11 +138,17 @@ def profile(known: model_profile.Profile) -> str:
     ]
     lines += _stated(known)
     lines += table(("events", "total", "1 day", "7 days", "30 days"), counts, right=(1, 2, 3, 4))
+    if known.prices is not None:
+        lines += [
+            "",
+            f"prices: {known.prices.low:,.2f} to {known.prices.high:,.2f}, half below {known.prices.middle:,.2f}",
+        ]
     for name, values in (("categories", known.categories), ("brands", known.brands)):
         if values:
             lines += ["", f"{name}: " + ", ".join(f"{clean(each.value)} {each.share:.0%}" for each in values)]
     less = [clean(each) for each in (*known.blocked_item_ids, *known.blocked_categories)]
     lines += ["", f"less of: {', '.join(less)}"] if less else []
+    lines += _depth(known)
     if known.bought_items:
         shown = known.bought_items[:_SHOWN]
         bought = [(clean(i.item_id), _time(i.last_time), str(i.purchases), str(i.returns)) for i in shown]
@@ -166,6 +172,21 @@ def _stated(known: model_profile.Profile) -> list[str]:
     if known.tags:
         tags = [(clean(one.tag), f"{one.weight:g}", clean(one.source), _time(one.expire_time)) for one in known.tags]
         lines += [*table(("tag", "weight", "source", "until"), tags, right=(1,)), ""]
+    return lines
+
+
+def _depth(known: model_profile.Profile) -> list[str]:
+    """Return what was rated and searched for, and the last visit."""
+    lines: list[str] = []
+    if known.ratings:
+        rated = ", ".join(f"{clean(one.item_id)} {one.stars:g}" for one in known.ratings[:_SHOWN])
+        lines += ["", f"rated: {rated}"]
+    if known.searches:
+        lines += ["", f"searched: {', '.join(clean(one.query) for one in known.searches[:_SHOWN])}"]
+    if known.visits:
+        last = known.visits[0]
+        times = f"{_time(last.start_time)} to {_time(last.end_time)}, {last.events:,} events"
+        lines += ["", f"visits: {len(known.visits)}, the last one {times}"]
     return lines
 
 

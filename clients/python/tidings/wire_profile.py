@@ -26,7 +26,12 @@ def profile(response: profile_service_pb2.GetProfileResponse) -> model_profile.P
         last_event_time=wire.time_of(message, "last_event_time"),
         counts=tuple(
             model_profile.EventCount(
-                event_type(count.type), count.total, count.last_day, count.last_week, count.last_month
+                event_type(count.type),
+                count.total,
+                count.last_day,
+                count.last_week,
+                count.last_month,
+                count.decayed,
             )
             for count in message.counts
         ),
@@ -54,6 +59,17 @@ def profile(response: profile_service_pb2.GetProfileResponse) -> model_profile.P
             )
             for one in message.tags
         ),
+        ratings=tuple(
+            model_profile.Rating(one.item_id, wire.time_of(one, "event_time"), one.stars) for one in message.ratings
+        ),
+        searches=tuple(model_profile.Search(one.query, wire.time_of(one, "event_time")) for one in message.searches),
+        visits=tuple(
+            model_profile.Visit(wire.time_of(one, "start_time"), wire.time_of(one, "end_time"), one.events)
+            for one in message.visits
+        ),
+        prices=model_profile.PriceAffinity(message.prices.low, message.prices.middle, message.prices.high)
+        if message.HasField("prices")
+        else None,
     )
 
 

@@ -1,11 +1,15 @@
 """A user's document: everything about one user that must change together."""
 
-import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
+
+import msgspec
 
 from tidings_core import profile
 from tidings_core.errors import StorageFailed
 from tidings_core.profile import Profile
+from tidings_core.profile_json import from_json
 from tidings_core.stored import Document
 
 FORMAT = 1
@@ -65,11 +69,11 @@ def read_document(stored: Document) -> UserDocument:
     if stored.version == 0:
         return UserDocument()
     try:
-        fields = json.loads(stored.content)
+        fields, read_profile = _fields(stored.content)
         if fields["format"] != FORMAT:
             raise ValueError(f"it has format {fields['format']!r}; this version reads {FORMAT}")
         return UserDocument(
-            profile=profile.from_json(fields["profile"]),
+            profile=read_profile(fields["profile"]),
             applied_through=fields["applied_through"],
             newest_offset=fields["newest_offset"],
             lost_through=fields["lost_through"],
@@ -79,15 +83,22 @@ def read_document(stored: Document) -> UserDocument:
             fired=fields["fired"],
             pushed_items=tuple(fields["pushed_items"]),
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, msgspec.DecodeError) as error:
         raise StorageFailed(f"a user's document is damaged: {error}") from error
+
+
+def _fields(content: bytes) -> tuple[dict[str, Any], Callable[[Mapping[str, Any]], Profile]]:
+    """What a document is made of, and how its profile is read: the first ones were written in JSON."""
+    if content.startswith(b"{"):
+        return msgspec.json.decode(content), from_json
+    return msgspec.msgpack.decode(content), profile.from_values
 
 
 def write_document(document: UserDocument) -> bytes:
     """The stored form, byte for byte the same for equal documents."""
     fields = {
         "format": FORMAT,
-        "profile": profile.to_json(document.profile),
+        "profile": profile.to_values(document.profile),
         "applied_through": document.applied_through,
         "newest_offset": document.newest_offset,
         "lost_through": document.lost_through,
@@ -97,4 +108,4 @@ def write_document(document: UserDocument) -> bytes:
         "fired": dict(sorted(document.fired.items())),
         "pushed_items": document.pushed_items,
     }
-    return json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode()
+    return msgspec.msgpack.encode(fields)

@@ -4,43 +4,54 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from tidings_core import stated
-from tidings_core.affinities import Share, affinities
+import numpy as np
+
+from tidings_core import counters, stated
+from tidings_core.affinities import Prices, Share, affinities, prices
+from tidings_core.bought import Bought
 from tidings_core.errors import NotFound
 from tidings_core.events import EVENT_TYPES, EventType
-from tidings_core.model import Snapshot
-from tidings_core.profile import Bought, Profile, RecentEvent, count_since
+from tidings_core.profile import Profile, RecentEvent, count_since
+from tidings_core.release import Release
 from tidings_core.stated import AttributeWord, TagWord
+from tidings_core.tables import Int32
+from tidings_core.visits import Visit, visits
 from tidings_server.application.known_documents import KnownDocuments
 from tidings_server.application.serving import Serving
 
 MOST_BOUGHT = 1000
 """So many of the items bought last are listed."""
+MOST_VISITS = 20
+"""So many of the last visits are listed."""
 DAY, WEEK, MONTH = 1, 7, 30
 
 _Name = TypeVar("_Name", int, str)
 
 ItemIds = Callable[[Sequence[int]], list[str]]
 """The ids of items by item_no. Raises StorageFailed."""
+RowsOf = Callable[[Release, Profile], Int32]
+"""The rows of a release by item_no, complete for the items of a profile. Raises StorageFailed."""
 
 
 @dataclass(frozen=True, slots=True)
 class EventCount:
-    """How many events of a type there were: ever, and in the last 1, 7 and 30 days."""
+    """How many events of a type there were: ever, in the last 1, 7 and 30 days, and decayed by their age."""
 
     type: EventType
     total: int
     last_day: int
     last_week: int
     last_month: int
+    decayed: float
 
 
 @dataclass(frozen=True, slots=True)
 class ShownProfile:
     """A profile with ids in place of numbers. Times are Unix milliseconds; `spent` is in the shop's currency.
 
-    `recent`, `bought` and the two `blocked` are newest first; `item_ids` has the items of each event in `recent`;
-    `attributes` and `tags` go by name.
+    `recent`, `bought`, `ratings`, `searches`, `visits` and the two `blocked` are newest first; `item_ids` has the items
+    of each event in `recent`; `attributes` and `tags` go by name. `ratings` are (item_id, time, stars), `searches`
+    (query, time).
     """
 
     user_id: str
@@ -54,8 +65,12 @@ class ShownProfile:
     bought_count: int
     blocked_items: Sequence[str]
     blocked_categories: Sequence[str]
+    ratings: Sequence[tuple[str, int, float]]
+    searches: Sequence[tuple[str, int]]
+    visits: Sequence[Visit]
     categories: Sequence[Share]
     brands: Sequence[Share]
+    prices: Prices | None
     known_to_release: bool
     spent: float
     attributes: Sequence[tuple[str, AttributeWord]]
@@ -66,12 +81,18 @@ class GetProfile:
     """Shows profiles."""
 
     def __init__(
-        self, documents: KnownDocuments, serving: Serving, item_ids: ItemIds, now: Callable[[], float]
+        self,
+        documents: KnownDocuments,
+        serving: Serving,
+        item_ids: ItemIds,
+        rows_of: RowsOf,
+        now: Callable[[], float],
     ) -> None:
         """`now` gives Unix seconds."""
         self._documents = documents
         self._serving = serving
         self._item_ids = item_ids
+        self._rows_of = rows_of
         self._now = now
 
     def __call__(self, user_id: str) -> ShownProfile:
@@ -87,11 +108,11 @@ class GetProfile:
         )
         listed = bought[:MOST_BOUGHT]
         recent_items = {item for event in profile.recent for item in event.items}
-        numbers = list({*recent_items, *profile.blocked_items, *(item for item, _ in listed)})
+        numbers = list({*recent_items, *profile.blocked_items, *profile.ratings, *(item for item, _ in listed)})
         ids = dict(zip(numbers, self._item_ids(numbers), strict=True))
         release = self._serving.release
         snapshot = None if release is None else release.snapshot
-        rows = {} if snapshot is None else _rows([*recent_items], ids, snapshot)
+        rows = np.empty(0, np.int32) if release is None else self._rows_of(release, profile)
         return ShownProfile(
             user_id=user_id,
             version=version,
@@ -104,8 +125,15 @@ class GetProfile:
             bought_count=len(bought),
             blocked_items=[ids[item] for item in _newest_first(profile.blocked_items)],
             blocked_categories=_newest_first(profile.blocked_categories),
+            ratings=[
+                (ids[item], time, stars)
+                for item, (time, stars) in sorted(profile.ratings.items(), key=lambda entry: (-entry[1][0], entry[0]))
+            ],
+            searches=sorted(profile.searches.items(), key=lambda entry: (-entry[1], entry[0])),
+            visits=visits(profile.minutes)[:MOST_VISITS],
             categories=[] if snapshot is None else affinities(profile, rows, snapshot, "category"),
             brands=[] if snapshot is None else affinities(profile, rows, snapshot, "brand"),
+            prices=None if snapshot is None else prices(profile, rows, snapshot),
             known_to_release=snapshot is not None and snapshot.users.find(user_id) >= 0,
             spent=profile.spent / 100,
             attributes=sorted((n, w) for n, w in profile.stated.attributes.items() if w.value is not None),
@@ -116,16 +144,17 @@ class GetProfile:
 def _counts(profile: Profile, now: int) -> list[EventCount]:
     """The types there were any of, in their order."""
     return [
-        EventCount(type, profile.totals[type], *(count_since(profile, type, now, days) for days in (DAY, WEEK, MONTH)))
+        EventCount(
+            type,
+            profile.totals[type],
+            count_since(profile, type, now, DAY),
+            count_since(profile, type, now, WEEK),
+            count_since(profile, type, now, MONTH),
+            counters.decayed(profile.weights, type, now),
+        )
         for type in EVENT_TYPES
         if profile.totals.get(type)
     ]
-
-
-def _rows(items: Sequence[int], ids: Mapping[int, str], snapshot: Snapshot) -> dict[int, int]:
-    """The row of each item, -1 for one that the release does not have."""
-    found: list[int] = snapshot.items.find_many([ids[item] for item in items]).tolist()
-    return dict(zip(items, found, strict=True))
 
 
 def _newest_first(times: Mapping[_Name, int]) -> list[_Name]:

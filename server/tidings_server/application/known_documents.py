@@ -9,8 +9,8 @@ from tidings_server.application.store import Store
 
 MOST = 2048
 """So many are kept; the profile of somebody who does much takes some 50 KB."""
-MOST_BYTES = 64 << 20
-"""Of all that is kept, in its stored form: a wholesaler's document is a hundred times as long as a shopper's."""
+MOST_BYTES = 16 << 20
+"""Of all that is kept, in its stored form, a tenth or so of what it takes: a wholesaler has far more."""
 
 
 class KnownDocuments:

@@ -82,7 +82,7 @@ class People:
 
     def prepare(self, release: Release) -> None:
         """Find the rows of all numbered items in a release, before anyone asks for it. Raises StorageFailed."""
-        self._rows_of(release, None)
+        self.rows_of(release, None)
 
     def find(self, user_id: str, release: Release) -> Person | None:
         """What a release makes of a user; None for one of whom nothing is recorded.
@@ -128,7 +128,7 @@ class People:
 
     def _make(self, user_id: str, stored: Document, profile: Profile, release: Release) -> Person:
         snapshot = release.snapshot
-        person = view(profile, self._rows_of(release, profile), snapshot, snapshot.users.find(user_id))
+        person = view(profile, self.rows_of(release, profile), snapshot, snapshot.users.find(user_id))
         return replace(person, version=stored.version)
 
     def item_ids(self, numbers: Sequence[int]) -> list[str]:
@@ -138,7 +138,7 @@ class People:
                 self._learn_names()
         return [self._names[number] for number in numbers]
 
-    def _rows_of(self, release: Release, profile: Profile | None) -> Int32:
+    def rows_of(self, release: Release, profile: Profile | None) -> Int32:
         """Rows by item_no i32[n], complete for the items of a profile; with none, for all items there are."""
         release_id, snapshot = release.manifest.release_id, release.snapshot
         items, known = _items_of(snapshot), self._rows.get(release_id)
@@ -186,4 +186,6 @@ def _own(snapshot: Snapshot) -> int:
 def _newest_item(profile: Profile) -> int:
     """The largest item_no in a profile, -1 when there is none."""
     recent = (item for event in profile.recent for item in event.items)
-    return max((*profile.bought, *profile.seen, *profile.blocked_items, *recent), default=-1)
+    few = max((*profile.seen, *profile.blocked_items, *profile.ratings, *recent), default=-1)
+    bought = profile.bought.columns.items
+    return max(few, int(bought[-1])) if len(bought) else few

@@ -173,11 +173,12 @@ class PlanPushes:
         return "CAP_DAY" if document.pushes_in_a_day(plan.now) >= self._rules.max_per_day else ""
 
     def still_fit(self, plan: Plan, tx: Transaction, document: UserDocument) -> tuple[RankedItem, ...]:
-        """The items to push, without those bought, pushed, or asked to see less of since they were recommended."""
+        """The items to push, without those bought, pushed, rated low or asked to see less of since recommended."""
         _, trigger = _called(plan)
         assert plan.answer is not None
         assert plan.snapshot is not None
         profile, pushed = document.profile, set(document.pushed_items)
+        unwanted = {*profile.blocked_items, *profile.disliked}
         fit: list[RankedItem] = []
         for item in plan.answer.items:
             if len(fit) == trigger.k:
@@ -185,7 +186,7 @@ class PlanPushes:
             item_id = plan.snapshot.items[item.row]
             number = tx.items.number(item_id)
             bought = profile.bought.get(number)
-            if item_id in pushed or number in profile.blocked_items:
+            if item_id in pushed or number in unwanted:
                 continue
             if bought is not None and bought.kept > 0:
                 continue

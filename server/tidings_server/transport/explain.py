@@ -31,6 +31,7 @@ VERDICTS: Mapping[Verdict | Outcome, "pb.Verdict"] = {
     "example": pb.VERDICT_EXAMPLE,
     "request": pb.VERDICT_EXCLUDED_BY_REQUEST,
     "blocked": pb.VERDICT_BLOCKED,
+    "disliked": pb.VERDICT_DISLIKED,
     "bought": pb.VERDICT_BOUGHT,
     "returned": pb.VERDICT_RETURNED,
     "seen": pb.VERDICT_SEEN,

@@ -127,6 +127,16 @@ def _profile(shown: ShownProfile) -> pb.Profile:
         brands=[pb.Affinity(value=value, share=share) for value, share in shown.brands],
         known_to_release=shown.known_to_release,
         spent=shown.spent,
+        ratings=[
+            pb.Rating(item_id=item_id, event_time=_timestamp(time), stars=stars)
+            for item_id, time, stars in shown.ratings
+        ],
+        searches=[pb.Search(query=query, event_time=_timestamp(time)) for query, time in shown.searches],
+        visits=[
+            pb.Visit(start_time=_timestamp(visit.start), end_time=_timestamp(visit.end), events=visit.events)
+            for visit in shown.visits
+        ],
+        prices=None if shown.prices is None else pb.PriceAffinity(**shown.prices._asdict()),
     )
 
 
@@ -137,6 +147,7 @@ def _count(count: EventCount) -> pb.EventCount:
         last_day=count.last_day,
         last_week=count.last_week,
         last_month=count.last_month,
+        decayed=count.decayed,
     )
 
 

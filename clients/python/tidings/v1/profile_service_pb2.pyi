@@ -59,7 +59,7 @@ class GetProfileResponse(_message.Message):
     def __init__(self, profile: _Optional[_Union[Profile, _Mapping]] = ...) -> None: ...
 
 class Profile(_message.Message):
-    __slots__ = ("user_id", "version", "first_event_time", "last_event_time", "counts", "recent_events", "bought_items", "bought_item_count", "blocked_item_ids", "blocked_categories", "categories", "brands", "known_to_release", "spent", "attributes", "tags")
+    __slots__ = ("user_id", "version", "first_event_time", "last_event_time", "counts", "recent_events", "bought_items", "bought_item_count", "blocked_item_ids", "blocked_categories", "categories", "brands", "known_to_release", "spent", "attributes", "tags", "ratings", "searches", "visits", "prices")
     USER_ID_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     FIRST_EVENT_TIME_FIELD_NUMBER: _ClassVar[int]
@@ -76,6 +76,10 @@ class Profile(_message.Message):
     SPENT_FIELD_NUMBER: _ClassVar[int]
     ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
     TAGS_FIELD_NUMBER: _ClassVar[int]
+    RATINGS_FIELD_NUMBER: _ClassVar[int]
+    SEARCHES_FIELD_NUMBER: _ClassVar[int]
+    VISITS_FIELD_NUMBER: _ClassVar[int]
+    PRICES_FIELD_NUMBER: _ClassVar[int]
     user_id: str
     version: int
     first_event_time: _timestamp_pb2.Timestamp
@@ -92,7 +96,11 @@ class Profile(_message.Message):
     spent: float
     attributes: _containers.RepeatedCompositeFieldContainer[ProfileAttribute]
     tags: _containers.RepeatedCompositeFieldContainer[ProfileTag]
-    def __init__(self, user_id: _Optional[str] = ..., version: _Optional[int] = ..., first_event_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., last_event_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., counts: _Optional[_Iterable[_Union[EventCount, _Mapping]]] = ..., recent_events: _Optional[_Iterable[_Union[RecentEvent, _Mapping]]] = ..., bought_items: _Optional[_Iterable[_Union[BoughtItem, _Mapping]]] = ..., bought_item_count: _Optional[int] = ..., blocked_item_ids: _Optional[_Iterable[str]] = ..., blocked_categories: _Optional[_Iterable[str]] = ..., categories: _Optional[_Iterable[_Union[Affinity, _Mapping]]] = ..., brands: _Optional[_Iterable[_Union[Affinity, _Mapping]]] = ..., known_to_release: bool = ..., spent: _Optional[float] = ..., attributes: _Optional[_Iterable[_Union[ProfileAttribute, _Mapping]]] = ..., tags: _Optional[_Iterable[_Union[ProfileTag, _Mapping]]] = ...) -> None: ...
+    ratings: _containers.RepeatedCompositeFieldContainer[Rating]
+    searches: _containers.RepeatedCompositeFieldContainer[Search]
+    visits: _containers.RepeatedCompositeFieldContainer[Visit]
+    prices: PriceAffinity
+    def __init__(self, user_id: _Optional[str] = ..., version: _Optional[int] = ..., first_event_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., last_event_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., counts: _Optional[_Iterable[_Union[EventCount, _Mapping]]] = ..., recent_events: _Optional[_Iterable[_Union[RecentEvent, _Mapping]]] = ..., bought_items: _Optional[_Iterable[_Union[BoughtItem, _Mapping]]] = ..., bought_item_count: _Optional[int] = ..., blocked_item_ids: _Optional[_Iterable[str]] = ..., blocked_categories: _Optional[_Iterable[str]] = ..., categories: _Optional[_Iterable[_Union[Affinity, _Mapping]]] = ..., brands: _Optional[_Iterable[_Union[Affinity, _Mapping]]] = ..., known_to_release: bool = ..., spent: _Optional[float] = ..., attributes: _Optional[_Iterable[_Union[ProfileAttribute, _Mapping]]] = ..., tags: _Optional[_Iterable[_Union[ProfileTag, _Mapping]]] = ..., ratings: _Optional[_Iterable[_Union[Rating, _Mapping]]] = ..., searches: _Optional[_Iterable[_Union[Search, _Mapping]]] = ..., visits: _Optional[_Iterable[_Union[Visit, _Mapping]]] = ..., prices: _Optional[_Union[PriceAffinity, _Mapping]] = ...) -> None: ...
 
 class ProfileAttribute(_message.Message):
     __slots__ = ("name", "value", "source", "since")
@@ -120,19 +128,59 @@ class ProfileTag(_message.Message):
     expire_time: _timestamp_pb2.Timestamp
     def __init__(self, tag: _Optional[str] = ..., weight: _Optional[float] = ..., source: _Optional[str] = ..., since: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., expire_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
+class Rating(_message.Message):
+    __slots__ = ("item_id", "event_time", "stars")
+    ITEM_ID_FIELD_NUMBER: _ClassVar[int]
+    EVENT_TIME_FIELD_NUMBER: _ClassVar[int]
+    STARS_FIELD_NUMBER: _ClassVar[int]
+    item_id: str
+    event_time: _timestamp_pb2.Timestamp
+    stars: float
+    def __init__(self, item_id: _Optional[str] = ..., event_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., stars: _Optional[float] = ...) -> None: ...
+
+class Search(_message.Message):
+    __slots__ = ("query", "event_time")
+    QUERY_FIELD_NUMBER: _ClassVar[int]
+    EVENT_TIME_FIELD_NUMBER: _ClassVar[int]
+    query: str
+    event_time: _timestamp_pb2.Timestamp
+    def __init__(self, query: _Optional[str] = ..., event_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class Visit(_message.Message):
+    __slots__ = ("start_time", "end_time", "events")
+    START_TIME_FIELD_NUMBER: _ClassVar[int]
+    END_TIME_FIELD_NUMBER: _ClassVar[int]
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    start_time: _timestamp_pb2.Timestamp
+    end_time: _timestamp_pb2.Timestamp
+    events: int
+    def __init__(self, start_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., events: _Optional[int] = ...) -> None: ...
+
+class PriceAffinity(_message.Message):
+    __slots__ = ("low", "middle", "high")
+    LOW_FIELD_NUMBER: _ClassVar[int]
+    MIDDLE_FIELD_NUMBER: _ClassVar[int]
+    HIGH_FIELD_NUMBER: _ClassVar[int]
+    low: float
+    middle: float
+    high: float
+    def __init__(self, low: _Optional[float] = ..., middle: _Optional[float] = ..., high: _Optional[float] = ...) -> None: ...
+
 class EventCount(_message.Message):
-    __slots__ = ("type", "total", "last_day", "last_week", "last_month")
+    __slots__ = ("type", "total", "last_day", "last_week", "last_month", "decayed")
     TYPE_FIELD_NUMBER: _ClassVar[int]
     TOTAL_FIELD_NUMBER: _ClassVar[int]
     LAST_DAY_FIELD_NUMBER: _ClassVar[int]
     LAST_WEEK_FIELD_NUMBER: _ClassVar[int]
     LAST_MONTH_FIELD_NUMBER: _ClassVar[int]
+    DECAYED_FIELD_NUMBER: _ClassVar[int]
     type: _event_pb2.EventType
     total: int
     last_day: int
     last_week: int
     last_month: int
-    def __init__(self, type: _Optional[_Union[_event_pb2.EventType, str]] = ..., total: _Optional[int] = ..., last_day: _Optional[int] = ..., last_week: _Optional[int] = ..., last_month: _Optional[int] = ...) -> None: ...
+    decayed: float
+    def __init__(self, type: _Optional[_Union[_event_pb2.EventType, str]] = ..., total: _Optional[int] = ..., last_day: _Optional[int] = ..., last_week: _Optional[int] = ..., last_month: _Optional[int] = ..., decayed: _Optional[float] = ...) -> None: ...
 
 class RecentEvent(_message.Message):
     __slots__ = ("type", "event_time", "item_ids", "category", "query", "value")

@@ -55,6 +55,7 @@ class Verdict(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     VERDICT_OUT_OF_STOCK: _ClassVar[Verdict]
     VERDICT_NOT_PUBLISHED: _ClassVar[Verdict]
     VERDICT_EXPIRED: _ClassVar[Verdict]
+    VERDICT_DISLIKED: _ClassVar[Verdict]
 
 class SourceStatus(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -101,6 +102,7 @@ VERDICT_UNAVAILABLE: Verdict
 VERDICT_OUT_OF_STOCK: Verdict
 VERDICT_NOT_PUBLISHED: Verdict
 VERDICT_EXPIRED: Verdict
+VERDICT_DISLIKED: Verdict
 SOURCE_STATUS_UNSPECIFIED: SourceStatus
 SOURCE_STATUS_PROPOSED: SourceStatus
 SOURCE_STATUS_PASSED: SourceStatus
