@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tidings_core.tables import Bool, Float32, Int32, Int64, picked, smallest_first
+from tidings_core.tables import Bool, Float32, Int32, Int64, ascending, begins
 
 PINNED = "pinned"
 """Stands among the sources of an item that a control put into the answer."""
@@ -15,12 +15,14 @@ PINNED = "pinned"
 class Proposals:
     """What one source proposes, best first: rows i64[B, k] padded with -1, scores f32[B, k], larger is better.
 
-    `texts` maps, for each user, a row to the words it rests on; empty for a source that goes by no words.
+    `texts` maps, for each user, a row to the words it rests on; empty for a source that goes by no words. `seeds`
+    i32[B, k], of a source that starts from items, are those that name each row most strongly; else None.
     """
 
     rows: Int64
     scores: Float32
     texts: Sequence[Mapping[int, str]] = ()
+    seeds: Int32 | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,39 +47,24 @@ def merge(names: Sequence[str], proposals: Sequence[Proposals], users: int) -> C
     scores = np.concatenate([np.empty((users, 0), np.float32), *(p.scores for p in proposals)], axis=1)
     source = np.repeat(np.arange(len(names)), widths)
     rank = np.concatenate([np.empty(0, np.int64), *(np.arange(width) for width in widths)]).astype(np.int32)
-    order, valid, group = _groups(rows)
-    width = int(group.max(initial=-1)) + 1
-    at = (np.nonzero(valid)[0], group[valid])
-    place = order[valid]
+    there = np.flatnonzero(rows >= 0)
+    user = there // max(rows.shape[1], 1)
+    keys, place = ascending((user << 32) | rows.reshape(-1).take(there), users << 32)
+    new = begins(keys)
+    user = keys >> 32
+    counts = np.bincount(user[new], minlength=users)
+    width = int(counts.max(initial=0))
+    # Of each proposal its place among the candidates of its user, and from there in the whole.
+    slot = np.cumsum(new) - 1 + (np.arange(users) * width - np.cumsum(counts) + counts).take(user)
     out = np.full((users, width), -1, np.int32)
-    out[at] = picked(rows, order)[valid]
-    by_source = (*at, source[place])
+    out.reshape(-1)[slot] = keys
+    there = there.take(place)
+    column = there % max(rows.shape[1], 1)
+    by_source = slot * len(names) + source.take(column)
     present = np.zeros((users, width, len(names)), np.bool_)
-    present[by_source] = True
+    present.reshape(-1)[by_source] = True
     out_scores = np.zeros(present.shape, np.float32)
-    out_scores[by_source] = picked(scores, order)[valid]
+    out_scores.reshape(-1)[by_source] = scores.reshape(-1).take(there)
     out_ranks = np.zeros(present.shape, np.int32)
-    out_ranks[by_source] = rank[place]
+    out_ranks.reshape(-1)[by_source] = rank.take(column)
     return Candidates(tuple(names), out, present, out_scores, out_ranks)
-
-
-def _groups(rows: Int64) -> tuple[Int64, Bool, Int64]:
-    """Sort rows [B, W] and number equal ones: order i64[B, W], valid bool[B, W] and group i64[B, W] in that order."""
-    order = smallest_first(rows)
-    ordered = picked(rows, order)
-    valid = ordered >= 0
-    first = valid.copy()
-    first[:, 1:] &= ordered[:, 1:] != ordered[:, :-1]
-    return order, valid, np.cumsum(first, axis=1) - 1
-
-
-def add_up(rows: Int64, scores: Float32) -> tuple[Int64, Float32]:
-    """Sum the scores of equal rows, per user: distinct rows i64[B, G] padded with -1, sums f32[B, G]."""
-    order, valid, group = _groups(rows)
-    users = np.nonzero(valid)[0]
-    width = int(group.max(initial=0)) + 1
-    flat = users * width + group[valid]
-    sums = np.bincount(flat, picked(scores, order)[valid], minlength=len(rows) * width)
-    distinct = np.full((len(rows), width), -1, np.int64)
-    distinct[users, group[valid]] = picked(rows, order)[valid]
-    return distinct, sums.reshape(distinct.shape).astype(np.float32)

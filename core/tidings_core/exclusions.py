@@ -51,6 +51,17 @@ class Exclusions:
                 found[user] |= excluded.rows.contains(rows[user])
         return found
 
+    def hold(self, users: Int64, rows: Int64) -> Bool:
+        """Whether each of rows i64[n], not negative, is excluded for the user i64[n] beside it, bool[n]."""
+        found = np.zeros(len(rows), np.bool_)
+        if len(self.keys):
+            found = places(self.keys, users * self.item_count + rows)[1]
+        for user, sets in enumerate(self.many):
+            for excluded in sets:
+                mine = np.flatnonzero(users == user)
+                found[mine] |= excluded.rows.contains(rows[mine])
+        return found
+
     def excludes(self, user: int, rows: Int64) -> Bool:
         """Whether each of rows i64[W] is excluded for one user, bool[W]."""
         found = np.zeros(len(rows), np.bool_)

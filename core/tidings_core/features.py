@@ -7,13 +7,14 @@ so that offline and online agree. Every feature is finite: what is not known is 
 import hashlib
 import json
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tidings_core.attributes import keyword
 from tidings_core.model import History, Snapshot
-from tidings_core.tables import Bool, Float32, Int32
+from tidings_core.tables import Bool, Float32, Int32, taken, taken_column
 
 ITEM_FEATURES = (
     "log_purchases",  # log(1 + purchases ever)
@@ -53,6 +54,8 @@ SOURCE_FEATURES = ("ann", "similar", "trending")
 HISTORY_LIMIT = 64
 """User and candidate features look at the newest 64 items of a history; counts of all of it are kept in `log_items`."""
 RECENCY_LIMIT_DAYS = 730.0
+MAX_COUNTED = 1 << 18
+"""Of an attribute with so many values for each user of a batch, they are counted; of more, compared one by one."""
 DAY = 86_400.0
 
 _SCHEMA = {
@@ -136,41 +139,54 @@ class HistoryBlock:
 
 def history_block(histories: list[History], now: float) -> HistoryBlock:
     """Pad B histories to their longest, at most HISTORY_LIMIT entries each, as of `now` (Unix seconds)."""
-    width = max([1, *(min(len(history.rows), HISTORY_LIMIT) for history in histories)])
-    shape = (len(histories), width)
-    rows = np.full(shape, -1, np.int32)
-    counts = np.zeros(shape, np.float32)
-    days = np.zeros(shape, np.float32)
-    total_items = np.zeros(len(histories), np.float32)
-    total_purchases = np.zeros(len(histories), np.float32)
-    last_days = np.zeros(len(histories), np.float32)
+    sizes = np.array([min(len(history.rows), HISTORY_LIMIT) for history in histories])
+    width = max(1, int(sizes.max(initial=0)))
+    known = np.arange(width) < sizes[:, None]
+    rows = np.full(known.shape, -1, np.int32)
+    counts, days = np.zeros((2, *known.shape), np.float32)
+    filled = [history for history in histories if len(history.rows)]
+    if filled:
+        rows[known] = np.concatenate([history.rows[:HISTORY_LIMIT] for history in filled])
+        counts[known] = np.concatenate([history.counts[:HISTORY_LIMIT] for history in filled])
+        times = np.concatenate([history.times[:HISTORY_LIMIT] for history in filled])
+        days[known] = np.clip((now - times) / DAY, 0.0, RECENCY_LIMIT_DAYS)
+    total_items = np.array([len(history.rows) for history in histories], np.float32)
+    total_purchases = counts.sum(axis=1)
     for at, history in enumerate(histories):
-        size = min(len(history.rows), HISTORY_LIMIT)
-        if size == 0:
-            continue
-        rows[at, :size] = history.rows[:size]
-        counts[at, :size] = history.counts[:size]
-        days[at, :size] = np.clip((now - history.times[:size]) / DAY, 0.0, RECENCY_LIMIT_DAYS)
-        total_items[at] = len(history.rows)
-        total_purchases[at] = history.counts.sum()
-        last_days[at] = days[at, 0]
-    return HistoryBlock(rows, counts, days, total_items, total_purchases, last_days)
+        if len(history.rows) > HISTORY_LIMIT:
+            total_purchases[at] = history.counts.sum()
+    return HistoryBlock(rows, counts, days, total_items, total_purchases, days[:, 0].copy())
 
 
-def user_features(block: HistoryBlock, snapshot: Snapshot) -> Float32:
-    """The user block f32[B, U]. All zero for a user without history."""
+class Paid(NamedTuple):
+    """What the items of B histories cost: log prices f32[B, H], which have one bool[B, H], and their mean f32[B]."""
+
+    prices: Float32
+    priced: Bool
+    mean: Float32
+
+
+def prices_paid(block: HistoryBlock, snapshot: Snapshot) -> Paid:
+    """What the items of histories cost, 0 where they have no price."""
+    prices = np.where(block.known, _log_price(snapshot, np.maximum(block.rows, 0)), np.float32(0.0))
+    priced = prices > 0
+    mean = (prices.sum(axis=1) / np.maximum(np.count_nonzero(priced, axis=1), 1)).astype(np.float32)
+    return Paid(prices, priced, mean)
+
+
+def user_features(block: HistoryBlock, snapshot: Snapshot, paid: Paid | None = None) -> Float32:
+    """The user block f32[B, U]. All zero for a user without history. `paid` is `prices_paid` of the same."""
     known = block.known
-    size = np.maximum(known.sum(axis=1), 1)
-    safe = np.where(known, block.rows, 0)
-    purchases = np.where(known, snapshot.item_features[safe, ITEM_FEATURES.index("log_purchases")], 0.0)
-    prices, priced, mean_price = _prices_paid(block, snapshot)
+    size = np.maximum(np.count_nonzero(known, axis=1), 1)
+    bought = taken_column(snapshot.item_features, np.where(known, block.rows, 0), ITEM_FEATURES.index("log_purchases"))
+    prices, priced, mean_price = paid or prices_paid(block, snapshot)
     apart = np.where(priced, prices - mean_price[:, None], 0.0)
-    spread = np.sqrt((apart**2).sum(axis=1) / np.maximum(priced.sum(axis=1), 1))
+    spread = np.sqrt((apart**2).sum(axis=1) / np.maximum(np.count_nonzero(priced, axis=1), 1))
     columns = {
         "log_items": np.log1p(block.total_items),
         "log_purchases": np.log1p(block.total_purchases),
         "log_days_since_last": np.log1p(block.last_days),
-        "mean_log_purchases": purchases.sum(axis=1) / size,
+        "mean_log_purchases": np.where(known, bought, 0.0).sum(axis=1) / size,
         "mean_log_price": mean_price,
         "spread_log_price": spread,
     }
@@ -192,26 +208,26 @@ def candidate_features(
     source_scores: Float32,
     sources: tuple[str, ...],
     snapshot: Snapshot,
+    paid: Paid | None = None,
 ) -> Float32:
     """The pair block f32[B, K, C] of candidate rows i32[B, K] (-1: padding, its features mean nothing).
 
     vector_scores f32[B, K]; present bool[B, K, S] and source_scores f32[B, K, S] say what each of the S `sources`
-    proposed, and with what score.
+    proposed, and with what score. `paid` is `prices_paid` of the same histories.
     """
-    safe = np.maximum(rows, 0)
-    known = block.known
-    bought = (rows[:, :, None] == block.rows[:, None, :]) & known[:, None, :]
-    _, priced, mean_price = _prices_paid(block, snapshot)
-    log_price = _log_price(snapshot, safe)
+    _, priced, mean_price = paid or prices_paid(block, snapshot)
+    log_price = _log_price(snapshot, np.maximum(rows, 0))
     comparable = (log_price > 0) & np.any(priced, axis=1, keepdims=True)
     columns = {
         "vector_score": vector_scores,
         "category_affinity": _affinity(snapshot, "category", block.rows, rows),
         "brand_affinity": _affinity(snapshot, "brand", block.rows, rows),
         "price_distance": np.where(comparable, np.abs(log_price - mean_price[:, None]), 0.0),
-        "log_times_bought": np.log1p(np.einsum("bkh,bh->bk", bought, block.counts)),
-        "log_days_since_bought": np.log1p(np.einsum("bkh,bh->bk", bought, block.days)),
     }
+    bought = rows[:, :, None] == np.where(block.known, block.rows, np.int32(-2))[:, None, :]
+    if bought.any():
+        columns["log_times_bought"] = np.log1p(np.einsum("bkh,bh->bk", bought, block.counts))
+        columns["log_days_since_bought"] = np.log1p(np.einsum("bkh,bh->bk", bought, block.days))
     for name in SOURCE_FEATURES:
         if name in sources:
             at = sources.index(name)
@@ -224,16 +240,10 @@ def candidate_features(
     return out
 
 
-def _prices_paid(block: HistoryBlock, snapshot: Snapshot) -> tuple[Float32, Bool, Float32]:
-    """Log prices f32[B, H] of a history's items, which of them have a price bool[B, H], and their mean f32[B]."""
-    prices = np.where(block.known, _log_price(snapshot, np.maximum(block.rows, 0)), np.float32(0.0))
-    priced = prices > 0
-    return prices, priced, (prices.sum(axis=1) / np.maximum(priced.sum(axis=1), 1)).astype(np.float32)
-
-
 def _log_price(snapshot: Snapshot, rows: Int32) -> Float32:
-    """Log prices, same shape as rows; 0 where an item has none."""
-    return snapshot.item_features[rows, ITEM_FEATURES.index("log_price")]
+    """Log prices of rows that are not negative, same shape; 0 where an item has none."""
+    prices: Float32 = taken_column(snapshot.item_features, rows, ITEM_FEATURES.index("log_price"))
+    return prices
 
 
 def attribute_codes(snapshot: Snapshot, attribute: str, rows: Int32) -> Int32 | None:
@@ -242,7 +252,7 @@ def attribute_codes(snapshot: Snapshot, attribute: str, rows: Int32) -> Int32 | 
     if found is None:
         return None
     codes = snapshot.codes.get(attribute, found.codes)
-    return np.where(rows >= 0, codes[np.maximum(rows, 0)], np.int32(-1))
+    return np.where(rows >= 0, taken(codes, np.maximum(rows, 0)), np.int32(-1))
 
 
 def attribute_text(snapshot: Snapshot, attribute: str, row: int) -> str | None:
@@ -264,9 +274,18 @@ def _affinity(snapshot: Snapshot, attribute: str, history_rows: Int32, rows: Int
     of_candidates = attribute_codes(snapshot, attribute, rows)
     if of_history is None or of_candidates is None:
         return np.zeros(rows.shape, np.float32)
-    same = (of_candidates[:, :, None] == of_history[:, None, :]) & (of_candidates[:, :, None] >= 0)
-    size = np.maximum((history_rows >= 0).sum(axis=1), 1)
-    return (same.sum(axis=2) / size[:, None]).astype(np.float32)
+    size = np.maximum(np.count_nonzero(history_rows >= 0, axis=1), 1)
+    # Code 0 of this count is for none, the last for those that no history has.
+    codes = int(of_history.max(initial=-1)) + 3
+    if len(rows) * codes <= MAX_COUNTED:
+        first = (np.arange(len(rows)) * codes)[:, None]
+        counted = np.bincount((of_history + 1 + first).reshape(-1), minlength=len(rows) * codes)
+        counted[first[:, 0]] = 0
+        times = counted.take(np.minimum(of_candidates + 1, codes - 1) + first)
+    else:
+        same = (of_candidates[:, :, None] == of_history[:, None, :]) & (of_candidates[:, :, None] >= 0)
+        times = same.sum(axis=2)
+    return (times / size[:, None]).astype(np.float32)
 
 
 def _spread(codes: Int32) -> Float32:

@@ -3,13 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
 from tidings_core.attributes import Attribute
 from tidings_core.filters import Filter
 from tidings_core.kept import Kept
+from tidings_core.ranked import Items
 from tidings_core.rows import Passing, RowSet
 from tidings_core.tables import Bool, Float32, Float64, Ids, IdTable, Int32, Int64, Rows
 
@@ -360,26 +361,7 @@ class Query:
     """What the snapshot makes of the user's profile; None: only what the release itself knows."""
 
 
-ReasonCode = Literal[
-    "matches_taste",
-    "similar_to_bought",
-    "similar_to_viewed",
-    "similar_to_context",
-    "trending",
-    "searched",
-    "in_category",
-    "recently_viewed",
-    "bought_together",
-]
 Cause = Literal["no_release", "unknown_user", "unknown_context", "deadline", "failed"]
-
-
-class Reason(NamedTuple):
-    """Why an item is in the answer: the item it rests on (-1: none), the words it rests on ("": none)."""
-
-    code: ReasonCode
-    item_row: int = -1
-    text: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -389,18 +371,6 @@ class Degradation:
     cause: Cause
     stage: str
     detail: str
-
-
-class RankedItem(NamedTuple):
-    """One item of an answer: its row, its score, what each source that proposed it said, and why it is here.
-
-    A tuple: twenty are made for every answer, and a frozen dataclass takes twice as long to make.
-    """
-
-    row: int
-    score: float
-    sources: tuple[tuple[str, float], ...]
-    reasons: tuple[Reason, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -435,6 +405,6 @@ class Considered:
 class Answer:
     """A ranked answer, best item first. `considered` is set when it was asked for."""
 
-    items: tuple[RankedItem, ...] = ()
+    items: Items = field(default_factory=Items)
     degraded: tuple[Degradation, ...] = field(default=())
     considered: Considered | None = None

@@ -10,7 +10,7 @@ from tidings_core import policy
 from tidings_core.controls import Active, Boost, Bury, Keep, Pin, matching
 from tidings_core.features import attribute_codes
 from tidings_core.model import Diversity, Snapshot
-from tidings_core.tables import Bool, Float32, Float64, Int32, Int64, best_first, picked, smallest_first
+from tidings_core.tables import Bool, Float32, Float64, Int32, Int64, best_first, picked
 
 LAST = np.finfo(np.float32).min
 """The score of what stands behind all others but for a rule that moves it."""
@@ -48,24 +48,27 @@ def order(contest: Contest, diversity: Diversity | None, active: Sequence[Active
     a control before that of the serving config; then what leads; then pins, which have the last word.
     """
     rows, users = contest.rows, np.ones(len(contest.rows), np.bool_)
-    made = best_first(contest.scores)
+    # Padding is last in each list, and stays there.
+    made, more = best_first(contest.scores), rows >= 0
     steps = [Step("score", made, users)]
     # These kept items out before there were candidates: the order knows nothing of them.
     steps += [Step(one.control.rule, made, one.users) for one in active if isinstance(one.control.action, Keep)]
     shift = np.zeros(rows.shape)
-    for one, more in _shifts(rows, active, snapshot):
-        shift += more
+    for one, by in _shifts(rows, active, snapshot):
+        shift += by
         steps.append(Step(one.control.rule, shifted(made, shift, rows), one.users))
     for name, spread, who in _spreads(diversity, active, users):
         codes = attribute_codes(snapshot, spread.attribute, picked(rows, steps[-1].order))
         if codes is not None:
             held = _spread(steps[-1].order, codes, spread.max_per_value, rows)
-            steps.append(Step(name, np.where(who[:, None], held, steps[-1].order), who))
+            steps.append(Step(name, held if who.all() else np.where(who[:, None], held, steps[-1].order), who))
     if contest.may_lead is not None:
         lead = policy.lead(picked(contest.may_lead, steps[-1].order))
         steps.append(Step("complements", picked(steps[-1].order, lead), users))
     steps += _pinned(steps[-1].order, rows, active, snapshot)
-    return [Step(rule, np.where(picked(rows, found) >= 0, found, -1), who) for rule, found, who in steps]
+    if more.all():
+        return steps
+    return [Step(rule, np.where(more, found, -1), who) for rule, found, who in steps]
 
 
 def may_lead(beside: Bool, rows: Int32, context: Int32, snapshot: Snapshot) -> Bool:
@@ -123,10 +126,8 @@ def _spreads(
 
 
 def _spread(made: Int64, codes: Int32, max_per_value: int, rows: Int32) -> Int64:
-    found = picked(made, policy.diversify(codes, max_per_value))
     # Padding has no code, so it is never held back and must not come before what was.
-    padding = picked(rows, found) < 0
-    return picked(found, smallest_first(padding))
+    return picked(made, policy.diversify(codes, max_per_value, rows < 0))
 
 
 def _pinned(made: Int64, rows: Int32, active: Sequence[Active], snapshot: Snapshot) -> list[Step]:

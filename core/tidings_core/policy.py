@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tidings_core.tables import Bool, Int32, Int64, picked, smallest_first
+from tidings_core.tables import Bool, Int32, Int64, smallest_first
 
 
 def lead(may_lead: Bool) -> Int64:
@@ -14,19 +14,24 @@ def lead(may_lead: Bool) -> Int64:
     return smallest_first(~leads)
 
 
-def diversify(codes: Int32, max_per_value: int) -> Int64:
+def diversify(codes: Int32, max_per_value: int, padding: Bool | None = None) -> Int64:
     """Order that lets at most `max_per_value` items of one code come before every other code had its turn.
 
     codes i32[B, K], best item first; -1 means no value and is never held back. Returns positions i64[B, K]: first those
-    within their code's allowance, then the rest, each part in the given order.
+    within their code's allowance, then the rest, each part in the given order, and then what is `padding` bool[B, K].
     """
     users, width = codes.shape
-    order = smallest_first(codes)
-    ordered = picked(codes, order)
-    starts = np.ones((users, width), np.bool_)
-    starts[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
-    place = np.arange(width)[None, :]
-    nth = place - np.maximum.accumulate(np.where(starts, place, 0), axis=1)
-    held = np.zeros((users, width), np.bool_)
-    np.put_along_axis(held, order, (nth >= max_per_value) & (ordered >= 0), axis=1)
-    return smallest_first(held)
+    first = np.arange(users * width, step=max(width, 1))[:, None]
+    # Of each list the places by code, as places in the whole.
+    order = (smallest_first(codes) + first).reshape(-1)
+    ordered = codes.reshape(-1).take(order)
+    starts = np.ones(len(order), np.bool_)
+    np.not_equal(ordered[1:], ordered[:-1], out=starts[1:])
+    starts[first[:, 0]] = True
+    place = np.arange(len(order))
+    nth = place - np.maximum.accumulate(np.where(starts, place, 0))
+    last = np.zeros(len(order), np.int32)
+    last[order] = (nth >= max_per_value) & (ordered >= 0)
+    if padding is not None:
+        last[padding.reshape(-1)] = 2
+    return smallest_first(last.reshape(users, width))

@@ -13,21 +13,21 @@ from tidings_core import sources
 from tidings_core.candidates import PINNED, Candidates, Proposals, merge
 from tidings_core.controls import active, pinned_rows
 from tidings_core.errors import DependencyFailed
-from tidings_core.features import SOURCE_FEATURES, candidate_features, user_features
+from tidings_core.features import SOURCE_FEATURES, candidate_features, prices_paid, user_features
 from tidings_core.model import (
     Answer,
     Cause,
     Considered,
     Degradation,
     Query,
-    RankedItem,
     ServingConfig,
     Snapshot,
 )
 from tidings_core.ordering import LAST, Contest, Step, may_lead, order
+from tidings_core.ranked import Items, Ranked
 from tidings_core.selection import filter_faults
 from tidings_core.subjects import Subjects, resolve
-from tidings_core.tables import Bool, Float32, Int32, Int64, best_first, picked
+from tidings_core.tables import Bool, Float32, Int32, Int64, best_first, picked, taken
 
 FUSION_CONSTANT = 60.0
 """k of reciprocal rank fusion (Cormack, Clarke and Büttcher, SIGIR 2009), the value of the paper."""
@@ -50,15 +50,16 @@ def unhurried() -> float:
 class Ranking:
     """The candidates of B users with what a ranker sees of them.
 
-    user f32[B, U], candidate f32[B, K, C]; `fused` f32[B, K] is the order without a ranker (-inf in the padding).
-    `texts` maps a source that goes by words to what it rests each user's rows on.
+    user f32[B, U], candidate f32[B, K, C].
+    `texts` maps a source that goes by words to what it rests each user's rows on; `seeds` one that starts from items to
+    those, i32[B, k], by the place of an item in that source.
     """
 
     candidates: Candidates
     user: Float32
     candidate: Float32
-    fused: Float32
     texts: Mapping[str, Sequence[Mapping[int, str]]]
+    seeds: Mapping[str, Int32]
 
 
 def recommend(
@@ -101,7 +102,7 @@ def _recommend(
     for user in np.flatnonzero(_missed(subjects, serving)).tolist():
         degraded[user].insert(0, UNKNOWN_USER)
     ranking, trouble = retrieve(subjects, serving, snapshot, time_left, pinned_rows(rules, snapshot, len(batch)))
-    scores, ranked = ranking.fused, np.zeros(len(batch), np.bool_)
+    scores, ranked = None, np.zeros(len(batch), np.bool_)
     if serving.rerank and snapshot.ranker is not None:
         if time_left() < RANK_RESERVE:
             trouble.append(Degradation("deadline", "ranker", "ordered by the sources: the deadline was near"))
@@ -115,17 +116,20 @@ def _recommend(
                 ranked[unscored] = False
                 for user in unscored:
                     degraded[user].append(UNSCORED)
+    if scores is None:
+        scores = fuse(ranking.candidates, serving)
     most = max(query.k for query in batch)
     rows, lead = ranking.candidates.rows, None
     if serving.complements:
         lead = may_lead(_beside(ranking.candidates), rows, subjects.context, snapshot)
-    contest = Contest(rows, np.where(_only_pinned(ranking.candidates), LAST, scores), lead)
+    contest = Contest(rows, _pinned_last(scores, ranking.candidates), lead)
     steps = order(contest, serving.diversity, rules, snapshot)
-    found = _items(steps[-1].order[:, :most], ranking, scores, subjects, snapshot)
+    found = _items(steps[-1].order[:, :most], ranking, scores, subjects)
+    counts = np.count_nonzero(found.rows >= 0, axis=1).tolist()
     kept = [_considered(ranking, scores, ranked, steps, user) if keep[user] else None for user in range(len(batch))]
     return [
-        Answer(tuple(items[: query.k]), (*missing, *trouble), considered)
-        for query, items, missing, considered in zip(batch, found, degraded, kept, strict=True)
+        Answer(Items(found, user, min(query.k, count)), (*missing, *trouble), considered)
+        for user, (query, count, missing, considered) in enumerate(zip(batch, counts, degraded, kept, strict=True))
     ]
 
 
@@ -187,11 +191,11 @@ def retrieve(
         names.append(PINNED)
         proposals.append(sources.pinned(pinned, subjects))
     candidates = merge(names, proposals, len(subjects.vectors))
-    weights = {use.name: use.weight for use in serving.sources} | {PINNED: 0.0}
+    paid = prices_paid(subjects.history, snapshot)
     return (
         Ranking(
             candidates,
-            user_features(subjects.history, snapshot),
+            user_features(subjects.history, snapshot, paid),
             candidate_features(
                 subjects.history,
                 candidates.rows,
@@ -200,9 +204,10 @@ def retrieve(
                 candidates.scores,
                 candidates.sources,
                 snapshot,
+                paid,
             ),
-            _fuse(candidates, weights),
             {name: said.texts for name, said in zip(names, proposals, strict=True) if said.texts},
+            {name: said.seeds for name, said in zip(names, proposals, strict=True) if said.seeds is not None},
         ),
         trouble,
     )
@@ -210,12 +215,17 @@ def retrieve(
 
 def vector_scores(subjects: Subjects, rows: Int32, snapshot: Snapshot) -> Float32:
     """Similarity f32[B, K] of each user's vector to candidate rows i32[B, K]: larger is nearer; 0 without a vector."""
-    items = snapshot.item_vectors[np.maximum(rows, 0)]
+    items = taken(snapshot.item_vectors, np.maximum(rows, 0))
     if snapshot.metric == "l2":
         scores = -((items - subjects.vectors[:, None, :]) ** 2).sum(axis=2)
     else:
         scores = np.matmul(items, subjects.vectors[:, :, None])[:, :, 0]
     return np.where(subjects.has_vector[:, None], scores, 0.0).astype(np.float32)
+
+
+def fuse(candidates: Candidates, serving: ServingConfig) -> Float32:
+    """The scores f32[B, K] without a ranker; -inf in the padding."""
+    return _fuse(candidates, {use.name: use.weight for use in serving.sources} | {PINNED: 0.0})
 
 
 def _fuse(candidates: Candidates, weights: Mapping[str, float]) -> Float32:
@@ -235,12 +245,16 @@ def _score(ranking: Ranking, personal: Bool, serving: ServingConfig, snapshot: S
     assert snapshot.ranker is not None
     rows = ranking.candidates.rows
     if rows.shape[1] == 0 or not personal.any():
-        return ranking.fused, []
+        return fuse(ranking.candidates, serving), []
     given = snapshot.ranker.score(np.maximum(rows, 0).astype(np.int64), ranking.user, ranking.candidate)
-    whole = np.asarray(np.all(np.isfinite(given) | (rows < 0), axis=1))
-    scores = _with_unlearned(np.where(rows >= 0, given, np.float32(-np.inf)), ranking.candidates, serving)
-    taken = (whole & personal)[:, None]
-    return np.where(taken, scores, ranking.fused), np.flatnonzero(~whole & personal).tolist()
+    there = rows >= 0
+    whole = np.asarray(np.all(np.isfinite(given) | ~there, axis=1))
+    scores = _with_unlearned(np.where(there, given, np.float32(-np.inf)), ranking.candidates, serving)
+    scored = whole & personal
+    if scored.all():
+        return scores, []
+    others = fuse(ranking.candidates, serving)
+    return np.where(scored[:, None], scores, others), np.flatnonzero(~whole & personal).tolist()
 
 
 def _with_unlearned(scores: Float32, candidates: Candidates, serving: ServingConfig) -> Float32:
@@ -250,6 +264,8 @@ def _with_unlearned(scores: Float32, candidates: Candidates, serving: ServingCon
     has the weight 1 and only what other sources propose too, with theirs. For the others: as they are.
     """
     new = np.array([name not in (*SOURCE_FEATURES, PINNED) for name in candidates.sources], np.bool_)
+    if not new.any():
+        return scores
     touched = np.asarray(candidates.present[:, :, new].any(axis=(1, 2)), np.bool_)
     if not touched.any():
         return scores
@@ -269,54 +285,38 @@ def _beside(candidates: Candidates) -> Bool:
     return np.asarray(candidates.present[:, :, columns].any(axis=2), np.bool_)
 
 
-def _only_pinned(candidates: Candidates) -> Bool:
-    """Which candidates no source proposed, only a pin: bool[B, K]. Until it puts them in place they stand last."""
+def _pinned_last(scores: Float32, candidates: Candidates) -> Float32:
+    """The scores, but for what no source proposed, only a pin: until it puts them in place they stand last."""
     if PINNED not in candidates.sources:
-        return np.zeros(candidates.rows.shape, np.bool_)
+        return scores
     at = candidates.sources.index(PINNED)
-    return np.asarray(candidates.present[:, :, at] & (candidates.present.sum(axis=2) == 1), np.bool_)
+    only = candidates.present[:, :, at] & (candidates.present.sum(axis=2) == 1)
+    return np.where(only, LAST, scores)
 
 
-def _items(
-    order: Int64, ranking: Ranking, scores: Float32, subjects: Subjects, snapshot: Snapshot
-) -> list[list[RankedItem]]:
+def _items(order: Int64, ranking: Ranking, scores: Float32, subjects: Subjects) -> Ranked:
     """The items of every user, best first, from positions i64[B, k]."""
     candidates = ranking.candidates
-    places = np.maximum(order, 0)
-    rows = picked(candidates.rows, places)
-    names = candidates.sources
-    # Python values at once: taking them out of the arrays one by one costs more than all else here.
-    chosen = (order, rows, picked(scores, places))
-    present, said = (picked(found, places).tolist() for found in (candidates.present, candidates.scores))
-    seeds = _seeds(rows, names, subjects, snapshot).tolist()
-    grounds = [
-        sources.Grounds(by_context, viewed, {name: texts[user] for name, texts in ranking.texts.items()})
-        for user, (by_context, viewed) in enumerate(zip(subjects.by_context.tolist(), subjects.viewed, strict=True))
-    ]
-    users = zip(*(column.tolist() for column in chosen), present, said, seeds, grounds, strict=True)
-    told = [(names.index(name), source.reason) for name, source in sources.SOURCES.items() if name in names]
-    return [
-        [
-            RankedItem(
-                row,
-                score,
-                tuple((name, value) for name, there, value in zip(names, given, values, strict=True) if there),
-                tuple(reason(row, starts[at], of_all) for at, reason in told if given[at]),
-            )
-            for place, row, score, given, values, starts in zip(*of_user, strict=True)
-            if place >= 0
-        ]
-        for *of_user, of_all in users
-    ]
-
-
-def _seeds(rows: Int32, names: tuple[str, ...], subjects: Subjects, snapshot: Snapshot) -> Int32:
-    """The item that each source says an item rests on, i32[B, k, S] for rows i32[B, k]; -1 where there is none."""
-    seeds = np.full((*rows.shape, len(names)), -1, np.int32)
-    for at, name in enumerate(names):
-        if sources.starts_from_items(name):
-            seeds[:, :, at] = sources.rests_on(name, rows, subjects, snapshot)
-    return seeds
+    at = np.maximum(order, 0)
+    rows = np.where(order >= 0, picked(candidates.rows, at), np.int32(-1))
+    names, said = candidates.sources, picked(candidates.scores, at)
+    present = picked(candidates.present, at) & (order >= 0)[:, :, None]
+    told = [(names.index(name), name) for name in sources.SOURCES if name in names]
+    reasons = np.zeros((*rows.shape, len(told)), np.uint8)
+    seeds = np.full(reasons.shape, -1, np.int32)
+    texts: dict[tuple[int, int, int], str] = {}
+    for number, (column, name) in enumerate(told):
+        given = present[:, :, column]
+        if name in ranking.seeds:
+            place = np.where(given, picked(candidates.ranks[:, :, column], at), 0)
+            seeds[:, :, number] = np.where(given, picked(ranking.seeds[name], place), np.int32(-1))
+        reasons[:, :, number] = np.where(given, sources.reasons(name, seeds[:, :, number], subjects), 0)
+        for user, words in enumerate(ranking.texts.get(name, ())):
+            if words:
+                own = zip(rows[user].tolist(), given[user].tolist(), strict=True)
+                found = {place: words[row] for place, (row, there) in enumerate(own) if there and row in words}
+                texts.update(((user, place, number), text) for place, text in found.items())
+    return Ranked(rows, picked(scores, at), names, present, said, reasons, seeds, texts)
 
 
 def unanswered(cause: Cause, stage: str, detail: str) -> Answer:

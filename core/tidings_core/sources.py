@@ -5,17 +5,17 @@ configs use it by name.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from tidings_core import text
-from tidings_core.candidates import Proposals, add_up
-from tidings_core.model import Neighbours, Reason, Snapshot
+from tidings_core.candidates import Proposals
+from tidings_core.model import Neighbours, Snapshot
+from tidings_core.ranked import REASON_NUMBERS, ReasonCode
 from tidings_core.rows import Passing
 from tidings_core.subjects import SEEDS, Subjects, alike
-from tidings_core.tables import Bool, Float32, Int32, Int64, best_first, picked, smallest_first, widened
+from tidings_core.tables import Bool, Float32, Int32, Int64, UInt8, ascending, begins, ranked_bits, taken, widened
 
 SEED_DECAY = np.float32(0.9)
 """Each older item counts this much of the one after it."""
@@ -69,20 +69,48 @@ def complement(subjects: Subjects, snapshot: Snapshot, k: int) -> Proposals:
 
 def _beside(seeds: Int32, neighbours: Neighbours, subjects: Subjects, k: int) -> Proposals:
     """Neighbours of seeds i32[B, L], their scores added up: without context older seeds count less."""
-    rows, scores = _neighbours_of(seeds, neighbours)
-    decay = SEED_DECAY ** np.arange(seeds.shape[1], dtype=np.float32)
-    weights = np.where(subjects.by_context[:, None], np.float32(1.0), decay[None, :])
-    said = (scores * weights[:, :, None]).reshape(len(seeds), -1)
-    found, totals = add_up(rows.reshape(len(seeds), -1).astype(np.int64), said)
-    order = best_first(np.where(found >= 0, totals, np.float32(-np.inf)))
-    return _drop(picked(found, order), picked(totals, order), subjects, k)
+    size, width = len(neighbours.rows), seeds.shape[1]
+    at = np.flatnonzero((seeds >= 0) & (seeds < size))
+    starts = seeds.reshape(-1).take(at)
+    near, said = taken(neighbours.rows, starts), taken(neighbours.scores, starts)
+    there = np.flatnonzero(near >= 0)
+    raw = said.reshape(-1).take(there)
+    seed = there // max(near.shape[1], 1)
+    user, age = at // width, at % width
+    decay = np.where(subjects.by_context.take(user), np.float32(1.0), (SEED_DECAY ** np.arange(width)).take(age))
+    count = subjects.excluded.item_count
+    keys, order = ascending((user * count).take(seed) + near.reshape(-1).take(there), len(seeds) * count)
+    first = np.flatnonzero(begins(keys))
+    if not len(first):
+        return _ragged(first, first, _NO_SCORES, len(seeds), k, np.empty(0, np.int32))
+    totals = np.add.reduceat((raw * decay.astype(np.float32).take(seed)).take(order), first, dtype=np.float64)
+    # What names an item most strongly, of equals the first.
+    strongest = np.maximum.reduceat(((ranked_bits(raw).astype(np.int64) << 32) - seed).take(order), first)
+    users = keys.take(first) // count
+    rows = keys.take(first) - users * count
+    kept = np.flatnonzero(subjects.may(users, rows))
+    users, rows = users.take(kept), rows.take(kept)
+    by = starts.take(-strongest.take(kept) & 0xFFFFFFFF)
+    return _ragged(users, rows, totals.take(kept).astype(np.float32), len(seeds), k, by)
 
 
-def _neighbours_of(seeds: Int32, neighbours: Neighbours) -> tuple[Int32, Float32]:
-    """The neighbours of seeds i32[B, L]: rows i32[B, L, M], -1 where there is none, scores f32[B, L, M]."""
-    there = (seeds >= 0) & (seeds < len(neighbours.rows))
-    at = np.where(there, seeds, 0)
-    return np.where(there[:, :, None], neighbours.rows[at], np.int32(-1)), neighbours.scores[at]
+def _ragged(users: Int64, rows: Int64, scores: Float32, batch: int, k: int, seeds: Int32) -> Proposals:
+    """The k rows i64[n] of the largest scores f32[n] for each of `batch` users i64[n], of equal scores the first."""
+    keys, order = ascending((users << 32) | (~ranked_bits(scores)).view(np.uint32), batch << 32)
+    users = keys >> 32
+    counts = np.bincount(users, minlength=batch)
+    place = np.arange(len(users)) - (np.cumsum(counts) - counts).take(users)
+    best = np.flatnonzero(place < k)
+    to, order = users.take(best) * k + place.take(best), order.take(best)
+    found = Proposals(
+        np.full((batch, k), -1, np.int64),
+        np.zeros((batch, k), np.float32),
+        seeds=np.full((batch, k), -1, np.int32),
+    )
+    assert found.seeds is not None
+    for column, given in ((found.rows, rows), (found.scores, scores), (found.seeds, seeds)):
+        column.reshape(-1)[to] = given.take(order)
+    return found
 
 
 def _similar_seeds(subjects: Subjects) -> Int32:
@@ -216,41 +244,32 @@ def _enough(
         reach *= FURTHER
 
 
-class Grounds(NamedTuple):
-    """What the reasons of one user's items rest on.
-
-    Whether there is a context, which interests were not bought, and for each source by words the words of each row.
-    """
-
-    by_context: bool
-    viewed: frozenset[int]
-    texts: Mapping[str, Mapping[int, str]]
-
-
 @dataclass(frozen=True, slots=True)
 class Source:
     """All there is to know of a source.
 
     `propose` proposes k items, or fewer, to each of B users. `speaks` says to which of them it has something to say,
-    bool[B]: where to none it is not asked. `reason` is told the row, the seed it rests on (-1: none) and the grounds.
-    `needs` names the parts of a snapshot without which it is not offered, and `lacking` says what to do then. `links`
-    gives, for a source that starts from items, the seeds i32[B, L] and the neighbours it goes by. `instant` is one so
-    cheap that it is asked however little time is left.
+    bool[B]: where to none it is not asked. `reason` is why what it proposes is in an answer: one reason for all, or a
+    function of the seeds i32[B, k] that items rest on, which gives their numbers. `needs` names the parts of a snapshot
+    without which it is not offered, and `lacking` says what to do then. `seeds` gives, for a source that starts from
+    items, those i32[B, L]. `instant` is one so cheap that it is asked however little time is left.
     """
 
     propose: Callable[[Subjects, Snapshot, int], Proposals]
     speaks: Callable[[Subjects], Bool]
-    reason: Callable[[int, int, Grounds], Reason]
+    reason: ReasonCode | Callable[[Int32, Subjects], UInt8]
     needs: tuple[str, ...] = ()
     lacking: str = ""
-    links: Callable[[Subjects, Snapshot], tuple[Int32, Neighbours | None]] | None = None
+    seeds: Callable[[Subjects], Int32] | None = None
     instant: bool = False
 
 
-def _similar_reason(_: int, seed: int, grounds: Grounds) -> Reason:
-    if grounds.by_context:
-        return Reason("similar_to_context", seed)
-    return Reason("similar_to_viewed" if seed in grounds.viewed else "similar_to_bought", seed)
+def _similar_reasons(seeds: Int32, subjects: Subjects) -> UInt8:
+    """Whether seeds i32[B, k] are of the context, or were only looked at, or bought: numbers of reasons u8[B, k]."""
+    unbought = np.where(subjects.viewed, subjects.interests, np.int32(-2))
+    viewed = (seeds[:, :, None] == unbought[:, None, :]).any(axis=2)
+    of_interest = np.where(viewed, REASON_NUMBERS["similar_to_viewed"], REASON_NUMBERS["similar_to_bought"])
+    return np.where(subjects.by_context[:, None], REASON_NUMBERS["similar_to_context"], of_interest).astype(np.uint8)
 
 
 def _filled(lists: Sequence[Sized]) -> Bool:
@@ -261,46 +280,43 @@ def _any(there: Bool) -> Bool:
     return np.asarray(there.any(axis=1), np.bool_)
 
 
-_RECENTLY_VIEWED = Reason("recently_viewed")
-_MATCHES_TASTE = Reason("matches_taste")
-
 SOURCES: Mapping[str, Source] = {
     "search": Source(
         search,
         lambda subjects: _filled(subjects.searches),
-        lambda row, _, grounds: Reason("searched", text=grounds.texts["search"][row]),
+        "searched",
         needs=("words",),
         lacking="the release has no words; build it with a catalogue that has titles",
     ),
-    "recent": Source(recent, lambda subjects: _filled(subjects.unbought), lambda *_: _RECENTLY_VIEWED),
+    "recent": Source(recent, lambda subjects: _filled(subjects.unbought), "recently_viewed"),
     "complement": Source(
         complement,
         lambda subjects: _any(_complement_seeds(subjects) >= 0),
-        lambda _, seed, __: Reason("bought_together", seed),
+        "bought_together",
         needs=("complements",),
         lacking="the release has no complements; build it from a model that has",
-        links=lambda subjects, snapshot: (_complement_seeds(subjects), snapshot.complements),
+        seeds=_complement_seeds,
     ),
     "similar": Source(
         similar,
         lambda subjects: _any(_similar_seeds(subjects) >= 0),
-        _similar_reason,
+        _similar_reasons,
         needs=("neighbours",),
         lacking="the release has no item neighbours; build it from a model that has",
-        links=lambda subjects, snapshot: (_similar_seeds(subjects), snapshot.neighbours),
+        seeds=_similar_seeds,
     ),
     "tagged": Source(
         tagged,
         lambda subjects: _filled(subjects.categories),
-        lambda row, _, grounds: Reason("in_category", text=grounds.texts["tagged"][row]),
+        "in_category",
         needs=("categories",),
         lacking="the release has no categories; build it with a catalogue that has",
     ),
-    "ann": Source(ann, lambda subjects: subjects.has_vector, lambda *_: _MATCHES_TASTE),
+    "ann": Source(ann, lambda subjects: subjects.has_vector, "matches_taste"),
     "trending": Source(
         trending,
         lambda subjects: np.ones(len(subjects.vectors), np.bool_),
-        lambda row, _, grounds: Reason("trending", text=grounds.texts.get("trending", {}).get(row, "")),
+        "trending",
         needs=("trending",),
         lacking="the release has no popularity; build it from a model that has",
         instant=True,
@@ -318,20 +334,13 @@ def offered(parts: object) -> tuple[str, ...]:
 
 def starts_from_items(name: str) -> bool:
     """Whether a source goes by the neighbours of items."""
-    return name in SOURCES and SOURCES[name].links is not None
+    return name in SOURCES and SOURCES[name].seeds is not None
 
 
-def rests_on(name: str, rows: Int32, subjects: Subjects, snapshot: Snapshot) -> Int32:
-    """The seed that names each item (rows i32[B, k]) most strongly as its neighbour: i32[B, k], -1 where none does."""
-    links = SOURCES[name].links
-    assert links is not None
-    seeds, neighbours = links(subjects, snapshot)
-    assert neighbours is not None
-    near, said = _neighbours_of(seeds, neighbours)
-    same = (near[:, None] == rows[:, :, None, None]) & (rows >= 0)[:, :, None, None]
-    strength = np.where(same, said[:, None], -np.inf).max(axis=3, initial=-np.inf)
-    best = picked(seeds, strength.argmax(axis=2))
-    return np.where(np.isfinite(strength.max(axis=2)), best, np.int32(-1))
+def reasons(name: str, seeds: Int32, subjects: Subjects) -> UInt8 | int:
+    """The reason for items that a source proposed, and that rest on seeds i32[B, k]: its number, or one for each."""
+    reason = SOURCES[name].reason
+    return REASON_NUMBERS[reason] if isinstance(reason, str) else reason(seeds, subjects)
 
 
 def pinned(rows: Int64, subjects: Subjects) -> Proposals:
@@ -346,15 +355,21 @@ def propose(name: str, subjects: Subjects, snapshot: Snapshot, k: int) -> Propos
     IndexFailed.
     """
     numbers = np.minimum(np.maximum(k, subjects.wanted), len(snapshot.items))
-    found = SOURCES[name].propose(subjects, snapshot, int(numbers.max()))
+    most = int(numbers.max())
+    found = SOURCES[name].propose(subjects, snapshot, most)
+    if (numbers == most).all():
+        return found
     kept = np.arange(found.rows.shape[1]) < numbers[:, None]
-    return Proposals(np.where(kept, found.rows, -1), np.where(kept, found.scores, np.float32(0.0)), found.texts)
+    return replace(found, rows=np.where(kept, found.rows, -1), scores=np.where(kept, found.scores, np.float32(0.0)))
 
 
 def _drop(rows: Int64, scores: Float32, subjects: Subjects, k: int) -> Proposals:
     """Take out what a user may not have, close the gaps keeping the order, and cut or pad to k columns."""
     kept = subjects.may_have(rows)
-    order = smallest_first(~kept)[:, :k]
-    rows = np.where(picked(kept, order), picked(rows, order), -1)
-    scores = np.where(rows >= 0, picked(scores, order), np.float32(0.0))
-    return Proposals(widened(rows, k, -1), widened(scores, k, 0.0))
+    place = np.cumsum(kept, axis=1)
+    at = np.flatnonzero(kept & (place <= k))
+    to = at // max(rows.shape[1], 1) * k + place.reshape(-1).take(at) - 1
+    found = Proposals(np.full((len(rows), k), -1, np.int64), np.zeros((len(rows), k), np.float32))
+    found.rows.reshape(-1)[to] = rows.reshape(-1).take(at)
+    found.scores.reshape(-1)[to] = scores.reshape(-1).take(at)
+    return found

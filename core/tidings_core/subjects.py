@@ -12,6 +12,7 @@ from tidings_core.examples import example_vector
 from tidings_core.exclusions import MANY, Exclusions, prepared
 from tidings_core.faults import Fault
 from tidings_core.features import DAY, HistoryBlock, history_block
+from tidings_core.filters import Filter
 from tidings_core.model import EMPTY_HISTORY, Degradation, History, Person, Query, ServingConfig, Snapshot
 from tidings_core.rows import Passing
 from tidings_core.selection import filter_faults, select
@@ -28,11 +29,10 @@ class Subjects:
     """Who an answer is for: B users as arrays.
 
     vectors f32[B, D] and has_vector bool[B]; known bool[B] whether anything is known of the user, or given in place of
-    it; interests i32[B, S] the item rows liked or bought last, newest first (-1:
-    padding); context i32[B, L] item rows the answer is about (-1: padding); wanted i64[B] the number of items asked
-    for. One entry per user: `viewed` are those interests that were not bought, `unbought` i32 rows newest first,
-    `searches` and `categories` texts, what matters most first; `selected` the items that filters and the catalogue let
-    into the answer, None: all.
+    it; interests i32[B, S] the item rows liked or bought last, newest first (-1: padding), viewed bool[B, S] which of
+    them were not bought; context i32[B, L] item rows the answer is about (-1: padding); wanted i64[B] the number of
+    items asked for. One entry per user: `unbought` i32 rows newest first, `searches` and `categories` texts, what
+    matters most first; `selected` the items that filters and the catalogue let into the answer, None: all.
     """
 
     vectors: Float32
@@ -40,7 +40,7 @@ class Subjects:
     known: Bool
     history: HistoryBlock
     interests: Int32
-    viewed: Sequence[frozenset[int]]
+    viewed: Bool
     context: Int32
     excluded: Exclusions
     wanted: Int64
@@ -65,6 +65,15 @@ class Subjects:
         for users, selected in alike(self.selected):
             if selected is not None:
                 allowed[users] &= selected.rows.contains(rows[users])
+        return allowed
+
+    def may(self, users: Int64, rows: Int64) -> Bool:
+        """Which of rows i64[n], not negative, may be in the answer of the user i64[n] beside them, bool[n]."""
+        allowed = ~self.excluded.hold(users, rows)
+        for group, selected in alike(self.selected):
+            if selected is not None:
+                mine = np.flatnonzero(np.isin(users, group))
+                allowed[mine] &= selected.rows.contains(rows[mine])
         return allowed
 
     def may_one_have(self, user: int, rows: Int64) -> Bool:
@@ -95,18 +104,18 @@ def resolve(
 
     The filter of the serving config must fit the snapshot too.
     """
-    batch = [narrowed(query, snapshot.controls, now) for query in batch]
+    if snapshot.controls:
+        batch = [narrowed(query, snapshot.controls, now) for query in batch]
     users = snapshot.users.find_many([query.user_id for query in batch])
     people = [query.person for query in batch]
-    histories = [history_of(person, int(user), snapshot) for person, user in zip(people, users, strict=True)]
-    contexts = [snapshot.items.find_many(query.context_item_ids) for query in batch]
+    histories = [history_of(person, user, snapshot) for person, user in zip(people, users.tolist(), strict=True)]
+    contexts = [_rows_of(query.context_item_ids, snapshot) for query in batch]
     interests = [
         (history.rows if person is None else person.interests)[:SEEDS]
         for person, history in zip(people, histories, strict=True)
     ]
     examples = [
-        (snapshot.items.find_many(query.liked_item_ids), snapshot.items.find_many(query.disliked_item_ids))
-        for query in batch
+        (_rows_of(query.liked_item_ids, snapshot), _rows_of(query.disliked_item_ids, snapshot)) for query in batch
     ]
     vectors, has_vector = _vectors(people, users, snapshot)
     given = _take_given(batch, examples, vectors, has_vector, snapshot)
@@ -117,11 +126,11 @@ def resolve(
         | (users >= 0),
         history_block(histories, now),
         _padded(interests),
-        [_viewed(person, rows) for person, rows in zip(people, interests, strict=True)],
-        _padded([rows[rows >= 0] for rows in contexts]),
+        _viewed(people, interests),
+        _padded([rows[rows >= 0] if len(rows) else rows for rows in contexts]),
         _exclusions(
             [
-                excluded(query, context, np.concatenate(shown), history, serving, snapshot)
+                excluded(query, context, _joined(shown), history, serving, snapshot)
                 for query, context, shown, history in zip(batch, contexts, examples, histories, strict=True)
             ],
             people,
@@ -131,24 +140,42 @@ def resolve(
         [_unbought(person, now) for person in people],
         [_searches(query, now) for query in batch],
         [_categories(query, now) for query in batch],
-        [_selected(query, serving, snapshot, now) for query in batch],
+        _selected(batch, serving, snapshot, now),
     )
     return subjects, [_missing(*one) for one in zip(contexts, examples, strict=True)]
 
 
+_NO_ROWS = np.empty(0, np.int32)
+
+
+def _rows_of(item_ids: Sequence[str], snapshot: Snapshot) -> Int32:
+    return snapshot.items.find_many(item_ids) if item_ids else _NO_ROWS
+
+
+def _joined(parts: Sequence[Int32]) -> Int32:
+    """Rows one after the other. Most often there are none, or of one kind."""
+    filled = [part for part in parts if len(part)]
+    if len(filled) > 1:
+        return np.concatenate(filled)
+    return filled[0] if filled else _NO_ROWS
+
+
 def _padded(rows_of_users: Sequence[Int32]) -> Int32:
     """Rows i32[B, L], -1 where a user has no more; L is at least 1."""
-    padded = np.full((len(rows_of_users), max([1, *(len(rows) for rows in rows_of_users)])), -1, np.int32)
-    for at, rows in enumerate(rows_of_users):
-        padded[at, : len(rows)] = rows
+    sizes = np.array([len(rows) for rows in rows_of_users])
+    known = np.arange(max(1, int(sizes.max(initial=0)))) < sizes[:, None]
+    padded = np.full(known.shape, -1, np.int32)
+    if sizes.any():
+        padded[known] = np.concatenate(rows_of_users)
     return padded
 
 
 def _vectors(people: Sequence[Person | None], users: Int32, snapshot: Snapshot) -> tuple[Float32, Bool]:
     """The vectors f32[B, D], and who has one bool[B]: the person's own, or else the release's."""
-    vectors = np.array(snapshot.user_vectors[np.maximum(users, 0)], np.float32)
-    vectors[users < 0] = 0.0
+    vectors = snapshot.user_vectors.take(np.maximum(users, 0), axis=0)
     has_vector = users >= 0
+    if not has_vector.all():
+        vectors[~has_vector] = 0.0
     for at, person in enumerate(people):
         if person is not None and person.vector is not None:
             vectors[at], has_vector[at] = person.vector, True
@@ -168,6 +195,9 @@ def _take_given(
     """
     given = []
     for at, (query, (liked, disliked)) in enumerate(zip(batch, examples, strict=True)):
+        if query.vector is None and not len(liked) and not len(disliked):
+            given.append(False)
+            continue
         good, bad = (_example_vectors(rows, snapshot) for rows in (liked, disliked))
         own = None
         if query.vector is not None:
@@ -193,7 +223,9 @@ def _example_vectors(rows: Int32, snapshot: Snapshot) -> Float32:
 
 def _missing(context: Int32, examples: tuple[Int32, Int32]) -> list[Degradation]:
     """What a query is about and could not be found: none of its context, or of its examples."""
-    found = []
+    found: list[Degradation] = []
+    if not len(context) and not len(examples[0]) and not len(examples[1]):
+        return found
     if len(context) and (context < 0).all():
         found.append(Degradation("unknown_context", "similar", "none of the context items is in the release"))
     shown = np.concatenate(examples)
@@ -229,7 +261,7 @@ def excluded(
     found: list[tuple[Exclusion, Int32]] = [
         ("context", context),
         ("example", examples),
-        ("request", snapshot.items.find_many(query.exclude_item_ids)),
+        ("request", _rows_of(query.exclude_item_ids, snapshot)),
         ("blocked", person.blocked),
         ("disliked", person.disliked),
     ]
@@ -247,14 +279,21 @@ def _exclusions(
     few, many = [], []
     for of_user, person in zip(of_users, people, strict=True):
         kept = (person or _NOBODY).many
-        few.append(np.concatenate([rows for _, rows in of_user if len(rows) <= MANY]))
+        few.append(_joined([rows for _, rows in of_user if len(rows) <= MANY]))
         many.append([kept.get(why) or prepared(rows, snapshot) for why, rows in of_user if len(rows) > MANY])
     return Exclusions.of(few, many, len(snapshot.items))
 
 
-def _selected(query: Query, serving: ServingConfig, snapshot: Snapshot, now: float) -> Passing | None:
-    wanted = [one for one in (serving.filter, query.filter) if one is not None]
-    return select(wanted, query.category if serving.within_category and query.category else None, snapshot, now)
+def _selected(batch: Sequence[Query], serving: ServingConfig, snapshot: Snapshot, now: float) -> list[Passing | None]:
+    """What may be found for each query; those that ask for the same look once."""
+    found: dict[tuple[Filter | None, str | None], Passing | None] = {}
+    keys = [(query.filter, query.category if serving.within_category and query.category else None) for query in batch]
+    for key in keys:
+        if key not in found:
+            wanted, category = key
+            filters = [one for one in (serving.filter, wanted) if one is not None]
+            found[key] = select(filters, category, snapshot, now)
+    return [found[key] for key in keys]
 
 
 def alike(selected: Sequence[Passing | None]) -> list[tuple[Int64, Passing | None]]:
@@ -265,18 +304,21 @@ def alike(selected: Sequence[Passing | None]) -> list[tuple[Int64, Passing | Non
     return [(np.array(users, np.int64), items) for users, items in groups.values()]
 
 
-def _viewed(person: Person | None, interests: Int32) -> frozenset[int]:
-    """Those interests that were not bought. What was given back is no interest."""
-    if person is None:
-        return frozenset()
-    bought = person.many.get("bought")
-    if bought is None:
-        return frozenset(interests.tolist()).difference(person.history.rows.tolist())
-    return frozenset(interests[~bought.rows.contains(interests)].tolist())
+def _viewed(people: Sequence[Person | None], interests: Sequence[Int32]) -> Bool:
+    """Which interests were not bought, bool[B, L] as the rows are padded. What was given back is no interest."""
+    viewed = np.zeros((len(people), max([1, *map(len, interests)])), np.bool_)
+    for at, (person, rows) in enumerate(zip(people, interests, strict=True)):
+        if person is not None and len(rows):
+            bought = person.many.get("bought")
+            viewed[at, : len(rows)] = ~(
+                np.isin(rows, person.history.rows) if bought is None else bought.rows.contains(rows)
+            )
+    return viewed
 
 
 def _unbought(person: Person | None, now: float) -> Int32:
-    person = person or _NOBODY
+    if person is None or not len(person.unbought):
+        return _NO_ROWS
     return person.unbought[person.unbought_times > now - RECENT_DAYS * DAY]
 
 

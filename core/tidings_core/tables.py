@@ -45,10 +45,16 @@ class BytesTable:
 
     def views(self, rows: Sequence[int]) -> list[memoryview]:
         """The byte strings of rows, not copied."""
-        starts = self.offsets[rows].tolist()
-        ends = self.offsets[[row + 1 for row in rows]].tolist()
-        data = self.data.data
-        return [data[start:end] for start, end in zip(starts, ends, strict=True)]
+        at = np.asarray(rows, np.int64)
+        spans = map(slice, self.offsets.take(at).tolist(), self.offsets.take(at + 1).tolist())
+        return list(map(self.data.data.__getitem__, spans))
+
+    def padded(self, rows: Int32 | Int64) -> tuple[UInt8, Int64]:
+        """The byte strings of rows [n], not negative: u8[n, L] with anything after the end of each, and lengths."""
+        starts, ends = self.offsets.take(rows), self.offsets.take(rows + 1)
+        sizes = ends - starts
+        at = starts[:, None] + np.arange(int(sizes.max(initial=0)))
+        return self.data.take(at, mode="clip"), sizes
 
     def extended(self, rows: Iterable[bytes]) -> "BytesTable":
         """This table with more byte strings at its end."""
@@ -96,6 +102,10 @@ class IdTable:
     def __getitem__(self, row: int) -> str:
         return self.names[row].decode()
 
+    def encoded(self, rows: Int32) -> tuple[UInt8, Int64]:
+        """The ids of rows i32[n], not negative, in UTF-8: u8[n, L] with anything after the end of each, and lengths."""
+        return self.names.padded(rows)
+
     def find(self, name: str) -> int:
         """Row of an id, -1 when it is not in the table."""
         encoded = name.encode()
@@ -137,6 +147,13 @@ class LongerIds:
     def __getitem__(self, row: int) -> str:
         return self.first[row] if row < len(self.first) else self.later[row - len(self.first)]
 
+    def encoded(self, rows: Int32) -> tuple[UInt8, Int64]:
+        """The ids of rows i32[n], not negative, in UTF-8: u8[n, L] with anything after the end of each, and lengths."""
+        if int(rows.max(initial=-1)) < len(self.first):
+            return self.first.encoded(rows)
+        names = [self[row].encode() for row in rows.tolist()]
+        return BytesTable.of(names).padded(np.arange(len(names)))
+
     def find(self, name: str) -> int:
         """Row of an id, -1 when it is in neither table."""
         row = self.first.find(name)
@@ -175,19 +192,59 @@ def best_first(scores: Float32) -> Int64:
 
     No score may be NaN.
     """
+    return smallest_first(~ranked_bits(scores))
+
+
+def ranked_bits(scores: Float32) -> Int32:
+    """Whole numbers i32 in the order of scores f32, of any shape; equal for equal scores. No score may be NaN."""
     # The bits of floats ascend as the floats do, those of negative ones the other way round; 0 takes the minus off -0.
     bits = (scores + np.float32(0.0)).view(np.int32)
-    return smallest_first(~(bits ^ ((bits >> 31) & 0x7FFFFFFF)))
+    return bits ^ ((bits >> 31) & 0x7FFFFFFF)
 
 
 def picked(values: NDArray[Scalar], at: Int64) -> NDArray[Scalar]:
-    """For each of B lists what stands at its places: values [B, W, ...] at i64[B, K] give [B, K, ...].
+    """For each of B lists what stands at its places: values [B, W, ...] at i64[B, K], not negative, give [B, K, ...].
 
-    For one list in a third of the time of `np.take_along_axis`.
+    In a fraction of the time of `np.take_along_axis`.
     """
     if len(values) == 1:
-        return values[0][at[0]][None]
-    return np.take_along_axis(values, at.reshape(*at.shape, *(1,) * (values.ndim - 2)), 1)
+        return values[0].take(at[0], axis=0)[None]
+    users, width, *rest = values.shape
+    flat = at + (np.arange(users) * width)[:, None]
+    return values.reshape(users * width, *rest).take(flat, axis=0)
+
+
+def taken(table: "Rows", rows: Any) -> Any:
+    """The entries of rows, none of them negative: `table[rows]`, of an array in a third of the time."""
+    return table.take(rows, axis=0) if isinstance(table, np.ndarray) else table[rows]
+
+
+def taken_column(table: "Rows", rows: Any, column: int) -> Any:
+    """One column of a table of two axes, of rows that are not negative: `table[rows, column]`, and faster."""
+    if isinstance(table, np.ndarray) and table.flags.c_contiguous:
+        return table.reshape(-1).take(rows * table.shape[1] + column)
+    return table[rows, column]
+
+
+def ascending(keys: Int64, largest: int) -> tuple[Int64, Int64]:
+    """Keys i64[n], 0 to `largest`, in ascending order, and the place of each before, i64[n]; equal keys in order."""
+    bits = max(1, (len(keys) - 1).bit_length())
+    if int(largest).bit_length() + bits > 63:
+        order = np.argsort(keys, kind="stable")
+        return keys[order], order
+    # Key and place are sorted as one number: a fraction of the time of `np.argsort`.
+    packed = keys << bits
+    packed |= np.arange(len(keys))
+    packed.sort()
+    return packed >> bits, packed & ((1 << bits) - 1)
+
+
+def begins(keys: Int64) -> Bool:
+    """Where another key begins among ascending keys [n]: bool[n]."""
+    new = np.empty(len(keys), np.bool_)
+    new[:1] = True
+    np.not_equal(keys[1:], keys[:-1], out=new[1:])
+    return new
 
 
 def widened(values: NDArray[Scalar], width: int, none: float) -> NDArray[Scalar]:

@@ -19,13 +19,13 @@ from tidings_core.model import (
     History,
     Person,
     Query,
-    Reason,
     ServingConfig,
     Snapshot,
     SourceUse,
 )
 from tidings_core.person import view
 from tidings_core.profile import EMPTY, fold
+from tidings_core.ranked import Reason
 from tidings_core.ranker import OnnxRanker
 from tidings_core.recommend import RANK_RESERVE, RETRIEVE_RESERVE, recommend, retrieve
 from tidings_core.rows import Passing, RowSet

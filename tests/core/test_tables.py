@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tidings_core import tables
-from tidings_core.tables import BytesTable, IdTable, best_first, picked, smallest_first, widened
+from tidings_core.tables import BytesTable, IdTable, ascending, begins, best_first, picked, smallest_first, widened
 
 ids = st.lists(st.text(min_size=1, max_size=12).filter(lambda s: s.isprintable()), unique=True, max_size=50)
 
@@ -69,3 +69,20 @@ def test_the_smallest_come_first_and_equals_keep_their_order(keys: list[list[int
     """For whole numbers of 32 bits, negative ones too, and for flags."""
     for table in (np.array(keys), np.array(keys, np.int32), np.array(keys) % 3 == 0):
         assert smallest_first(table).tolist() == np.argsort(table, axis=1, kind="stable").tolist()
+
+
+@given(st.lists(st.integers(0, 40), max_size=60), st.sampled_from([40, 2**62]))
+def test_keys_are_put_in_order_with_the_place_each_had(keys: list[int], largest: int) -> None:
+    """Equal keys keep their order, and keys that leave no room beside them for a place are ordered all the same."""
+    given_keys = np.array(keys, np.int64)
+    ordered, place = ascending(given_keys, largest)
+    assert ordered.tolist() == sorted(keys)
+    assert place.tolist() == np.argsort(given_keys, kind="stable").tolist()
+    assert ordered[begins(ordered)].tolist() == sorted(set(keys))
+
+
+def test_byte_strings_of_many_rows_are_read_at_once() -> None:
+    """Each as far as its length says, whatever stands after it; also the last of the table."""
+    table = BytesTable.of([b"a", b"", b"\x00long\x00", b"zz"])
+    found, sizes = table.padded(np.array([2, 3, 1, 0]))
+    assert [row[:size].tobytes() for row, size in zip(found, sizes, strict=True)] == [b"\x00long\x00", b"zz", b"", b"a"]

@@ -7,7 +7,8 @@ import pytest
 from tests.training.shop import END, as_events, make_events, write_catalogue
 from tidings_core.errors import InvalidInput
 from tidings_core.features import DAY
-from tidings_core.model import Answer, Query, RankedItem
+from tidings_core.model import Answer, Query
+from tidings_core.ranked import Items, RankedItem
 from tidings_core.recommend import retrieve
 from tidings_core.subjects import resolve
 from tidings_index_builder.catalogue import Catalogue, read_catalogue
@@ -52,7 +53,7 @@ def difference(found: Evaluation, of: str, to: str, metric: str) -> Difference:
 
 def answer(*rows: int) -> Answer:
     """An answer with these item rows."""
-    return Answer(tuple(RankedItem(row, 0.0, (), ()) for row in rows))
+    return Answer(Items.of([RankedItem(row, 0.0, (), ()) for row in rows]))
 
 
 def test_metrics_are_those_counted_by_hand() -> None:

@@ -17,7 +17,8 @@ import numpy as np
 from tidings_core.errors import StorageFailed
 from tidings_core.events import Event
 from tidings_core.features import SCHEMA_HASH
-from tidings_core.model import Answer, Considered, Query, RankedItem, Snapshot
+from tidings_core.model import Answer, Considered, Query, Snapshot
+from tidings_core.ranked import RankedItem
 from tidings_core.tables import Float32
 from tidings_server.application.filter_record import pack_filter
 from tidings_server.application.write_push import Draft

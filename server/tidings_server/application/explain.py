@@ -11,7 +11,8 @@ from tidings_core.bars import EXCLUDED
 from tidings_core.errors import Conflict, InvalidInput, NotFound
 from tidings_core.explain import Explanation, Feature, Move, SourceSaid
 from tidings_core.features import CANDIDATE_FEATURES, ITEM_FEATURES, SCHEMA_HASH, USER_FEATURES
-from tidings_core.model import Degradation, Query, Reason, ServingConfig, Snapshot
+from tidings_core.model import Degradation, Query, ServingConfig, Snapshot
+from tidings_core.ranked import Reason
 from tidings_core.release import Release
 from tidings_core.stored import Entry
 from tidings_core.subjects import faults

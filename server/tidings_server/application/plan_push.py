@@ -9,7 +9,8 @@ import structlog
 
 from tidings_core.errors import StorageFailed
 from tidings_core.events import Event
-from tidings_core.model import MAX_CONTEXT_ITEMS, Answer, Query, RankedItem, ServingConfig, Snapshot
+from tidings_core.model import MAX_CONTEXT_ITEMS, Answer, Query, ServingConfig, Snapshot
+from tidings_core.ranked import RankedItem
 from tidings_core.stored import Timer
 from tidings_core.triggers import Trigger
 from tidings_server.application.compose import Composed, Composer, ShownItem

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import Protocol
 
-from tidings_core.model import RankedItem, Snapshot
+from tidings_core.model import Snapshot
+from tidings_core.ranked import RankedItem
 from tidings_core.stored import Entry, State, StoredPush
 from tidings_server.application.documents import UserDocument, write_document
 from tidings_server.application.store import Transaction

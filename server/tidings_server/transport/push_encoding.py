@@ -11,7 +11,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from tidings.v1 import item_pb2
 from tidings.v1 import push_service_pb2 as pb
 from tidings.v1 import recommendation_service_pb2 as recommendation_pb
-from tidings_core.model import RankedItem, Snapshot
+from tidings_core.model import Snapshot
+from tidings_core.ranked import RankedItem
 from tidings_server.application.compose import ShownItem
 from tidings_server.application.write_push import Draft
 from tidings_server.transport.encoding import REASONS, varint

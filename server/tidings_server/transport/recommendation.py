@@ -13,17 +13,20 @@ from tidings.v1 import recommendation_service_pb2 as pb
 from tidings_core import model
 from tidings_core.errors import Conflict, InvalidInput, TidingsError
 from tidings_core.faults import text_fault
-from tidings_core.model import Answer, Query, ServingConfig
+from tidings_core.model import Answer, Degradation, Query, ServingConfig
+from tidings_core.ranked import Items
 from tidings_server.application.recommend import Answers
 from tidings_server.metrics import Metrics
 from tidings_server.transport.calls import Call, parse
-from tidings_server.transport.encoding import encode_answer, encode_batch
+from tidings_server.transport.encoding import add_degraded, encode_answers, encode_batch
 from tidings_server.transport.filters import decode_filter
 
 LARGEST_NUMBER = 1e6
 """Of a vector: the products of larger ones are no numbers any more."""
 MAX_VIOLATIONS = 8
 """So many faults of one request are named; the details of an error must fit into a header."""
+
+NOTHING_FOUND = Items()
 
 Ask = Callable[[Sequence[Query], Sequence[float]], Answers]
 """Answers queries, each before its deadline (monotonic seconds)."""
@@ -204,42 +207,67 @@ class RecommendationHandlers:
         made = self._ask([one.query for one in asked], deadlines)
         ready = self._monotonic()
         self._recommended(ready - start)
-        encoded: list[bytes | TidingsError] = [
-            self._encode(one, answer, made, name) if isinstance(answer, Answer) else answer
-            for one, answer, name in zip(asked, made.answers, made.decision_ids or repeat(""), strict=False)
-        ]
+        encoded = self._encode(asked, made)
         self._encoded(self._monotonic() - ready)
         return encoded
 
-    def _encode(self, asked: Asked, answer: Answer, made: Answers, decision_id: str) -> bytes:
-        head = pb.RecommendResponse(
-            serving_config=asked.query.serving.name, request_id=asked.request_id, decision_id=decision_id
-        )
-        snapshot = None
+    def _encode(self, asked: Sequence[Asked], made: Answers) -> list[bytes | TidingsError]:
+        """The bytes of answers: what is the same in all of them is written once, the items of all of them together."""
+        snapshot = None if made.release is None else made.release.snapshot
+        items = [one.items if isinstance(one, Answer) else NOTHING_FOUND for one in made.answers]
+        bodies = [b""] * len(items) if snapshot is None else encode_answers(items, snapshot)
+        heads = {name: self._head(name, made) for name in {one.query.serving.name for one in asked}}
+        if log.is_enabled_for(logging.DEBUG):
+            self._tell(asked, made)
+        out: list[bytes | TidingsError] = []
+        for one, answer, body, name in zip(asked, made.answers, bodies, made.decision_ids or repeat(""), strict=False):
+            if not isinstance(answer, Answer):
+                out.append(answer)
+                continue
+            rest = heads[one.query.serving.name]
+            if answer.degraded or one.request_id or name:
+                own = pb.RecommendResponse(request_id=one.request_id, decision_id=name)
+                if answer.degraded:
+                    self._note(answer.degraded, one)
+                    add_degraded(own, answer.degraded)
+                rest += own.SerializeToString()
+            out.append(body + rest)
+        return out
+
+    def _head(self, serving_config: str, made: Answers) -> bytes:
+        """What all answers of a serving config have in common."""
+        head = pb.RecommendResponse(serving_config=serving_config)
         if made.release is not None:
-            manifest, snapshot = made.release.manifest, made.release.snapshot
+            manifest = made.release.manifest
             head.release_id = manifest.release_id
             head.release_age_seconds = made.now - manifest.created_at
             head.index_age_seconds = made.now - manifest.index.built_at
-        for degraded in answer.degraded:
-            self._metrics.degraded(degraded.cause, degraded.stage)
-            if degraded.cause == "failed" and self._failures.due(degraded.stage):
+        return head.SerializeToString()
+
+    def _note(self, degraded: Sequence[Degradation], asked: Asked) -> None:
+        """Count what an answer had to do without, and log what failed, not too often."""
+        for one in degraded:
+            self._metrics.degraded(one.cause, one.stage)
+            if one.cause == "failed" and self._failures.due(one.stage):
                 log.error(
                     "a stage failed and was left out",
-                    stage=degraded.stage,
-                    problem=degraded.detail,
+                    stage=one.stage,
+                    problem=one.detail,
                     request_id=asked.request_id,
                 )
-        if log.is_enabled_for(logging.DEBUG):
-            log.debug(
-                "recommend",
-                request_id=asked.request_id,
-                user_id=asked.query.user_id,
-                k=asked.query.k,
-                items=len(answer.items),
-                degraded=[f"{one.cause}:{one.stage}" for one in answer.degraded],
-            )
-        return encode_answer(answer, snapshot, head)
+
+    def _tell(self, asked: Sequence[Asked], made: Answers) -> None:
+        """Log the answers, for who looks for a fault."""
+        for one, answer in zip(asked, made.answers, strict=True):
+            if isinstance(answer, Answer):
+                log.debug(
+                    "recommend",
+                    request_id=one.request_id,
+                    user_id=one.query.user_id,
+                    k=one.query.k,
+                    items=len(answer.items),
+                    degraded=[f"{gone.cause}:{gone.stage}" for gone in answer.degraded],
+                )
 
 
 def _size(text: str) -> int:

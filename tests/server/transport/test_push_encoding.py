@@ -10,7 +10,8 @@ from tidings.v1 import item_pb2
 from tidings.v1 import push_service_pb2 as pb
 from tidings.v1 import recommendation_service_pb2 as recommendation_pb
 from tidings_core import sources
-from tidings_core.model import RankedItem, Reason, Snapshot
+from tidings_core.model import Snapshot
+from tidings_core.ranked import RankedItem, Reason
 from tidings_core.tables import BytesTable
 from tidings_server.application.compose import ShownItem
 from tidings_server.application.write_push import Draft
