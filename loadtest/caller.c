@@ -1,6 +1,6 @@
 /* A gRPC load generator in raw HTTP/2 frames: unary calls in a closed or an open loop, or many open streams.
 
-   caller calls   HOST PORT PATH BODIES SECONDS CONNECTIONS IN_FLIGHT RATE LEAST SEED
+   caller calls   HOST PORT PATH BODIES SECONDS CONNECTIONS IN_FLIGHT RATE LEAST SEED LEAVE TELL RECORD
    caller streams HOST PORT PATH BODIES COUNT CONNECTIONS SPREAD LEAST PATIENCE
 
    BODIES is a file of requests, each after its length (u32, little-endian). `calls` takes a random one for each call,
@@ -8,7 +8,11 @@
 
    calls: RATE 0 keeps IN_FLIGHT calls going (closed loop). RATE > 0 begins calls at random times (Poisson) of that many
    per second, whether answers came or not, and counts each from the time it was due (open loop). The first fifth of
-   SECONDS is not counted. Prints one JSON object.
+   SECONDS is not counted. With LEAVE > 0 a call without an answer after so many milliseconds is left by resetting it;
+   with TELL the server is told so in grpc-timeout. Prints one JSON object: calls/s and latencies of the calls that
+   ended well, how many did not (`failed`) and of these with RESOURCE_EXHAUSTED (`refused`), how many had no end, and
+   seconds of the processor that this program took. RECORD, if not -, is a file that gets (i64 nanoseconds of
+   CLOCK_MONOTONIC when it was due, f32 milliseconds, i32 gRPC code) of each call that ended, counted or not.
 
    streams: opens COUNT streams, at random times within SPREAD seconds, and prints a JSON line when each had its first
    message, was refused, or PATIENCE seconds passed. Then, for each line "N FILE" on standard input, waits for N messages
@@ -27,12 +31,18 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
 #define RING 65536
 #define WINDOW 0x40000000u
+#define CANCELLED 1
+#define UNKNOWN 2
+#define DEADLINE_EXCEEDED 4
+#define RESOURCE_EXHAUSTED 8
+#define UNAVAILABLE 14
 
 typedef struct {
     uint8_t *at;
@@ -46,6 +56,19 @@ typedef struct {
     uint8_t head[5];
     uint8_t open, told;
 } Flow;
+
+/* When a call is to be left. */
+typedef struct {
+    int64_t at;
+    uint32_t link, id;
+} Leave;
+
+/* What came of a call. */
+typedef struct {
+    int64_t start;
+    float took;
+    int32_t code;
+} Ended;
 
 typedef struct {
     int fd;
@@ -72,7 +95,13 @@ static uint64_t state = 88172645463325252ull;
 static int streaming;
 static double *latencies;
 static size_t latency_count, latency_room;
-static uint64_t short_answers, failed;
+static uint64_t short_answers, failed, refusals;
+static Leave *leaves;
+static size_t leave_first, leave_count, leave_room;
+static int64_t leave_after;
+static int leave_code;
+static Ended *ended;
+static size_t ended_count, ended_room;
 static int64_t count_from;
 static uint32_t first_told, refused;
 static Receipt *receipts;
@@ -124,8 +153,8 @@ static void add_text(Buffer *b, const char *text) {
     add(b, text, size);
 }
 
-/* The request's headers as HPACK literals that touch no table. */
-static void make_head(const char *path, const char *authority) {
+/* The request's headers as HPACK literals that touch no table. TIMEOUT is in milliseconds; 0: none. */
+static void make_head(const char *path, const char *authority, int timeout) {
     add(&head, "\x83\x86\x04", 3);
     add_text(&head, path);
     add(&head, "\x01", 1);
@@ -135,6 +164,37 @@ static void make_head(const char *path, const char *authority) {
     add(&head, "\x00", 1);
     add_text(&head, "te");
     add_text(&head, "trailers");
+    if (timeout) {
+        char text[32];
+        snprintf(text, sizeof text, "%dm", timeout);
+        add(&head, "\x00", 1);
+        add_text(&head, "grpc-timeout");
+        add_text(&head, text);
+    }
+}
+
+/* One digit in Huffman's code of HPACK: 0 to 2 have five bits, 3 to 9 six. */
+static int digit(uint32_t bits, int *at) {
+    int five = bits >> (27 - *at) & 31, six = bits >> (26 - *at) & 63;
+    *at += five < 3 ? 5 : 6;
+    return five < 3 ? five : six - 0x19 + 3;
+}
+
+/* The gRPC status in a block of headers; -1 when there is none. With no table the name stands there in full. */
+static int status(const uint8_t *at, uint32_t size) {
+    static const uint8_t plain[] = "\x0bgrpc-status", coded[] = "\x88\x9a\xca\xc8\xb2\x12\x34\xda\x8f";
+    const uint8_t *name = memmem(at, size, plain, sizeof plain - 1), *value = name + sizeof plain - 1;
+    if (!name) {
+        name = memmem(at, size, coded, sizeof coded - 1);
+        value = name + sizeof coded - 1;
+    }
+    if (!name || value >= at + size) return -1;
+    uint32_t length = value[0] & 0x7f;
+    if (!length || length > 2 || value + length >= at + size) return UNKNOWN;
+    if (!(value[0] & 0x80)) return length == 1 ? value[1] - '0' : (value[1] - '0') * 10 + value[2] - '0';
+    uint32_t bits = (uint32_t)value[1] << 24 | (length > 1 ? value[2] << 16 : 0);
+    int used = 0, found = digit(bits, &used);
+    return length == 1 ? found : found * 10 + digit(bits, &used);
 }
 
 static void read_bodies(const char *name) {
@@ -213,6 +273,15 @@ static void begin(Link *l, uint32_t number, uint32_t body, int64_t start) {
     add_u32(&l->out, body_sizes[body]);
     add(&l->out, bodies[body], body_sizes[body]);
     l->under_way++;
+    if (!leave_after) return;
+    if (leave_count == leave_room) {
+        /* Calls are left in the order they began, so what is past is at the front. */
+        memmove(leaves, leaves + leave_first, (leave_count -= leave_first) * sizeof *leaves);
+        leave_first = 0;
+        if (leave_count * 2 >= leave_room) leave_room = leave_room * 2 + 65536;
+        if (!(leaves = realloc(leaves, leave_room * sizeof *leaves))) die("memory");
+    }
+    leaves[leave_count++] = (Leave){start + leave_after, l - links, id};
 }
 
 static void message(Flow *f, int64_t at) {
@@ -247,16 +316,21 @@ static void data(Flow *f, const uint8_t *at, uint32_t size, int64_t when) {
     }
 }
 
-static void end(Link *l, Flow *f, int reset, int64_t when) {
+static void end(Link *l, Flow *f, int code, int64_t when) {
     f->open = 0;
     l->under_way--;
     if (streaming) {
         refused += !f->told;
         return;
     }
+    if (ended_room) {
+        if (ended_count == ended_room && !(ended = realloc(ended, (ended_room *= 2) * sizeof *ended))) die("memory");
+        ended[ended_count++] = (Ended){f->start, (when - f->start) / 1e6, code};
+    }
     if (f->start < count_from) return;
-    if (reset || f->got < 5) {
+    if (code) {
         failed++;
+        refusals += code == RESOURCE_EXHAUSTED;
         return;
     }
     short_answers += f->size < least;
@@ -265,6 +339,19 @@ static void end(Link *l, Flow *f, int reset, int64_t when) {
         if (!(latencies = realloc(latencies, latency_room * sizeof *latencies))) die("memory");
     }
     latencies[latency_count++] = (when - f->start) / 1e6;
+}
+
+/* Leave the calls whose time is over. */
+static void leave(int64_t when) {
+    for (; leave_first < leave_count && leaves[leave_first].at <= when; leave_first++) {
+        Link *l = &links[leaves[leave_first].link];
+        uint32_t id = leaves[leave_first].id;
+        Flow *f = &l->flows[(id >> 1) & l->flow_mask];
+        if (l->dead || !f->open || f->id != id) continue;
+        add_frame(&l->out, 4, 3, 0, id);
+        add_u32(&l->out, 8);
+        end(l, f, leave_code, when);
+    }
 }
 
 static void frame(Link *l, uint8_t type, uint8_t flags, uint32_t id, const uint8_t *at, uint32_t size, int64_t when) {
@@ -276,7 +363,7 @@ static void frame(Link *l, uint8_t type, uint8_t flags, uint32_t id, const uint8
         if (known) {
             if (flags & 8 && size) data(f, at + 1, size - 1 - at[0], when);
             else data(f, at, size, when);
-            if (flags & 1) end(l, f, 0, when);
+            if (flags & 1) end(l, f, UNKNOWN, when);
         }
         if (l->eaten > WINDOW / 4) {
             add_frame(&l->out, 4, 8, 0, 0);
@@ -285,10 +372,13 @@ static void frame(Link *l, uint8_t type, uint8_t flags, uint32_t id, const uint8
         }
         break;
     case 1:
-        if (known && flags & 1) end(l, f, 0, when);
+        if (known && flags & 1) {
+            int code = status(at, size);
+            end(l, f, code < 0 || (!code && f->got < 5) ? UNKNOWN : code, when);
+        }
         break;
     case 3:
-        if (known) end(l, f, 1, when);
+        if (known) end(l, f, UNKNOWN, when);
         break;
     case 4:
         if (!(flags & 1)) add_frame(&l->out, 0, 4, 1, 0);
@@ -344,7 +434,7 @@ static void turn(int timeout) {
         epoll_ctl(poller, EPOLL_CTL_DEL, l->fd, NULL);
         int64_t when = now();
         for (uint32_t at = 0; at <= l->flow_mask; at++)
-            if (l->flows[at].open) end(l, &l->flows[at], 1, when);
+            if (l->flows[at].open) end(l, &l->flows[at], UNAVAILABLE, when);
     }
 }
 
@@ -374,22 +464,30 @@ static int calls(char **a) {
                 while (!links[i].dead && links[i].under_way < most) begin(&links[i], 0, draw() % body_count, now());
             }
         }
+        leave(t);
         int dead = 0;
         for (int i = 0; i < link_count; i++) {
             if (!links[i].dead && links[i].out.used && !links[i].writing) flush(&links[i]);
             dead += links[i].dead;
         }
         if (dead == link_count) errno = ECONNRESET, die("all connections");
-        turn(rate > 0 && due - now() < 2000000 ? 0 : 1);
+        turn((rate > 0 && due - now() < 2000000) || (leave_after && leave_after < 10000000) ? 0 : 1);
     }
     int64_t took = stop - count_from;
     uint64_t under_way = 0;
     for (int i = 0; i < link_count; i++) under_way += links[i].under_way;
     qsort(latencies, latency_count, sizeof *latencies, by_size);
+    struct rusage used;
+    getrusage(RUSAGE_SELF, &used);
+    double cpu = used.ru_utime.tv_sec + used.ru_stime.tv_sec + (used.ru_utime.tv_usec + used.ru_stime.tv_usec) / 1e6;
+    if (ended_room) {
+        FILE *f = fopen(a[12], "wb");
+        if (!f || fwrite(ended, sizeof *ended, ended_count, f) != ended_count || fclose(f)) die(a[12]);
+    }
     printf("{\"calls_per_second\": %.1f, \"p50_ms\": %.4f, \"p99_ms\": %.4f, \"short_answers\": %llu, \"failed\": %llu, "
-           "\"unanswered\": %llu}\n",
+           "\"refused\": %llu, \"unanswered\": %llu, \"cpu_seconds\": %.3f}\n",
            latency_count / (took / 1e9), quantile(0.5), quantile(0.99), (unsigned long long)short_answers,
-           (unsigned long long)failed, (unsigned long long)under_way);
+           (unsigned long long)failed, (unsigned long long)refusals, (unsigned long long)under_way, cpu);
     return 0;
 }
 
@@ -447,19 +545,27 @@ static int streams(char **a) {
 }
 
 int main(int argc, char **argv) {
-    int calling = argc == 12 && !strcmp(argv[1], "calls");
+    int calling = argc == 15 && !strcmp(argv[1], "calls");
     if (!calling && !(argc == 11 && !strcmp(argv[1], "streams"))) {
-        fprintf(stderr, "caller calls HOST PORT PATH BODIES SECONDS CONNECTIONS IN_FLIGHT RATE LEAST SEED\n"
+        fprintf(stderr, "caller calls HOST PORT PATH BODIES SECONDS CONNECTIONS IN_FLIGHT RATE LEAST SEED LEAVE "
+                        "TELL RECORD\n"
                         "caller streams HOST PORT PATH BODIES COUNT CONNECTIONS SPREAD LEAST PATIENCE\n");
         return 2;
     }
     char **a = argv + 2, authority[128];
     snprintf(authority, sizeof authority, "%s:%s", a[0], a[1]);
-    make_head(a[2], authority);
+    if (calling) {
+        leave_after = (int64_t)(atof(a[10]) * 1e6);
+        leave_code = atoi(a[11]) ? DEADLINE_EXCEEDED : CANCELLED;
+        ended_room = strcmp(a[12], "-") ? 65536 : 0;
+        if (ended_room && !(ended = malloc(ended_room * sizeof *ended))) die("memory");
+    }
+    make_head(a[2], authority, calling && atoi(a[11]) ? atoi(a[10]) : 0);
     read_bodies(a[3]);
     link_count = atoi(a[5]);
     least = atoi(a[calling ? 8 : 7]);
     uint32_t flows = RING;
+    for (; calling && flows > 1024 && flows * (uint64_t)link_count > 64 * RING; flows /= 2) {}
     if (!calling)
         for (flows = 2; flows < (uint32_t)atoi(a[4]) / link_count + 2; flows *= 2) {}
     poller = epoll_create1(0);

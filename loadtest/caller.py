@@ -4,6 +4,7 @@ It takes a random request for each call, and costs so little that the server, an
 calls it can make is found against a front that does nothing, and told with every result.
 """
 
+import ctypes
 import json
 import os
 import shutil
@@ -24,8 +25,13 @@ from numpy.typing import NDArray
 SOURCE = Path(__file__).with_name("caller.c")
 RECEIPT = np.dtype([("stream", "<u4"), ("size", "<u4"), ("at", "<i8")])
 """A message that came: the number of its stream, its bytes, and nanoseconds of the monotonic clock."""
+ENDED = np.dtype([("due", "<i8"), ("ms", "<f4"), ("code", "<i4")])
+"""A call that ended: when it was due in nanoseconds of the monotonic clock, how long it took, and its gRPC code."""
 CONNECTIONS = 8
 NOTHING = "/nothing.Nothing/Nothing"
+
+
+_LIBC = ctypes.CDLL(None)
 
 
 class NoCompiler(Exception):
@@ -42,10 +48,16 @@ def build(folder: Path) -> Path:
     return made
 
 
-def keep_to(core: int | None) -> None:
-    """Keep this process to a core, when one is given and there are several."""
-    if core is not None and core in os.sched_getaffinity(0):
-        os.sched_setaffinity(0, {core})
+def keep_to(*cores: int) -> None:
+    """Keep this process to these cores, as far as there are such."""
+    found = os.sched_getaffinity(0).intersection(cores)
+    if found:
+        os.sched_setaffinity(0, found)
+
+
+def let_be_profiled() -> None:
+    """Let any process of this user look into this one, also where only a parent may look into a child (Yama)."""
+    _LIBC.prctl(0x59616D61, ctypes.c_ulong(-1), 0, 0, 0)  # PR_SET_PTRACER, to anyone
 
 
 @dataclass(frozen=True)
@@ -66,14 +78,19 @@ class Caller:
         least: int = 0,
         seed: int = 0,
         connections: int = CONNECTIONS,
+        leave_ms: int = 0,
+        tell: bool = False,
+        record: Path | None = None,
     ) -> dict[str, float]:
         """Call an RPC and tell how it went, with a random one of `bodies` each time.
 
         `in_flight` calls at a time or, with a rate, so many a second at random times; an answer of less than `least`
-        bytes is short.
+        bytes is short. A call that has no answer after `leave_ms` is left (0: never); with `tell` that is its deadline.
+        Every call that ended is written into the file `record` as an ENDED row.
         """
         with self._bodies(bodies) as file:
-            given = [path, file, seconds, connections, in_flight, rate, least, seed]
+            given: list[object] = [path, file, seconds, connections, in_flight, rate, least, seed]
+            given += [leave_ms, int(tell), record or "-"]
             done = subprocess.run(self._command("calls", given), capture_output=True, text=True, check=False)
             if done.returncode:
                 raise SystemExit(done.stderr)

@@ -27,7 +27,7 @@ import numpy as np
 
 import tidings
 import tidings.aio
-from ratio import server
+from served import server
 from shop import write_shop
 from tidings_core.model import SERVING_CONFIGS, Query
 from tidings_core.recommend import recommend
@@ -198,6 +198,7 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=100_000)
     parser.add_argument("--users", type=int, default=10_000)
     parser.add_argument("--subscribers", type=int, default=200)
+    parser.add_argument("--front", default="grpcio", choices=("grpcio", "native"))
     parser.add_argument("--json", metavar="FILE", help="write the figures as JSON; - is standard output")
     options = parser.parse_args()
     os.sched_setaffinity(0, {1 % (os.cpu_count() or 1)})
@@ -207,7 +208,12 @@ def main() -> None:
         manifest = write_shop(folder / "releases", options.items, options.users, time.time())
         (folder / "server.toml").write_text(CONFIG)
         rounds: list[dict[str, float]] = []
-        with server(folder / "releases", folder / "state", "grpcio", 0, folder / "server.toml") as measured:
+        given = ["--config", str(folder / "server.toml")]
+        with (
+            server(folder / "releases", folder / "state", options.front, given=given) as measured,
+            # One loop for all rounds: gRPC tells calls of an earlier one that they ended when the next one runs.
+            asyncio.Runner() as runner,
+        ):
             with tidings.Client(measured.address) as client:
                 client.promote_release(manifest.release_id)
             for number in range(options.rounds):
@@ -216,7 +222,7 @@ def main() -> None:
                 (folder / f"floor-{number}").mkdir()
                 commits = measure_commits(folder / f"floor-{number}")
                 users = [f"user-{user}" for user in chosen]
-                figures = asyncio.run(measure(measured.address, users, options.items, options.seconds, number))
+                figures = runner.run(measure(measured.address, users, options.items, options.seconds, number))
                 rounds.append({"f1": f1, "commits": commits, **figures})
                 print(f"round {number + 1}: {rounds[-1]}", file=sys.stderr)
     middle = {name: statistics.median(one[name] for one in rounds) for name in rounds[0]}

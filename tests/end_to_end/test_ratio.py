@@ -25,3 +25,7 @@ def test_every_call_of_the_benchmark_is_answered_in_full(front: str) -> None:
     assert (found["short_answers"], found["failed"]) == (0, 0)
     assert found["calls_per_second"] > 50
     assert found["generator_calls_per_second"] == 0 or found["generator_over_calls"] >= 3
+    if "two_over_one" in found:  # There are two cores.
+        assert found["two_failed"] == 0
+        assert 0 < found["two_generator_cores"] < 1
+    assert sum(share for name, share in found.items() if name.startswith("share_")) == pytest.approx(1.0)
