@@ -13,7 +13,8 @@ TidingsError
 ├── DeadlinePassed      the caller's deadline passed before an answer was ready
 └── DependencyFailed    a part failed that the answer can do without
     ├── IndexFailed
-    └── RankerFailed
+    ├── RankerFailed
+    └── EncoderFailed
 """
 
 from collections.abc import Sequence
@@ -121,3 +122,7 @@ class IndexFailed(DependencyFailed):
 
 class RankerFailed(DependencyFailed):
     """The ranker failed."""
+
+
+class EncoderFailed(DependencyFailed):
+    """The encoder failed."""

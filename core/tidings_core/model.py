@@ -83,6 +83,14 @@ class Ranker(Protocol):
         ...
 
 
+class Encoder(Protocol):
+    """Makes a person's vector of what they did last."""
+
+    def encode(self, vectors: Float32, gaps: Float32, lengths: Int64, since: Float32) -> Float32:
+        """Vectors f32[B, D], see `encoder`. Raises EncoderFailed."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Neighbours:
     """Item-to-item neighbours, best first: rows i32[N, M] padded with -1, scores f32[N, M] padded with 0."""
@@ -136,9 +144,10 @@ class Person:
     items of any good event, with `interest_times` f64[n] (Unix seconds); `unbought` i32[m], those looked at or put into
     the cart and not bought since, with `unbought_times` f64[m]; `searches` and `categories` as (text, Unix seconds).
     `returned`, `seen`, `blocked` and `disliked` (rated low) are i32 item rows; what was given back, all of it, stands
-    in `returned` alone. `many` holds, of "bought" (the history), "returned", "blocked" and "seen", those of many rows,
-    prepared for leaving them out. `vector` f32[D] is folded in from all of it; None: the release's own stands, or there
-    is nothing to fold in.
+    in `returned` alone. `steps` i32[l] are the items of what was liked last, oldest first, with `step_times` f64[l]
+    (Unix seconds), for a snapshot with an encoder. `many` holds, of "bought" (the history), "returned", "blocked" and
+    "seen", those of many rows, prepared for leaving them out. `vector` f32[D] is folded in from all of it; None: the
+    release's own stands, an encoder reads the steps, or there is nothing to fold in.
     `version` is that of the profile as it is stored, 0 for one that is not.
     """
 
@@ -154,6 +163,8 @@ class Person:
     many: Mapping[str, Passing] = field(default_factory=dict)
     searches: tuple[tuple[str, float], ...] = ()
     categories: tuple[tuple[str, float], ...] = ()
+    steps: Int32 = field(default_factory=lambda: np.empty(0, np.int32))
+    step_times: Float64 = field(default_factory=lambda: np.empty(0, np.float64))
     vector: Float32 | None = None
     version: int = 0
 
@@ -230,6 +241,7 @@ class Snapshot:
     category_trends: Postings | None = None
     histories: Histories | None = None
     ranker: Ranker | None = None
+    encoder: Encoder | None = None
     words: Postings | None = None
     categories: Postings | None = None
     fold_in: FoldIn | None = None

@@ -7,6 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from tidings_core import text
+from tidings_core.delta import have_vectors
+from tidings_core.encoder import STEPS
 from tidings_core.events import LIKED_STARS, liking
 from tidings_core.exclusions import MANY, prepared
 from tidings_core.features import attribute_text
@@ -41,6 +43,8 @@ def view(profile: Profile, rows: Int32, snapshot: Snapshot, user_row: int) -> Pe
     interests, interest_times = _interests(done, history, left_out)
     unbought, unbought_times = _unbought(done, history, left_out)
     seen = _served(profile.seen, rows)
+    liked = _liked(done, history, blocked)
+    steps, step_times = _steps(*liked[:2], snapshot)
     parts = {"bought": history.rows, "returned": returned, "blocked": blocked, "seen": seen}
     return Person(
         history=history,
@@ -55,7 +59,9 @@ def view(profile: Profile, rows: Int32, snapshot: Snapshot, user_row: int) -> Pe
         disliked=disliked,
         searches=_searches(profile.searches),
         categories=_categories(profile, done, snapshot),
-        vector=_vector(done, history, blocked, snapshot, user_row),
+        steps=steps,
+        step_times=step_times,
+        vector=_vector(*liked, snapshot, user_row),
     )
 
 
@@ -213,16 +219,31 @@ def _categories(profile: Profile, done: Sequence[_Done], snapshot: Snapshot) -> 
     return tuple(last[key] for key in compress(best, known))[:CATEGORIES]
 
 
-def _vector(
-    done: Sequence[_Done], history: History, blocked: Int32, snapshot: Snapshot, user_row: int
-) -> Float32 | None:
-    """What was liked folded into a vector, where the release's own is missing or older than that."""
+def _liked(done: Sequence[_Done], history: History, blocked: Int32) -> tuple[Int32, Float64, Float32]:
+    """Rows i32[n], times f64[n] (Unix seconds) and weights f32[n] of what was liked and is not blocked."""
     # Purchases stand in the history.
     liked = [one for one in done if one.liking > 0.0 and one.event.type != "purchase"]
     rows = np.concatenate([history.rows, np.array([one.row for one in liked], np.int32)])
     times = np.concatenate([history.times, np.array([one.time for one in liked])])
     weights = np.concatenate([history.counts, np.array([one.liking for one in liked], np.float32)])
+    kept = ~np.isin(rows, blocked)
+    return rows[kept], times[kept], weights[kept]
+
+
+def _steps(rows: Int32, times: Float64, snapshot: Snapshot) -> tuple[Int32, Float64]:
+    """The newest of what was liked, oldest first, for an encoder to read: rows i32[n], times f64[n]."""
+    if snapshot.encoder is None:
+        return np.empty(0, np.int32), np.empty(0, np.float64)
+    there = have_vectors(rows, snapshot)
+    rows, times = rows[there], times[there]
+    newest = np.argsort(times, kind="stable")[-STEPS:]
+    return rows[newest], times[newest]
+
+
+def _vector(rows: Int32, times: Float64, weights: Float32, snapshot: Snapshot, user_row: int) -> Float32 | None:
+    """What was liked folded into a vector, where the release's own is missing or older than that."""
+    if snapshot.encoder is not None:
+        return None
     if user_row >= 0 and (snapshot.fold_in is None or not (times > snapshot.trained_until).any()):
         return None
-    kept = ~np.isin(rows, blocked)
-    return folded(*likings(rows[kept], times[kept], weights[kept]), snapshot)
+    return folded(*likings(rows, times, weights), snapshot)

@@ -39,16 +39,7 @@ class OnnxRanker:
 
         Raises InvalidInput when it is no model or its signature differs, naming the difference.
         """
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.inter_op_num_threads = 1
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = 3
-        source = model if isinstance(model, bytes) else str(model)
-        try:
-            self._session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # ONNX Runtime raises a class of its own for each kind of broken model.
-            raise InvalidInput(("ranker", f"ONNX Runtime cannot load the model: {error}")) from error
+        self._session = open_session(model, "ranker")
         _check_signature(self._session)
         # Kept: ONNX Runtime reads the array in place and does not own it.
         self._item_features = np.ascontiguousarray(item_features, np.float32)
@@ -107,6 +98,23 @@ class OnnxRanker:
         self._session.run_with_iobinding(binding)
         found: Float32 = binding.get_outputs()[0].numpy()
         return found
+
+
+def open_session(model: Path | bytes, what: str) -> "onnxruntime.InferenceSession":
+    """A session that runs a model file or its bytes on the thread that asks.
+
+    Raises InvalidInput, of the field `what`, when it is no model.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    source = model if isinstance(model, bytes) else str(model)
+    try:
+        return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime raises a class of its own for each kind of broken model.
+        raise InvalidInput((what, f"ONNX Runtime cannot load the model: {error}")) from error
 
 
 def _check_signature(session: "onnxruntime.InferenceSession") -> None:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from tidings_core.attributes import Attribute, Flag, Keyword, Kind, Number, Tags, Time, ascending
+from tidings_core.encoder import OnnxEncoder
 from tidings_core.errors import DependencyFailed, InvalidInput, NotFound, ReleaseRefused
 from tidings_core.features import CANDIDATE_FEATURES, ITEM_FEATURES, SCHEMA_HASH, USER_FEATURES
 from tidings_core.index import FaissIndex, FilterPlan, open_index
@@ -42,6 +43,7 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 INDEX_FILE = "index.faiss"
 RANKER_FILE = "ranker.onnx"
+ENCODER_FILE = "encoder.onnx"
 REPORT_FILE = "report.html"
 UNFINISHED = ".unfinished-"
 """Prefix of a directory that is still being written. Never listed, never opened."""
@@ -123,6 +125,7 @@ class Manifest:
     index: IndexInfo
     sources: tuple[str, ...]
     ranked: bool
+    encoded: bool
     attributes: dict[str, Kind]
     statistics: dict[str, dict[str, float]]
     lineage: dict[str, Any]
@@ -164,6 +167,7 @@ class Parts:
     vector_space: str = ""
     changes_held: ChangesHeld | None = None
     ranker: bytes | None = None
+    encoder: bytes | None = None
     report: str = ""
     lineage: Mapping[str, Any] = field(default_factory=dict)
 
@@ -208,6 +212,7 @@ def write_release(releases: Path, parts: Parts, now: float) -> Manifest:
             index=parts.index_info,
             sources=offered(parts),
             ranked=parts.ranker is not None,
+            encoded=parts.encoder is not None,
             attributes={name: attribute.kind for name, attribute in parts.attributes.items()},
             statistics=_statistics(parts.item_features),
             lineage=dict(parts.lineage),
@@ -359,6 +364,7 @@ class _Arrays:
             category_trends=self._postings("category_trends", items) if self._has("category_trends.starts") else None,
             histories=self._histories(users, items) if self._has("histories.offsets") else None,
             ranker=OnnxRanker(self._folder / RANKER_FILE, features) if manifest.ranked else None,
+            encoder=OnnxEncoder(self._folder / ENCODER_FILE, dim) if manifest.encoded else None,
             words=self._postings("words", items) if self._has("words.starts") else None,
             categories=self._postings("categories", items) if self._has("categories.starts") else None,
             fold_in=None if manifest.fold_in is None else self._fold_in(manifest.fold_in, dim),
@@ -500,6 +506,8 @@ def _write_files(folder: Path, parts: Parts) -> None:
     parts.index.write(folder / INDEX_FILE)
     if parts.ranker is not None:
         (folder / RANKER_FILE).write_bytes(parts.ranker)
+    if parts.encoder is not None:
+        (folder / ENCODER_FILE).write_bytes(parts.encoder)
     if parts.report:
         (folder / REPORT_FILE).write_text(parts.report)
 
@@ -547,6 +555,9 @@ def _golden(parts: Parts) -> dict[str, NDArray[Any]]:
     if parts.ranker is not None:
         ranker = OnnxRanker(parts.ranker, parts.item_features)
         golden["golden.score"] = ranker.score(*_golden_candidates(len(queries), len(parts.item_ids)))
+    if parts.encoder is not None:
+        encoder = OnnxEncoder(parts.encoder, queries.shape[1])
+        golden["golden.vector"] = encoder.encode(*_golden_steps(len(queries), parts.item_vectors))
     return golden
 
 
@@ -556,6 +567,17 @@ def _golden_candidates(users: int, items: int) -> tuple[NDArray[np.int64], Float
     user = (np.arange(users * len(USER_FEATURES)) % 5).reshape(users, -1).astype(np.float32)
     pair = (np.arange(rows.size * len(CANDIDATE_FEATURES)) % 7 / 7).reshape(*rows.shape, -1).astype(np.float32)
     return rows, user, pair
+
+
+def _golden_steps(users: int, item_vectors: Float32) -> tuple[Float32, Float32, Int64, Float32]:
+    """Inputs for an encoder that are the same everywhere: pasts of different lengths, with short and long pauses."""
+    rows = _golden_candidates(users, len(item_vectors))[0]
+    lengths = np.arange(users, dtype=np.int64) % GOLDEN_K + 1
+    there = np.arange(GOLDEN_K) < lengths[:, None]
+    gaps = np.where(there, 4.0 ** np.arange(GOLDEN_K), 0.0).astype(np.float32)
+    gaps[:, 0] = 0.0
+    vectors = np.where(there[:, :, None], item_vectors[rows], np.float32(0.0))
+    return vectors, gaps, lengths, (60.0 * lengths**4).astype(np.float32)
 
 
 def _check_golden(folder: Path, manifest: Manifest, snapshot: Snapshot) -> None:
@@ -575,6 +597,13 @@ def _check_golden(folder: Path, manifest: Manifest, snapshot: Snapshot) -> None:
         if not np.allclose(scores, expected, rtol=1e-3, atol=1e-4):
             raise ReleaseRefused(
                 manifest.release_id, "the ranker scores its golden candidates otherwise than when it was built"
+            )
+    if snapshot.encoder is not None:
+        expected = arrays._read("golden.vector", np.float32, (len(queries), manifest.dim))
+        made = snapshot.encoder.encode(*_golden_steps(len(queries), np.asarray(snapshot.item_vectors)))
+        if not np.allclose(made, expected, rtol=1e-3, atol=1e-4):
+            raise ReleaseRefused(
+                manifest.release_id, "the encoder reads its golden pasts otherwise than when it was built"
             )
 
 

@@ -8,11 +8,14 @@ import numpy as np
 
 from tidings_core.controls import narrowed
 from tidings_core.delta import have_vectors
+from tidings_core.encoder import encoded
+from tidings_core.errors import EncoderFailed
 from tidings_core.examples import example_vector
 from tidings_core.exclusions import MANY, Exclusions, prepared
 from tidings_core.faults import Fault
 from tidings_core.features import DAY, HistoryBlock, history_block
 from tidings_core.filters import Filter
+from tidings_core.index import normalise
 from tidings_core.model import EMPTY_HISTORY, Degradation, History, Person, Query, ServingConfig, Snapshot
 from tidings_core.rows import Passing
 from tidings_core.selection import filter_faults, select
@@ -118,6 +121,7 @@ def resolve(
         (_rows_of(query.liked_item_ids, snapshot), _rows_of(query.disliked_item_ids, snapshot)) for query in batch
     ]
     vectors, has_vector = _vectors(people, users, snapshot)
+    trouble = _encode(people, vectors, has_vector, snapshot, now)
     given = _take_given(batch, examples, vectors, has_vector, snapshot)
     subjects = Subjects(
         vectors,
@@ -142,7 +146,8 @@ def resolve(
         [_categories(query, now) for query in batch],
         _selected(batch, serving, snapshot, now),
     )
-    return subjects, [_missing(*one) for one in zip(contexts, examples, strict=True)]
+    missing = zip(contexts, examples, strict=True)
+    return subjects, [_missing(*one) + ([trouble] if trouble else []) for one in missing]
 
 
 _NO_ROWS = np.empty(0, np.int32)
@@ -180,6 +185,24 @@ def _vectors(people: Sequence[Person | None], users: Int32, snapshot: Snapshot) 
         if person is not None and person.vector is not None:
             vectors[at], has_vector[at] = person.vector, True
     return vectors, has_vector
+
+
+def _encode(
+    people: Sequence[Person | None], vectors: Float32, has_vector: Bool, snapshot: Snapshot, now: float
+) -> Degradation | None:
+    """Put the vectors that the encoder makes of what people did last in place; says so when it failed."""
+    if snapshot.encoder is None:
+        return None
+    read = [(at, person) for at, person in enumerate(people) if person is not None and len(person.steps)]
+    if not read:
+        return None
+    try:
+        made = encoded([person.steps for _, person in read], [person.step_times for _, person in read], now, snapshot)
+    except EncoderFailed as error:
+        return Degradation("failed", "encoder", f"asked with the vectors of the release: {error}")
+    places = [at for at, _ in read]
+    vectors[places], has_vector[places] = normalise(made, snapshot.metric), True
+    return None
 
 
 def _take_given(

@@ -93,6 +93,7 @@ def build_release(
     plan = plan_filters(
         tuned.index, item_vectors, user_vectors, metric, target=recall_target, k=tuned.k, seed=seed, progress=progress
     )
+    own = _own_vectors(model, items, metric)
     facts = _facts(shown, learned, catalogue, model, tuned, {"seed": seed, "threads": threads})
     parts = Parts(
         item_ids=items.ids,
@@ -114,9 +115,10 @@ def build_release(
         histories=learned.histories,
         words=words,
         categories=categories,
-        fold_in=_fold_in(model, items, metric),
+        fold_in=_fold_in(model, items) if own else None,
         trained_until=0.0 if model is None else model.as_of,
         ranker=fitted,
+        encoder=model.encoder if own and model is not None else None,
         lineage={**(lineage or {}), "build": facts},
     )
     if report:
@@ -165,13 +167,18 @@ def _index_info(tuned: Tuned, recall_target: float, now: float, plan: FilterPlan
     )
 
 
-def _fold_in(model: Model | None, items: Embeddings, metric: Metric) -> FoldIn | None:
-    """How vectors are folded in; None when those served are not the ones the model was learned with."""
+def _own_vectors(model: Model | None, items: Embeddings, metric: Metric) -> bool:
+    """Whether the vectors that are served are those the model was learned with."""
     # The cosine metric serves them at unit length, and so others.
-    if model is None or model.fold_in is None or metric == "cosine":
-        return None
+    if model is None or metric == "cosine":
+        return False
     rows = rows_of(items.ids, model.item_ids)
-    if (rows < 0).any() or not np.array_equal(items.vectors, model.item_vectors[rows]):
+    return bool((rows >= 0).all()) and np.array_equal(items.vectors, model.item_vectors[rows])
+
+
+def _fold_in(model: Model | None, items: Embeddings) -> FoldIn | None:
+    """How vectors are folded in."""
+    if model is None or model.fold_in is None:
         return None
     vectors = items.vectors.astype(np.float64)
     return FoldIn(vectors.T @ vectors, model.fold_in.alpha, model.fold_in.regularization)

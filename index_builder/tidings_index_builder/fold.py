@@ -22,6 +22,7 @@ from tidings_core.index import FaissIndex, FilterPlan, build_index
 from tidings_core.model import FoldIn, Snapshot
 from tidings_core.patched import patched
 from tidings_core.release import (
+    ENCODER_FILE,
     RANKER_FILE,
     ChangesHeld,
     IndexInfo,
@@ -159,6 +160,7 @@ def _parts_of(
         item_times=np.array(described, np.int64),
         vector_space=manifest.vector_space,
         ranker=(release.path / RANKER_FILE).read_bytes() if manifest.ranked else None,
+        encoder=(release.path / ENCODER_FILE).read_bytes() if manifest.encoded else None,
     )
 
 

@@ -8,7 +8,7 @@ Plain Parquet files, so that any trainer can write them; rows are found by id, s
     popularity.parquet              item_id, purchases, purchases_7d, purchases_30d, purchases_90d, buyers, first_time
                                     (Unix seconds or null), trending_score (null: not trending)
     histories.parquet               user_id, item_ids (list, newest first), times (list, Unix seconds), counts (list)
-    ranker.onnx                     optional
+    ranker.onnx, encoder.onnx       optional
     model.json                      format, as_of (Unix seconds), schema_hash (with a ranker), lineage, and fold_in
                                     {alpha, regularization} when implicit's ALS made the embeddings
 
@@ -43,6 +43,7 @@ from tidings_index_builder.table_files import read_table, readable, require_colu
 FORMAT = 1
 MODEL_FILE = "model.json"
 RANKER_FILE = "ranker.onnx"
+ENCODER_FILE = "encoder.onnx"
 COUNTS = ("purchases", "purchases_7d", "purchases_30d", "purchases_90d", "buyers")
 
 
@@ -52,7 +53,8 @@ class Model:
 
     item_vectors f32[N, D] and user_vectors f32[U, D] belong to item_ids and user_ids; rows in `neighbours`,
     `complements`, `statistics`, `trending` and `histories` count along those. `ranker` is an ONNX model; `lineage` fits
-    JSON; `fold_in` the constants that implicit's ALS learned the vectors with, None when something else did.
+    JSON; `fold_in` the constants that implicit's ALS learned the vectors with, None when something else did; `encoder`
+    an ONNX model that makes vectors in their space of what somebody did last, see `tidings_core.encoder`.
     """
 
     item_ids: list[str]
@@ -68,6 +70,7 @@ class Model:
     ranker: bytes | None
     lineage: dict[str, Any]
     fold_in: FoldInInfo | None = None
+    encoder: bytes | None = None
 
     @property
     def items(self) -> Embeddings:
@@ -151,7 +154,7 @@ def _read_files(folder: Path) -> Model:
             ("model", f"{folder}: items have {items.vectors.shape[1]} dimensions, users {users.vectors.shape[1]}")
         )
     statistics, trending = _read_popularity(folder / "popularity.parquet", items.ids, about["as_of"])
-    ranker = folder / RANKER_FILE
+    ranker, encoder = folder / RANKER_FILE, folder / ENCODER_FILE
     if ranker.is_file() and about.get("schema_hash") != SCHEMA_HASH:
         raise InvalidInput(
             (
@@ -174,6 +177,7 @@ def _read_files(folder: Path) -> Model:
         ranker=ranker.read_bytes() if ranker.is_file() else None,
         lineage=about["lineage"],
         fold_in=_read_fold_in(about.get("fold_in"), folder / MODEL_FILE),
+        encoder=encoder.read_bytes() if encoder.is_file() else None,
     )
 
 
@@ -238,6 +242,8 @@ def _write_files(folder: Path, model: Model) -> None:
     )
     if model.ranker is not None:
         (folder / RANKER_FILE).write_bytes(model.ranker)
+    if model.encoder is not None:
+        (folder / ENCODER_FILE).write_bytes(model.encoder)
     about: dict[str, Any] = {"format": FORMAT, "as_of": model.as_of, "schema_hash": SCHEMA_HASH}
     if model.fold_in is not None:
         about["fold_in"] = asdict(model.fold_in)

@@ -63,6 +63,7 @@ def _offers(parts: Parts) -> str:
         "similar": f"{int((parts.neighbours.rows >= 0).sum()):,} neighbours" if parts.neighbours else "no neighbours",
         "trending": f"{len(parts.trending.rows):,} items" if parts.trending else "no popularity",
         "ranker": f"{len(parts.ranker) / 1e3:,.1f} kB of ONNX" if parts.ranker else "none: retrieval order counts",
+        "encoder": f"{len(parts.encoder) / 1e3:,.1f} kB of ONNX" if parts.encoder else "none: order does not count",
         "histories": f"{len(past.rows):,} items bought" if past else "none",
         "prices": f"{np.count_nonzero(parts.item_features[:, ITEM_FEATURES.index('log_price')]):,} items have one",
         **{f"attribute {name}": _coverage(attribute) for name, attribute in parts.attributes.items()},
@@ -93,6 +94,7 @@ def _sizes(parts: Parts) -> str:
         "neighbours": near.rows.nbytes + near.scores.nbytes if near else 0,
         "histories": past.rows.nbytes + past.times.nbytes + past.counts.nbytes if past else 0,
         "ranker": len(parts.ranker or b""),
+        "encoder": len(parts.encoder or b""),
     }
     return table(("part", "MB"), [([name, f"{size / 1e6:,.2f}"], "") for name, size in sizes.items()])
 

@@ -78,6 +78,7 @@ def manifest_facts(manifest: Manifest) -> dict[str, str]:
         "speed": f"{index.microseconds_per_query:,.0f} µs per query on one thread",
         "sources": ", ".join(manifest.sources),
         "ranker": "yes" if manifest.ranked else "no",
+        "encoder": "yes" if manifest.encoded else "no",
         "attributes": ", ".join(f"{name} ({kind})" for name, kind in manifest.attributes.items()) or "none",
         "size": f"{size / 1e6:,.1f} MB in {len(manifest.files)} files",
     }

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from tests.training.world import LONG, SHORT, order_world
+from tidings_core.encoder import STEPS, OnnxEncoder
 from tidings_core.tables import Float64
 from tidings_index_builder.progress import silent
 from tidings_training.contenders import gru
@@ -56,6 +57,27 @@ def test_the_pause_decides_between_two_next_items(planted: tuple[TrainingSet, Qu
         later = replace(asked, times=asked.moments[asked.starts[1:] - 1] + pause)
         first = rank(model, training, later, 1, silent)[:, 0]
         assert (first == (last + move) % 60).mean() > 0.9
+
+
+def test_the_encoder_of_a_release_is_the_network(planted: tuple[TrainingSet, Questions, Gru]) -> None:
+    """ONNX Runtime makes the network's own vectors, to a ten-thousandth, of pasts of all lengths and pauses."""
+    _, asked, model = planted
+    encoder = OnnxEncoder(model.encoder(), model.item_vectors.shape[1])
+    spread = replace(asked, times=asked.times + np.random.default_rng(0).uniform(0, 1e7, len(asked)))
+    for chosen in np.array_split(np.arange(200), 5):
+        part = spread.where(chosen)
+        lengths = np.minimum(np.diff(part.starts), STEPS)
+        there = np.arange(lengths.max()) < lengths[:, None]
+        vectors = np.zeros((*there.shape, model.item_vectors.shape[1]), np.float32)
+        gaps = np.zeros(there.shape, np.float32)
+        for row, (end, length) in enumerate(zip(part.starts[1:], lengths, strict=True)):
+            done = slice(int(end - length), int(end))
+            vectors[row, :length] = model.item_vectors[part.items[done]]
+            gaps[row, :length] = np.diff(part.moments[done], prepend=part.moments[done][:1])
+        since = (part.times - part.moments[part.starts[1:] - 1]).astype(np.float32)
+        np.testing.assert_allclose(
+            encoder.encode(vectors, gaps, lengths, since), model.vectors(part), rtol=0, atol=1e-4
+        )
 
 
 def test_where_order_says_nothing_the_network_finds_nothing() -> None:
@@ -117,9 +139,9 @@ def test_the_network_depends_on_the_seed_alone_and_reads_the_newest(
     for first, second in zip(once.parameters, again.parameters, strict=True):
         np.testing.assert_array_equal(first, second)
     one = asked.where(np.array([len(asked) - 1]))
-    count = gru.LENGTH + 30
+    count = STEPS + 30
     items = np.arange(count, dtype=np.int32) % 60
     moments: Float64 = np.arange(float(count)) * SHORT
     long = replace(one, starts=np.array([0, count]), items=items, moments=moments, times=np.array([count * SHORT]))
-    newest = replace(long, starts=np.array([0, gru.LENGTH]), items=items[30:], moments=moments[30:])
+    newest = replace(long, starts=np.array([0, STEPS]), items=items[30:], moments=moments[30:])
     np.testing.assert_allclose(model.scores(long), model.scores(newest), atol=1e-5)

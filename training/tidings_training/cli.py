@@ -21,7 +21,7 @@ from tidings_training.event_files import Layout, columns_from_text, parse_time
 from tidings_training.fit import HOLDOUT_DAYS, Fitted, fit, measure_carts
 from tidings_training.proof.command import evaluate_command
 from tidings_training.run.command import run_command
-from tidings_training.trainer import Settings
+from tidings_training.trainer import RETRIEVAL, Retrieval, Settings
 
 COMMAND = "tidings-train"
 
@@ -71,6 +71,7 @@ def fit_command(
     until: Until = None,
     holdout_days: HoldoutDays = HOLDOUT_DAYS,
     evaluate: Annotated[bool, typer.Option("--evaluate/--no-evaluate", help="Measure what it is worth.")] = True,
+    retrieval: Annotated[str, typer.Option(help=f"What makes the embeddings: {', '.join(RETRIEVAL)}.")] = "als",
     factors: Annotated[int, typer.Option(min=1, max=4096, help="Length of the embeddings.")] = FACTORS,
     iterations: Annotated[int, typer.Option(min=1, max=1000, help="Iterations of ALS.")] = ITERATIONS,
     seed: Seed = 0,
@@ -93,7 +94,13 @@ def fit_command(
                 layout=_layout(separator, header, columns),
                 until=None if until is None else parse_time(until, "until"),
                 holdout_days=holdout_days if evaluate else None,
-                settings=Settings(factors=factors, iterations=iterations, seed=seed, threads=_cores(threads)),
+                settings=Settings(
+                    retrieval=_retrieval(retrieval),
+                    factors=factors,
+                    iterations=iterations,
+                    seed=seed,
+                    threads=_cores(threads),
+                ),
                 progress=progress,
             )
         seconds = time.monotonic() - start
@@ -143,6 +150,13 @@ def _check_days(holdout_days: float, way_out: str = "") -> None:
 def _layout(separator: str | None, header: bool, columns: str | None) -> Layout:
     named = columns_from_text(columns.split(",") if columns else ())
     return Layout(named, None if separator is None else separator.replace("\\t", "\t"), header)
+
+
+def _retrieval(name: str) -> Retrieval:
+    for known in RETRIEVAL:
+        if name == known:
+            return known
+    raise InvalidInput(("retrieval", f"there is no {name}; there are {', '.join(RETRIEVAL)}"))
 
 
 def _cores(threads: int | None) -> int:

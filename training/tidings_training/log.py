@@ -10,6 +10,9 @@ from tidings_core.events import EVENT_TYPES, LIKED_STARS, LIKING, EventType
 from tidings_core.tables import Bool, Float32, Float64, Int32
 from tidings_training.events import PURCHASE, Events
 
+_AS_MUCH = {LIKING[kind]: EVENT_TYPES.index(kind) for kind in reversed(EVENT_TYPES) if kind != "rating"}
+"""How much an event says -> the place of the first type that says so much, stars apart."""
+
 
 @dataclass(frozen=True, slots=True)
 class Log:
@@ -68,6 +71,24 @@ class Log:
         weights = self.weights
         events = Events(self.user_ids, self.item_ids, self.users, self.items, self.times, weights, self.of(PURCHASE))
         return events.where(weights > 0)
+
+
+def log_of(events: Events) -> Log:
+    """Events as a log that likes the same as much: each of a type that says as much as it did."""
+    kinds = np.array([_AS_MUCH[round(float(weight), 6)] for weight in np.unique(events.weights)], np.int8)
+    of_event = kinds[np.unique(events.weights, return_inverse=True)[1]]
+    of_event[events.purchases] = EVENT_TYPES.index(PURCHASE)
+    count = len(events)
+    return Log(
+        events.user_ids,
+        events.item_ids,
+        events.users,
+        events.items,
+        events.times,
+        of_event,
+        np.full(count, np.nan),
+        np.full(count, -1, np.int32),
+    )
 
 
 def core(log: Log, least: int) -> Log:

@@ -81,34 +81,41 @@ def of_users(train: Log, test: Log, as_of: float, *, aged: bool, repeats: bool, 
     seconds).
     """
     shape = (len(train.user_ids), len(train.item_ids))
-    past = interactions(train, as_of, *(() if aged else (np.inf,)))
     had = indicator(train.users[train.wanted], train.items[train.wanted], shape)
-    wanted = indicator(test.users[test.wanted], test.items[test.wanted], shape)
+    wanted = scipy.sparse.csr_matrix(indicator(test.users[test.wanted], test.items[test.wanted], shape))
     if repeats:
         had = scipy.sparse.csr_matrix(shape, dtype=np.float32)
     else:
-        wanted = wanted - wanted.multiply(had)
+        wanted = scipy.sparse.csr_matrix(wanted - wanted.multiply(had))
         wanted.eliminate_zeros()
     asked = np.flatnonzero(np.diff(wanted.indptr))
-    liked = in_order(train.where(train.weights > 0), seed)
-    by_user = np.argsort(liked.users, kind="stable")
-    starts = np.zeros(shape[0] + 1, np.int64)
-    np.cumsum(np.bincount(liked.users, minlength=shape[0]), out=starts[1:])
-    everyone = Questions(
-        np.arange(shape[0], dtype=np.int32),
-        np.where(np.diff(past.indptr) > 0, np.arange(shape[0]), -1).astype(np.int32),
-        np.full(shape[0], as_of),
-        past.tocsr(),
-        scipy.sparse.csr_matrix(wanted),
-        had,
-        starts,
-        liked.items[by_user],
-        liked.times[by_user],
-    )
+    everyone = replace(of_everyone(train, as_of, aged=aged, seed=seed), wanted=wanted, hidden=had)
     newest = everyone.where(asked)
     ends = newest.starts[1:]
     starts, taken = joined(np.maximum(newest.starts[:-1], ends - RECENT), ends)
     return replace(newest, starts=starts, items=newest.items[taken], moments=newest.moments[taken])
+
+
+def of_everyone(train: Log, as_of: float, *, aged: bool, seed: int) -> Questions:
+    """One question for each user of a log, about whom nothing is known to be wanted. See `of_users`."""
+    shape = (len(train.user_ids), len(train.item_ids))
+    past = interactions(train, as_of, *(() if aged else (np.inf,)))
+    nothing = scipy.sparse.csr_matrix(shape, dtype=np.float32)
+    liked = in_order(train.where(train.weights > 0), seed)
+    by_user = np.argsort(liked.users, kind="stable")
+    starts = np.zeros(shape[0] + 1, np.int64)
+    np.cumsum(np.bincount(liked.users, minlength=shape[0]), out=starts[1:])
+    return Questions(
+        np.arange(shape[0], dtype=np.int32),
+        np.where(np.diff(past.indptr) > 0, np.arange(shape[0]), -1).astype(np.int32),
+        np.full(shape[0], as_of),
+        past.tocsr(),
+        nothing,
+        nothing,
+        starts,
+        liked.items[by_user],
+        liked.times[by_user],
+    )
 
 
 def of_sessions(train: Log, test: Log, seed: int) -> Questions:

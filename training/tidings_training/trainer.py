@@ -3,14 +3,16 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
+import scipy.sparse
 
 from tidings_core.attributes import Keyword
 from tidings_core.features import DAY
 from tidings_core.model import DEFAULT_SERVING_CONFIG, SERVING_CONFIGS, Snapshot
 from tidings_core.release import FoldInInfo, open_release
-from tidings_core.tables import Int32
+from tidings_core.tables import Float32, Int32
 from tidings_index_builder.build import build_release
 from tidings_index_builder.catalogue import Catalogue
 from tidings_index_builder.ids import rows_of
@@ -19,10 +21,14 @@ from tidings_index_builder.progress import Progress, silent
 from tidings_training import popularity
 from tidings_training.als import ALPHA, FACTORS, ITERATIONS, REGULARIZATION, factorise
 from tidings_training.complements import find_complements
+from tidings_training.contenders.contender import Embedded, Sequential, TrainingSet
+from tidings_training.contenders.registry import learn
 from tidings_training.events import Events
 from tidings_training.examples import Examples, join, make_examples
 from tidings_training.interactions import interactions
+from tidings_training.log import log_of
 from tidings_training.neighbours import find_neighbours
+from tidings_training.questions import of_everyone
 from tidings_training.ranker import Network, train
 
 SERVING = SERVING_CONFIGS[DEFAULT_SERVING_CONFIG]
@@ -34,10 +40,15 @@ TRAINING_LISTS = 4096
 """So many lists of candidates, all windows together, are enough to train a ranker."""
 
 
+Retrieval = Literal["als", "bpr", "gru"]
+RETRIEVAL: tuple[Retrieval, ...] = get_args(Retrieval)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """How to train. `threads` changes nothing but the time it takes."""
+    """How to train. `retrieval` makes the embeddings; `threads` changes nothing but the time it takes."""
 
+    retrieval: Retrieval = "als"
     factors: int = FACTORS
     iterations: int = ITERATIONS
     seed: int = 0
@@ -51,6 +62,15 @@ class Ranked:
     network: Network
     windows: int
     lists: int
+
+
+class _Embeddings(NamedTuple):
+    """Vectors of users f32[U, D] and items f32[I, D], and how those of newcomers are made."""
+
+    users: Float32
+    items: Float32
+    fold_in: FoldInInfo | None = None
+    encoder: bytes | None = None
 
 
 class Trainer:
@@ -111,20 +131,13 @@ class Trainer:
     def _learn(self, events: Events, as_of: float) -> Model:
         settings, progress = self.settings, self._dated(as_of)
         matrix = interactions(events, as_of)
-        user_vectors, item_vectors = factorise(
-            matrix,
-            factors=settings.factors,
-            iterations=settings.iterations,
-            seed=settings.seed,
-            threads=settings.threads,
-            progress=progress,
-        )
+        learned = self._embed(events, matrix, as_of)
         progress("finding neighbours")
         return Model(
             item_ids=events.item_ids,
-            item_vectors=item_vectors,
+            item_vectors=learned.items,
             user_ids=events.user_ids,
-            user_vectors=user_vectors,
+            user_vectors=learned.users,
             neighbours=find_neighbours(matrix, threads=settings.threads),
             complements=find_complements(events, self._category_codes(events.item_ids)),
             statistics=popularity.item_statistics(events, as_of),
@@ -133,8 +146,30 @@ class Trainer:
             as_of=as_of,
             ranker=None,
             lineage={},
-            fold_in=FoldInInfo(ALPHA, REGULARIZATION),
+            fold_in=learned.fold_in,
+            encoder=learned.encoder,
         )
+
+    def _embed(self, events: Events, matrix: "scipy.sparse.csr_matrix", as_of: float) -> "_Embeddings":
+        """Embeddings by the model that was chosen."""
+        settings, progress = self.settings, self._dated(as_of)
+        if settings.retrieval == "als":
+            users, items = factorise(
+                matrix,
+                factors=settings.factors,
+                iterations=settings.iterations,
+                seed=settings.seed,
+                threads=settings.threads,
+                progress=progress,
+            )
+            return _Embeddings(users, items, fold_in=FoldInInfo(ALPHA, REGULARIZATION))
+        training = TrainingSet(log_of(events), as_of, seed=settings.seed, threads=settings.threads, progress=progress)
+        model = learn(settings.retrieval, training, {"factors": settings.factors})
+        if isinstance(model, Sequential):
+            everyone = of_everyone(training.log, as_of, aged=True, seed=settings.seed)
+            return _Embeddings(model.vectors(everyone), model.item_vectors, encoder=model.encoder())
+        assert isinstance(model, Embedded), "the models to choose from are made of vectors"
+        return _Embeddings(model.users, model.items)
 
     def _category_codes(self, item_ids: list[str]) -> Int32 | None:
         """The narrowest category of each item i32[N], -1: none; None without a catalogue that has any."""

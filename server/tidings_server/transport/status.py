@@ -30,6 +30,7 @@ CODES: Mapping[type[errors.TidingsError], grpc.StatusCode] = {
     errors.DependencyFailed: grpc.StatusCode.INTERNAL,
     errors.IndexFailed: grpc.StatusCode.INTERNAL,
     errors.RankerFailed: grpc.StatusCode.INTERNAL,
+    errors.EncoderFailed: grpc.StatusCode.INTERNAL,
 }
 
 

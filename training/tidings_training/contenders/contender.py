@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from inspect import signature
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import scipy.sparse
@@ -75,6 +75,24 @@ class Embedded:
     def scores(self, asked: Questions) -> Float32:
         """How much each item is recommended to each who asks, f32[C, I]."""
         return np.asarray(self.vectors(asked) @ self.items.T, np.float32)
+
+
+@runtime_checkable
+class Sequential(Protocol):
+    """A model that makes a person's vector of what they did, in its order: a release can serve it with its encoder."""
+
+    @property
+    def item_vectors(self) -> Float32:
+        """The vectors of the items, f32[I, D]."""
+        ...
+
+    def vectors(self, asked: Questions) -> Float32:
+        """The vectors f32[C, D] of those who ask, for the inner product with those of the items."""
+        ...
+
+    def encoder(self) -> bytes:
+        """What makes them, as an ONNX model with the signature of a release's encoder (`tidings_core.encoder`)."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,15 +8,16 @@ import numpy as np
 import scipy.special
 from threadpoolctl import threadpool_limits
 
+from tidings_core.encoder import STEPS
 from tidings_core.tables import Bool, Float32, Float64, Int32, Int64
 from tidings_training.adam import Adam
 from tidings_training.contenders.contender import TrainingSet
 from tidings_training.questions import Questions, in_order, joined
 
-LENGTH = 50
-"""So many of the newest things done are read, and learned from in one piece."""
 BUCKETS = 32
 """Gaps are told apart by powers of two of seconds."""
+LONGER: Float32 = np.exp2(np.arange(1, BUCKETS)).astype(np.float32) - 1
+"""Where one bucket ends and the next begins, in seconds."""
 BATCH = 64
 PREDICTED = 512
 """So many next items are learned from in one batch, drawn by chance."""
@@ -50,17 +51,30 @@ class Gru:
 
     def scores(self, asked: Questions) -> Float32:
         """How well each item goes on from what was done, f32[C, I]; bias alone for those who did nothing."""
-        return np.asarray(self.vectors(asked) @ self.items.T + self.bias, np.float32)
+        return np.asarray(self.vectors(asked) @ self.item_vectors.T, np.float32)
+
+    @property
+    def item_vectors(self) -> Float32:
+        """The vectors that a release serves, f32[I, D + 1]: the items, and the bias of each."""
+        return np.column_stack([self.items, self.bias])
 
     def vectors(self, asked: Questions) -> Float32:
-        """The vectors f32[C, D] of those who ask, in the space of the items."""
-        begins = np.maximum(asked.starts[:-1], asked.starts[1:] - LENGTH)
+        """The vectors f32[C, D + 1] of those who ask, for the inner product with `item_vectors`."""
+        begins = np.maximum(asked.starts[:-1], asked.starts[1:] - STEPS)
         piece = _Pieces.of(asked.items, asked.moments, begins, asked.starts[1:])
         hidden, _ = self.run(piece)
         ends = np.where(piece.lengths > 0, asked.moments[np.maximum(asked.starts[1:] - 1, 0)], asked.times)
         gap = buckets(asked.times - ends)
         made = (hidden[-1] @ self.out) * (1.0 + self.scale[gap]) + self.move[gap]
-        return np.where(piece.lengths[:, None] > 0, made, 0.0).astype(np.float32)
+        made = np.where(piece.lengths[:, None] > 0, made, 0.0)
+        return np.column_stack([made, np.ones(len(made))]).astype(np.float32)
+
+    def encoder(self) -> bytes:
+        """The network as an ONNX model with the signature of a release's encoder (`tidings_core.encoder`)."""
+        # Its import needs onnx, which takes its time to load.
+        from tidings_training.contenders.gru_onnx import export
+
+        return export(self)
 
     def run(self, piece: "_Pieces") -> tuple[list[Float32], list[Any]]:
         """The states after each step, f32[B, H], the first before any; and of each step what its gradients need."""
@@ -110,13 +124,13 @@ class _Pieces:
 
 def buckets(gaps: Float64) -> Int32:
     """The bucket of gaps in seconds: 0 for less than one, then one more for each doubling."""
-    return np.clip(np.log2(1.0 + np.maximum(gaps, 0.0)), 0, BUCKETS - 1).astype(np.int32)
+    return np.searchsorted(LONGER, gaps.astype(np.float32), side="right").astype(np.int32)
 
 
 def learn_gru(training: TrainingSet, *, factors: int, hidden: int, passes: int, learning_rate: float) -> Gru:
     """Predict every next item from those before it, by softmax over all items (or a sample of many) and Adam.
 
-    Of a long past every piece of 50 is learned from. Deterministic given the seed.
+    Of a long past every piece of STEPS is learned from. Deterministic given the seed.
     """
     log = training.log.where(training.log.weights > 0)
     ordered = in_order(log, training.seed)
@@ -138,12 +152,12 @@ def learn_gru(training: TrainingSet, *, factors: int, hidden: int, passes: int, 
 
 
 def _cut(begins: Int64, ends: Int64) -> tuple[Int64, Int64]:
-    """Pieces of two events up to LENGTH + 1, each but the first beginning with the last of the one before."""
+    """Pieces of two events up to STEPS + 1, each but the first beginning with the last of the one before."""
     firsts, lasts = [], []
     for begin, end in zip(begins.tolist(), ends.tolist(), strict=True):
-        for start in range(begin, end - 1, LENGTH):
+        for start in range(begin, end - 1, STEPS):
             firsts.append(start)
-            lasts.append(min(start + LENGTH + 1, end))
+            lasts.append(min(start + STEPS + 1, end))
     return np.array(firsts, np.int64), np.array(lasts, np.int64)
 
 

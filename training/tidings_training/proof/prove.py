@@ -12,7 +12,7 @@ from tidings_core.model import MAX_K
 from tidings_index_builder.catalogue import Catalogue
 from tidings_index_builder.progress import Progress, silent
 from tidings_training.audit import TIES, ties
-from tidings_training.contenders.contender import Embedded, TrainingSet
+from tidings_training.contenders.contender import Embedded, Sequential, TrainingSet
 from tidings_training.contenders.ease import MAX_ITEMS
 from tidings_training.contenders.registry import LEARNERS
 from tidings_training.events import PURCHASE
@@ -29,7 +29,7 @@ from tidings_training.proof.compare import (
     try_model,
 )
 from tidings_training.proof.search import Trial, search
-from tidings_training.proof.served import serve_embedded, serve_pipeline
+from tidings_training.proof.served import serve_model, serve_pipeline
 from tidings_training.proof.slices import Slice, slices
 from tidings_training.proof.splits import PROTOCOLS, Cut, Protocol, Split, split
 
@@ -147,8 +147,8 @@ def prove(log: Log, plan: Plan, folder: Path, catalogue: Catalogue | None = None
             searched[name] = trials
             options = {**trials[0].options, **options}
         found[name], contender = try_model(name, options, training, parts, plan.ks)
-        if plan.served and isinstance(contender, Embedded):
-            served = serve_embedded(
+        if plan.served and isinstance(contender, Embedded | Sequential):
+            served = serve_model(
                 name, contender, training, parts.questions, plan.ks, _shows_again(plan.cut), folder / name
             )
             known = parts.questions.known

@@ -1,35 +1,37 @@
 """The way through the code that serves: a real release, asked by `tidings_core.recommend`."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tidings_core.encoder import STEPS
 from tidings_core.errors import InvalidInput
 from tidings_core.model import MAX_BATCH, Neighbours, Person, Query, ServingConfig, Snapshot, SourceUse
 from tidings_core.ranker import OnnxRanker
 from tidings_core.recommend import recommend
 from tidings_core.release import open_release
 from tidings_core.sources import offered
-from tidings_core.tables import Int32
+from tidings_core.subjects import history_of
+from tidings_core.tables import Float64, Int32
 from tidings_index_builder.build import build_release
 from tidings_index_builder.catalogue import Catalogue
 from tidings_index_builder.ids import rows_of
 from tidings_index_builder.model_dir import Model
 from tidings_training import popularity
-from tidings_training.contenders.contender import Embedded, TrainingSet
+from tidings_training.contenders.contender import Embedded, Sequential, TrainingSet
 from tidings_training.proof.compare import Measured, measured
-from tidings_training.questions import Questions
+from tidings_training.questions import Questions, of_everyone
 from tidings_training.ranker import export
 from tidings_training.trainer import SERVING, Settings, Trainer
 
 
-def serve_embedded(
+def serve_model(
     name: str,
-    embedded: Embedded,
+    learned: Embedded | Sequential,
     training: TrainingSet,
     asked: Questions,
     ks: Sequence[int],
@@ -38,7 +40,8 @@ def serve_embedded(
 ) -> Measured:
     """A model's vectors in a release of their own, with an index chosen by measuring, asked through the source `ann`.
 
-    Strangers with a past are asked with the vector that is folded in of it. `folder` is for the release.
+    Strangers with a past are asked with the vector that is folded in of it, and of a model that goes by order everybody
+    with what they did. `folder` is for the release.
     """
     training.progress(f"building a release of {name}")
     events = training.log.liked()
@@ -50,11 +53,17 @@ def serve_embedded(
     )
     count = len(events.item_ids)
     none = Neighbours(np.empty((count, 0), np.int32), np.empty((count, 0), np.float32))
+    by_order = isinstance(learned, Sequential)
+    if isinstance(learned, Sequential):
+        everyone = of_everyone(training.log, training.as_of, aged=training.aged, seed=training.seed)
+        items, users = learned.item_vectors, learned.vectors(everyone)
+    else:
+        items, users = learned.items, learned.users
     model = Model(
         item_ids=events.item_ids,
-        item_vectors=embedded.items[item_rows],
+        item_vectors=items[item_rows],
         user_ids=events.user_ids,
-        user_vectors=embedded.users[user_rows],
+        user_vectors=users[user_rows],
         neighbours=none,
         complements=none,
         statistics=popularity.item_statistics(events, training.as_of),
@@ -63,6 +72,7 @@ def serve_embedded(
         as_of=training.as_of,
         ranker=None,
         lineage={},
+        encoder=learned.encoder() if isinstance(learned, Sequential) else None,
     )
     manifest = build_release(
         items=model.items,
@@ -78,9 +88,11 @@ def serve_embedded(
     )
     snapshot = open_release(folder / manifest.release_id).snapshot
     serving = ServingConfig("ann", (SourceUse("ann", max(ks)),), rerank=False, exclude_bought=not repeats)
-    vectors = embedded.vectors(asked)
-    known = asked.users >= 0
-    people = [None if there else Person(vector=vector) for there, vector in zip(known, vectors, strict=True)]
+    if by_order:
+        people = _readers(snapshot, training, asked)
+    else:
+        known, vectors = asked.users >= 0, learned.vectors(asked)
+        people = [None if there else Person(vector=vector) for there, vector in zip(known, vectors, strict=True)]
     start = time.perf_counter()
     lists = ask(snapshot, serving, training, asked, max(ks), people, f"asking the release of {name}")
     spent = time.perf_counter() - start
@@ -96,6 +108,22 @@ def serve_embedded(
     )
 
 
+def _readers(snapshot: Snapshot, training: TrainingSet, asked: Questions) -> list[Person | None]:
+    """Those who ask, with what they did last and, where the release knows them, what they bought."""
+    rows = snapshot.items.find_many(training.log.item_ids)
+    users = snapshot.users.find_many([training.log.user_ids[person] for person in asked.people])
+    found: list[Person | None] = []
+    for place, user in enumerate(np.where(asked.users >= 0, users, -1).tolist()):
+        begin, end = asked.starts[place : place + 2]
+        done = slice(max(begin, end - STEPS), end)
+        found.append(
+            Person(
+                history=history_of(None, user, snapshot), steps=rows[asked.items[done]], step_times=asked.moments[done]
+            )
+        )
+    return found
+
+
 def serve_pipeline(
     training: TrainingSet,
     asked: Questions,
@@ -103,12 +131,13 @@ def serve_pipeline(
     catalogue: Catalogue | None,
     folder: Path,
     ablation: bool,
+    settings: Settings | None = None,
 ) -> dict[str, Measured]:
     """`for-you` as `fit` makes it, ranker included; with `ablation` also without the ranker, and without each source.
 
     Raises InvalidInput when there are no purchases to learn from.
     """
-    settings = Settings(seed=training.seed, threads=training.threads)
+    settings = settings or Settings(seed=training.seed, threads=training.threads)
     trainer = Trainer(training.log.liked(), catalogue, folder, settings, training.progress)
     start = time.perf_counter()
     snapshot = trainer.snapshot(training.as_of)
@@ -158,7 +187,7 @@ def ask(
     row_of = {name: row for row, name in enumerate(training.log.item_ids)}
     rows = np.array([row_of[snapshot.items[row]] for row in range(len(snapshot.items))], np.int32)
     lists = np.full((len(asked), k), -1, np.int32)
-    for start in range(0, len(asked), MAX_BATCH):
+    for start, end in _at_one_time(asked.times):
         batch = [
             Query(
                 training.log.user_ids[asked.people[place]],
@@ -166,10 +195,20 @@ def ask(
                 k=k,
                 person=None if people is None else people[place],
             )
-            for place in range(start, min(start + MAX_BATCH, len(asked)))
+            for place in range(start, end)
         ]
-        for place, answer in enumerate(recommend(batch, snapshot, training.as_of), start):
+        for place, answer in enumerate(recommend(batch, snapshot, float(asked.times[start])), start):
             named = [item.row for item in answer.items]
             lists[place, : len(named)] = rows[named]
-        training.progress(step, start + len(batch), len(asked))
+        training.progress(step, end, len(asked))
     return lists
+
+
+def _at_one_time(times: Float64) -> Iterator[tuple[int, int]]:
+    """Spans of questions asked at one time, of MAX_BATCH at most."""
+    ends = [*(np.flatnonzero(np.diff(times)) + 1).tolist(), len(times)]
+    start = 0
+    for end in ends:
+        for begin in range(start, end, MAX_BATCH):
+            yield begin, min(begin + MAX_BATCH, end)
+        start = end

@@ -26,7 +26,7 @@ from tidings_training.proof.slices import parts_of, values
 from tidings_training.proof.splits import Cut, Split, split
 from tidings_training.questions import Questions
 from tidings_training.run.settings import GateSettings
-from tidings_training.trainer import SERVING
+from tidings_training.trainer import SERVING, Settings
 
 NDCG = metrics.METRICS.index("ndcg")
 BASELINE, SERVES, NEW = "popularity", "serving", "new"
@@ -58,15 +58,15 @@ def judge(
     serving: Path | None,
     settings: GateSettings,
     folder: Path,
-    seed: int,
-    threads: int,
+    learning: Settings,
     progress: Progress,
 ) -> Verdict:
     """Learn anew up to a day that the serving release has not seen beyond, and compare on the days after.
 
-    `serving` is the directory of the release that serves, None without one. It is asked with what people did between
-    its training and that day, as a server would know it. `folder` is for releases; whoever made it removes it. Raises
-    InvalidInput for a log without a past, NotFound or ReleaseRefused for a serving release that cannot be opened.
+    `learning` says how; `serving` is the directory of the release that serves, None without one. It is asked with what
+    people did between its training and that day, as a server would know it. `folder` is for releases; whoever made it
+    removes it. Raises InvalidInput for a log without a past, NotFound or ReleaseRefused for a serving release that
+    cannot be opened.
     """
     progress("opening the serving release")
     release = None if serving is None else open_release(serving)
@@ -77,7 +77,7 @@ def judge(
     against = BASELINE if release is None else release.manifest.release_id
     days = (end - start) / DAY
     try:
-        parts = choose(split(log, Cut(holdout_days=days, seed=seed)), seed, QUESTIONS_LIMIT)
+        parts = choose(split(log, Cut(holdout_days=days, seed=learning.seed)), learning.seed, QUESTIONS_LIMIT)
     except InvalidInput as error:
         return _unproved(settings, start, against, 0, "; ".join(text for _, text in error.violations))
     known = int(parts.questions.known.sum())
@@ -86,8 +86,8 @@ def judge(
         if release is not None and start == release.manifest.trained_until:
             told += ", which is since the serving release was trained"
         return _unproved(settings, start, against, known, f"{told}; {settings.least_questions} are needed")
-    training = TrainingSet(parts.train, parts.as_of, seed=seed, threads=threads, progress=progress)
-    found = _asked(parts, training, catalogue, release, settings.k, folder)
+    training = TrainingSet(parts.train, parts.as_of, seed=learning.seed, threads=learning.threads, progress=progress)
+    found = _asked(parts, training, catalogue, release, settings.k, folder, learning)
     return _verdict(found, parts, training, catalogue, settings, against)
 
 
@@ -103,10 +103,17 @@ def _unproved(settings: GateSettings, start: float, against: str, questions: int
 
 
 def _asked(
-    parts: Split, training: TrainingSet, catalogue: Catalogue | None, release: Release | None, k: int, folder: Path
+    parts: Split,
+    training: TrainingSet,
+    catalogue: Catalogue | None,
+    release: Release | None,
+    k: int,
+    folder: Path,
+    learning: Settings,
 ) -> dict[str, Measured]:
     """The new model, and what it is to beat."""
-    new = serve_pipeline(training, parts.questions, (k,), catalogue, folder, ablation=False)[SERVING.name]
+    pipeline = serve_pipeline(training, parts.questions, (k,), catalogue, folder, ablation=False, settings=learning)
+    new = pipeline[SERVING.name]
     if release is None:
         return {NEW: new, BASELINE: try_model(BASELINE, {}, training, parts, (k,))[0]}
     people = people_of(parts.questions, training, release)

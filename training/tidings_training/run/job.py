@@ -77,7 +77,15 @@ def _run(settings: RunSettings, now: float, progress: Progress, steps: Steps) ->
         "layout": asdict(settings.layout),
         "versions": versions(*PACKAGES),
     }
-    learned = {"factors": settings.factors, "iterations": settings.iterations, "seed": settings.seed}
+    learning = Settings(
+        retrieval=settings.retrieval,
+        factors=settings.factors,
+        iterations=settings.iterations,
+        seed=settings.seed,
+        threads=threads,
+    )
+    # Threads change nothing but the time it takes.
+    learned = {name: value for name, value in asdict(learning).items() if name != "threads"}
     checked = steps("check", data, lambda: _check(settings, now, progress))
     gate = steps(
         "gate",
@@ -86,13 +94,13 @@ def _run(settings: RunSettings, now: float, progress: Progress, steps: Steps) ->
             "gate": settings.gate.model_dump(mode="json"),
             "serving": None if serving is None else serving.name,
         },
-        lambda: _gate(settings, serving, threads, progress),
+        lambda: _gate(settings, serving, learning, progress),
     )
     problems = checked["problems"]
     if not gate["passed"]:
         return Ran(outcome="held_back", reasons=gate["reasons"], problems=problems, gate=gate, steps=steps.done)
     model = settings.work / "model"
-    steps("fit", learned, lambda: _fit(settings, model, gate, threads, progress), (model / MODEL_FILE).is_file)
+    steps("fit", learned, lambda: _fit(settings, model, gate, learning, progress), (model / MODEL_FILE).is_file)
     building = RebuildSettings(
         model=model,
         releases=settings.releases,
@@ -140,23 +148,23 @@ def _check(settings: RunSettings, now: float, progress: Progress) -> dict[str, A
     return asdict(audit(log, Cut(holdout_days=settings.gate.holdout_days), now))
 
 
-def _gate(settings: RunSettings, serving: Path | None, threads: int, progress: Progress) -> dict[str, Any]:
+def _gate(settings: RunSettings, serving: Path | None, learning: Settings, progress: Progress) -> dict[str, Any]:
     log = read_log(settings.events, settings.layout)
     catalogue = None if settings.catalogue is None else read_catalogue(settings.catalogue, settings.attributes)
     with tempfile.TemporaryDirectory(prefix="tidings-gate-") as folder:
-        return asdict(judge(log, catalogue, serving, settings.gate, Path(folder), settings.seed, threads, progress))
+        return asdict(judge(log, catalogue, serving, settings.gate, Path(folder), learning, progress))
 
 
-def _fit(settings: RunSettings, model: Path, gate: dict[str, Any], threads: int, progress: Progress) -> dict[str, Any]:
+def _fit(
+    settings: RunSettings, model: Path, gate: dict[str, Any], learning: Settings, progress: Progress
+) -> dict[str, Any]:
     fitted = fit(
         settings.events,
         settings.catalogue,
         model,
         layout=settings.layout,
         holdout_days=None,
-        settings=Settings(
-            factors=settings.factors, iterations=settings.iterations, seed=settings.seed, threads=threads
-        ),
+        settings=learning,
         progress=progress,
         lineage={"gate": gate},
     )

@@ -11,6 +11,7 @@ from tidings_index_builder.table_files import readable
 from tidings_training.als import FACTORS, ITERATIONS
 from tidings_training.event_files import Layout
 from tidings_training.proof.splits import HOLDOUT_DAYS
+from tidings_training.trainer import Retrieval
 
 PROTECTED = ("new people", "returning people", "little past")
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -39,7 +40,8 @@ class RunSettings(BaseModel):
 
     `work` keeps what the steps made, so that a run that was ended goes on where it was. `serving` is the directory of
     the release to beat, where no `server` (host:port) is there to be asked; without either there is none, and
-    popularity must be beaten. `promote` false: build, and leave it to people.
+    popularity must be beaten. `retrieval` is the model that makes the embeddings. `promote` false: build, and leave it
+    to people.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -52,6 +54,7 @@ class RunSettings(BaseModel):
     columns: dict[str, str] = {}
     separator: str | None = None
     header: bool = True
+    retrieval: Retrieval = "als"
     factors: Annotated[int, Field(ge=1, le=4096)] = FACTORS
     iterations: Annotated[int, Field(ge=1, le=1000)] = ITERATIONS
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
