@@ -14,12 +14,13 @@ from itertools import chain
 from typing import Any, NamedTuple, TypeVar
 
 from tidings_core import bought as purchases
-from tidings_core import counters, leanings, stated, visits
+from tidings_core import counters, leanings, spending, stated, visits
 from tidings_core.bought import NOTHING, BoughtItems
 from tidings_core.changes import Change, Logged
 from tidings_core.events import EVENT_TYPES, LOW_STARS, Event, EventType
 from tidings_core.leanings import Leanings
 from tidings_core.newest import newest
+from tidings_core.spending import Spans, Spending
 from tidings_core.stated import Stated
 from tidings_core.tables import hash_id
 from tidings_core.visits import Minutes
@@ -64,8 +65,8 @@ class Profile:
 
     `totals` counts events by type; `days` by (type, day since 1970); `recent` is newest first; `spent` is hundredths of
     the currency; `seen`, the two `blocked` and `searches` map to the time it last happened, `ratings` to the time and
-    the stars; `stated` comes from changes, and `last_change` is the time of the newest; all else comes from events. The
-    dicts are shared: never change one.
+    the stars; `spending` is by day and `spans` by type of event; `stated` comes from changes, and `last_change` is the
+    time of the newest; all else comes from events. The dicts are shared: never change one.
     """
 
     first_time: int = 0
@@ -83,6 +84,8 @@ class Profile:
     blocked_items: Mapping[int, int] = field(default_factory=dict)
     blocked_categories: Mapping[str, int] = field(default_factory=dict)
     spent: int = 0
+    spending: Spending = field(default_factory=dict)
+    spans: Spans = field(default_factory=dict)
     stated: Stated = stated.EMPTY
     last_change: int = 0
 
@@ -130,6 +133,8 @@ def join(one: Profile, other: Profile) -> Profile:
         blocked_items=newest(one.blocked_items, other.blocked_items, BLOCKED),
         blocked_categories=newest(one.blocked_categories, other.blocked_categories, BLOCKED),
         spent=one.spent + other.spent,
+        spending=spending.join(one.spending, other.spending),
+        spans=spending.join_spans(one.spans, other.spans),
         stated=stated.join(one.stated, other.stated),
         last_change=max(one.last_change, other.last_change),
     )
@@ -158,6 +163,7 @@ def _of_events(events: Sequence[tuple[Event, Sequence[int]]]) -> Profile:
     blocked_items: dict[int, int] = {}
     blocked_categories: dict[str, int] = {}
     spent = 0
+    by_day: dict[int, tuple[int, int]] = {}
     for event, items in events:
         type, time = event.type, event.time
         totals[type] = totals.get(type, 0) + 1
@@ -165,10 +171,10 @@ def _of_events(events: Sequence[tuple[Event, Sequence[int]]]) -> Profile:
         days[day] = days.get(day, 0) + 1
         if type != "impression":
             recent.append(_recent(event, items))
-        if type == "purchase":
-            spent += _money(event)
-        elif type == "return":
-            spent -= _money(event)
+        if type in ("purchase", "return"):
+            money = _money(event) if type == "purchase" else -_money(event)
+            spent += money
+            spending.add(by_day, event, money)
         elif type in _SEEN_BY:
             _last(seen, items, time)
         elif type == "search":
@@ -197,6 +203,8 @@ def _of_events(events: Sequence[tuple[Event, Sequence[int]]]) -> Profile:
         blocked_items,
         blocked_categories,
         spent,
+        by_day,
+        spending.spans_of(event for event, _ in events),
     )
 
 
@@ -262,6 +270,10 @@ def to_values(profile: Profile) -> dict[str, Any]:
         "blocked_items": _flat((item, last - time) for item, time in sorted(profile.blocked_items.items())),
         "blocked_categories": {name: last - time for name, time in sorted(profile.blocked_categories.items())},
         "spent": profile.spent,
+        "spending": _flat((day, *of_day) for day, of_day in sorted(profile.spending.items())),
+        "spans": _flat(
+            sorted((_TYPE_NUMBERS[type], last - first, last - end) for type, (first, end) in profile.spans.items())
+        ),
         "stated": stated.to_json(profile.stated) if profile.last_change else {},
         "changed": profile.last_change,
     }
@@ -290,6 +302,8 @@ def from_values(values: Mapping[str, Any]) -> Profile:
         blocked_items={item: last - before for item, before in rows("blocked_items", 2)},
         blocked_categories={name: last - before for name, before in values.get("blocked_categories", {}).items()},
         spent=values.get("spent", 0),
+        spending={day: (orders, money) for day, orders, money in rows("spending", 3)},
+        spans={EVENT_TYPES[type]: (last - first, last - end) for type, first, end in rows("spans", 3)},
         stated=stated.from_json(values["stated"]) if "stated" in values else stated.EMPTY,
         last_change=values.get("changed", 0),
     )

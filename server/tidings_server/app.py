@@ -312,12 +312,15 @@ class Server:
 
     def _profile_methods(self) -> tuple[Method, ...]:
         """What shows and changes profiles."""
-        settings, service = self._settings, "tidings.v1.ProfileService"
+        settings, people, service = self._settings, self._people, "tidings.v1.ProfileService"
+        declared = settings.declared
         record = RecordChange(self._store, self._documents, encode_change, time.time)
         handlers = ProfileHandlers(
-            GetProfile(self._documents, self._serving, self._people.item_ids, self._people.rows_of, time.time),
-            UpdateProfile(record, settings.declared, time.time),
-            settings.declared,
+            GetProfile(
+                self._documents, self._serving, people.item_ids, people.rows_of, declared, settings.tag_rules, time.time
+            ),
+            UpdateProfile(record, declared, [rule.name for rule in settings.tag_rules], time.time),
+            declared,
             partial(check_token, self._store),
             time.time,
         )

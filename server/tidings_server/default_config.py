@@ -14,8 +14,10 @@ from tidings_server.attribute_settings import AttributeTable
 from tidings_server.filter_settings import ConditionTable, FilterTable
 from tidings_server.push_settings import TemplateTable, TriggerTable
 from tidings_server.settings import DiversityTable, ServingTable, Settings, SourceTable
+from tidings_server.tag_settings import BUILT_IN as BUILT_IN_TAGS
+from tidings_server.tag_settings import TagTable
 
-TABLES = ("serving", "template", "trigger", "attribute")
+TABLES = ("serving", "template", "trigger", "attribute", "tag")
 """Settings that are tables of tables."""
 PUSH_EXAMPLE = """\
 [trigger.bought]
@@ -53,6 +55,15 @@ def default_config() -> str:
     lines += ["# The built-in ones:"]
     for declaration in BUILT_IN.values():
         lines += ["", *(f"#: {line}" for line in _attribute(declaration))]
+    lines += [
+        "",
+        f"# {Settings.model_fields['tag'].description} A table takes the place of a built-in one of its name,",
+    ]
+    lines += ["# what is in braces left out. Settings of a table:"]
+    lines += [f"#   {name}: {field.description}" for name, field in TagTable.model_fields.items()]
+    lines += ["# The built-in ones:"]
+    for name, table in BUILT_IN_TAGS.items():
+        lines += ["", *(f"#: {line}" for line in _tag(name, table))]
     lines += ["", f"# {Settings.model_fields['trigger'].description} Settings of a table:"]
     lines += [f"#   {name}: {field.description}{_default(field)}" for name, field in TriggerTable.model_fields.items()]
     lines += ["#", f"# {Settings.model_fields['template'].description} Settings of a table:"]
@@ -99,6 +110,15 @@ def _attribute(declaration: Declaration) -> list[str]:
         f"purpose = {_value(declaration.purpose)}",
         f"sensitive = {_value(declaration.sensitive)}",
     ]
+
+
+def _tag(name: str, table: TagTable) -> list[str]:
+    lines = [f'[tag."{name}"]' if ":" in name else f"[tag.{name}]"]
+    if "\n" in table.when:
+        lines += ['when = """', *table.when.splitlines(), '"""']
+    else:
+        lines += [f"when = '{table.when}'"]
+    return [*lines, *([f"weight = '{table.weight}'"] if table.weight else [])]
 
 
 def _bound(kind: UserKind, bound: float | None) -> str | None:

@@ -27,6 +27,7 @@ from tidings_core.declared import Declarations
 from tidings_core.errors import InvalidInput
 from tidings_core.model import SERVING_CONFIGS, Diversity, ServingConfig, SourceUse
 from tidings_core.sources import SOURCES
+from tidings_core.tags import Rule
 from tidings_core.triggers import Trigger
 from tidings_server.application.compose import Words
 from tidings_server.attribute_settings import MAX_ATTRIBUTES, AttributeTable, attributes_checked, declarations
@@ -39,6 +40,7 @@ from tidings_server.push_settings import (
     templates_checked,
     triggers_checked,
 )
+from tidings_server.tag_settings import TagTable, rules_of, tags_checked, with_lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,10 +252,18 @@ class Settings(BaseSettings):
         {}, max_length=MAX_ATTRIBUTES, description="Tables [attribute.NAME] declare what users may have."
     )
 
+    tag: dict[str, TagTable] = Field({}, description="Tables [tag.NAME] say who has which tag.")
+
     @field_validator("attribute")
     @classmethod
     def _attributes_make_sense(cls, given: dict[str, AttributeTable]) -> dict[str, AttributeTable]:
         return attributes_checked(given)
+
+    @field_validator("tag")
+    @classmethod
+    def _tags_can_be_asked(cls, given: dict[str, TagTable], info: ValidationInfo) -> dict[str, TagTable]:
+        attributes = info.data.get("attribute")
+        return tags_checked(given, None if attributes is None else declarations(attributes))
 
     @field_validator("serving")
     @classmethod
@@ -280,6 +290,11 @@ class Settings(BaseSettings):
     def declared(self) -> Declarations:
         """The attributes that users may have: the built-in ones as these settings change and add to them."""
         return declarations(self.attribute)
+
+    @property
+    def tag_rules(self) -> tuple[Rule, ...]:
+        """The rules that give tags, built-in ones among them, each after those it asks for."""
+        return rules_of(self.tag, self.declared)
 
     @property
     def serving_configs(self) -> Mapping[str, ServingConfig]:
@@ -321,7 +336,8 @@ def load(config: Path | None, given: Mapping[str, Any]) -> Settings:
     try:
         return Sourced(**given)
     except ValidationError as error:
-        raise InvalidInput(*(setting_fault(dict(fault), known_settings) for fault in error.errors())) from error
+        faults = [setting_fault(dict(fault), known_settings) for fault in error.errors()]
+        raise InvalidInput(*(with_lines(faults, config.read_text()) if config is not None else faults)) from error
     except SettingsError as error:
         raise InvalidInput(("environment", f"{error}: {error.__cause__}")) from error
 
@@ -378,6 +394,8 @@ def known_settings(loc: list[Any]) -> list[str]:
             return list(TriggerTable.model_fields)
         case ["attribute", _, _]:
             return list(AttributeTable.model_fields)
+        case ["tag", _, _]:
+            return list(TagTable.model_fields)
         case ["template", _, _]:
             return list(TemplateTable.model_fields)
     return list(Settings.model_fields)

@@ -26,11 +26,13 @@ from tidings_server.application.people import People
 from tidings_server.application.record_change import RecordChange
 from tidings_server.application.serving import Serving
 from tidings_server.application.update_profile import UpdateProfile
+from tidings_server.tag_settings import rules_of
 from tidings_server.transport.calls import Call
 from tidings_server.transport.changes import decode_logged, encode_change
 from tidings_server.transport.profiles import ProfileHandlers
 
 DECLARED = {**BUILT_IN, "joined": Declaration("joined", "time"), "member": Declaration("member", "flag")}
+RULES = rules_of({}, DECLARED)
 WAIT = 30.0
 
 
@@ -71,8 +73,10 @@ def house(tmp_path: Path, serving: Serving, clock: Clock) -> Iterator[House]:
     store = SqliteStore.open(tmp_path / "store", lambda: int(clock.now * 1000))
     documents = KnownDocuments(store)
     people = People(store, documents)
-    show = GetProfile(documents, serving, people.item_ids, people.rows_of, clock)
-    update = UpdateProfile(RecordChange(store, documents, encode_change, clock), DECLARED, clock)
+    show = GetProfile(documents, serving, people.item_ids, people.rows_of, DECLARED, (), clock)
+    update = UpdateProfile(
+        RecordChange(store, documents, encode_change, clock), DECLARED, [r.name for r in RULES], clock
+    )
     handlers = ProfileHandlers(show, update, DECLARED, partial(check_token, store), clock)
     yield House(store, handlers, clock)
     store.close()
@@ -167,6 +171,7 @@ def test_one_fault_refuses_all_and_all_faults_are_told(house: House) -> None:
         ({"remove_attributes": ["shoe"]}, "attributes['shoe']", "is not declared"),
         ({"tags": [TagSetting(tag="")]}, "tags['']", "must have 1 to 128"),
         ({"tags": [TagSetting(tag="a\x00")]}, "tags['a\\x00']", "control character"),
+        ({"tags": [TagSetting(tag="gender:male")]}, "tags['gender:male']", "the rule [tag.gender] gives"),
         ({"tags": [TagSetting(tag="a", weight=float("nan"))]}, "tags['a'].weight", "must be above 0"),
         ({"tags": [TagSetting(tag="a", expire_time={"seconds": 5})]}, "tags['a'].expire_time", "years 2000"),
         ({"tags": [TagSetting(tag="a")], "event_time": {"seconds": 5}}, "event_time", "before 2000"),

@@ -9,12 +9,16 @@ import numpy as np
 from tidings_core import counters, stated
 from tidings_core.affinities import Prices, Share, affinities, prices
 from tidings_core.bought import Bought
+from tidings_core.declared import Declarations
 from tidings_core.errors import NotFound
 from tidings_core.events import EVENT_TYPES, EventType
+from tidings_core.model import Snapshot
 from tidings_core.profile import Profile, RecentEvent, count_since
 from tidings_core.release import Release
-from tidings_core.stated import AttributeWord, TagWord
+from tidings_core.stated import AttributeWord
 from tidings_core.tables import Int32
+from tidings_core.tag_view import View
+from tidings_core.tags import Rule, ends, give
 from tidings_core.visits import Visit, visits
 from tidings_server.application.known_documents import KnownDocuments
 from tidings_server.application.serving import Serving
@@ -23,6 +27,8 @@ MOST_BOUGHT = 1000
 """So many of the items bought last are listed."""
 MOST_VISITS = 20
 """So many of the last visits are listed."""
+RULE = "rule"
+"""The source of a tag that a rule gives."""
 DAY, WEEK, MONTH = 1, 7, 30
 
 _Name = TypeVar("_Name", int, str)
@@ -43,6 +49,17 @@ class EventCount:
     last_week: int
     last_month: int
     decayed: float
+
+
+@dataclass(frozen=True, slots=True)
+class ShownTag:
+    """A tag. Times are Unix milliseconds, 0 for none: `since` when it is set or was found, `expires` when it ends."""
+
+    tag: str
+    weight: float
+    source: str
+    since: int
+    expires: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +91,7 @@ class ShownProfile:
     known_to_release: bool
     spent: float
     attributes: Sequence[tuple[str, AttributeWord]]
-    tags: Sequence[tuple[str, TagWord]]
+    tags: Sequence[ShownTag]
 
 
 class GetProfile:
@@ -86,13 +103,17 @@ class GetProfile:
         serving: Serving,
         item_ids: ItemIds,
         rows_of: RowsOf,
+        declared: Declarations,
+        rules: Sequence[Rule],
         now: Callable[[], float],
     ) -> None:
-        """`now` gives Unix seconds."""
+        """`rules` give tags, each after those it asks for. `now` gives Unix seconds."""
         self._documents = documents
         self._serving = serving
         self._item_ids = item_ids
         self._rows_of = rows_of
+        self._declared = declared
+        self._rules = rules
         self._now = now
 
     def __call__(self, user_id: str) -> ShownProfile:
@@ -137,8 +158,26 @@ class GetProfile:
             known_to_release=snapshot is not None and snapshot.users.find(user_id) >= 0,
             spent=profile.spent / 100,
             attributes=sorted((n, w) for n, w in profile.stated.attributes.items() if w.value is not None),
-            tags=sorted(profile.stated.tags_at(now_ms).items()),
+            tags=self._tags(profile, now_ms, rows, snapshot),
         )
+
+    def _tags(self, profile: Profile, now_ms: int, rows: Int32, snapshot: Snapshot | None) -> list[ShownTag]:
+        """The tags of rules and those set by hand, by name."""
+
+        def view_at(moment: int) -> View:
+            return View(profile, moment, self._declared, rows, snapshot)
+
+        given = give(self._rules, view_at(now_ms))
+        until = ends(self._rules, given, view_at)
+        found = profile.stated.found
+        shown = [
+            ShownTag(name, tag.weight, RULE, found[name].time if name in found else 0, until.get(name, 0))
+            for name, tag in given.tags.items()
+        ]
+        for name, word in profile.stated.tags_at(now_ms).items():
+            assert word.setting is not None
+            shown.append(ShownTag(name, word.setting.weight, word.source, word.time, word.setting.expires))
+        return sorted(shown, key=lambda tag: (tag.tag, tag.source))
 
 
 def _counts(profile: Profile, now: int) -> list[EventCount]:

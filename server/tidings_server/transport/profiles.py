@@ -82,14 +82,13 @@ class ProfileHandlers:
             declaration = self._declared.get(name)
             assert word.value is not None
             fill_value(attribute.value, None if declaration is None else declaration.kind, word.value)
-        for name, tag in shown.tags:
-            assert tag.setting is not None
+        for tag in shown.tags:
             profile.tags.add(
-                tag=name,
-                weight=tag.setting.weight,
+                tag=tag.tag,
+                weight=tag.weight,
                 source=tag.source,
-                since=stamp(tag.time),
-                expire_time=stamp(tag.setting.expires) if tag.setting.expires else None,
+                since=stamp(tag.since) if tag.since else None,
+                expire_time=stamp(tag.expires) if tag.expires else None,
             )
 
 
