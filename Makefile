@@ -63,8 +63,8 @@ bench-retrieval: .venv/.dev ## measure recall and speed of search into docs/benc
 crash: .venv/.dev ## kill the server 100 times and compare with what it promised (half an hour)
 	$(BIN)/python loadtest/crash.py --rounds 100
 
-load: .venv/.dev ## load a running server with Locust (LOCUST_ARGS to change it)
-	$(BIN)/locust -f loadtest/locustfile.py --headless $(or $(LOCUST_ARGS),--users 20 --spawn-rate 20 --run-time 20s)
+load: .venv/.dev ## load a server with Locust, by default one started for it, into load.html (LOAD_ARGS="--scenario shop-day --seconds 60")
+	$(BIN)/python loadtest/load.py $(LOAD_ARGS)
 
 clean: ## remove what was built here, the environments too
 	rm -rf .venv .venv-protoc .demo dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from turns import Row, shown
+from turns import Row, kinds
 from vectors import KINDS
 
 ROOT = Path(__file__).parents[1]
@@ -97,14 +97,9 @@ def section_text(section: Section, rows: Sequence[Row], quick: bool) -> str:
 
 
 def tables(rows: Sequence[Row]) -> Iterator[str]:
-    """Markdown tables, one for all rows with the same names, in the order in which these names first came."""
-    kinds: dict[tuple[str, ...], list[Row]] = {}
-    for row in rows:
-        kinds.setdefault(tuple(row), []).append(row)
-    for names, alike in kinds.items():
-        lines = [[name.replace("_", " ") for name in names], ["---"] * len(names)]
-        lines += [[shown(value) for value in row.values()] for row in alike]
-        yield "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    """Markdown tables, one for all rows with the same names."""
+    for names, *lines in kinds(rows):
+        yield "\n".join(f"| {' | '.join(line)} |" for line in (names, ["---"] * len(names), *lines))
 
 
 def put(page: str, parts: Mapping[str, str]) -> str:

@@ -4,7 +4,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +49,12 @@ class Served:
 
 @contextmanager
 def server(
-    releases: Path, state: Path, front: str = "grpcio", cores: Sequence[int] = (0,), given: Sequence[str] = ()
+    releases: Path,
+    state: Path,
+    front: str = "grpcio",
+    cores: Sequence[int] = (0,),
+    given: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[Served]:
     """A server on these cores, with more options `given`. Its log lies beside the state directory."""
     command = [sys.executable, "-m", "tidings_server", "--releases", str(releases), "--state", str(state)]
@@ -61,7 +66,9 @@ def server(
 
     log = state.with_name(f"{state.name}.log")
     with log.open("w") as errors:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, preexec_fn=begin)
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=errors, text=True, preexec_fn=begin, env=environment
+        )
     assert process.stdout is not None
     try:
         line = process.stdout.readline()

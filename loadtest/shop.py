@@ -16,14 +16,17 @@ from tidings_core.features import (
     ItemStatistics,
     item_features,
 )
-from tidings_core.index import build_index, exact_search, recall
+from tidings_core.index import FaissIndex, build_index, exact_search, recall
 from tidings_core.model import Histories, Neighbours, Trending
 from tidings_core.release import IndexInfo, Manifest, Parts, write_release
-from tidings_core.tables import BytesTable
+from tidings_core.tables import BytesTable, Float32
 from tidings_index_builder.postings import index_payloads
+from tidings_index_builder.tune import tune
 
 RANKER_LAYERS = (256, 128)
 """Hidden layers of the ranker: the size that the floor F0 is quoted for."""
+
+AT_ONCE = 65_536
 
 
 def mlp_ranker(seed: int) -> bytes:
@@ -74,39 +77,62 @@ def mlp_ranker(seed: int) -> bytes:
 
 
 def clustered(rng: np.random.Generator, count: int, dim: int, clusters: int) -> NDArray[np.float32]:
-    """Vectors f32[count, dim] in clusters of skewed sizes, with lengths that vary."""
-    centres = rng.normal(size=(clusters, dim)) * (1.0 / np.sqrt(1.0 + np.arange(dim)))
+    """Vectors f32[count, dim] in clusters of skewed sizes, with lengths that vary. Made in parts, to save memory."""
+    spread = (1.0 / np.sqrt(1.0 + np.arange(dim))).astype(np.float32)
+    centres = rng.standard_normal((clusters, dim), np.float32) * spread
     sizes = 1.0 / (1.0 + np.arange(clusters))
-    of = rng.choice(clusters, count, p=sizes / sizes.sum())
-    vectors = centres[of] + 0.3 * rng.normal(size=(count, dim)) / np.sqrt(1.0 + np.arange(dim))
-    return (vectors * rng.lognormal(0.0, 0.2, (count, 1))).astype(np.float32)
+    vectors = np.empty((count, dim), np.float32)
+    for start in range(0, count, AT_ONCE):
+        part = vectors[start : start + AT_ONCE]
+        of = rng.choice(clusters, len(part), p=sizes / sizes.sum())
+        part[:] = centres[of] + 0.3 * rng.standard_normal(part.shape, np.float32) * spread
+        part *= rng.lognormal(0.0, 0.2, (len(part), 1)).astype(np.float32)
+    return vectors
+
+
+def _quick_index(vectors: Float32, queries: Float32, seed: int) -> tuple[FaissIndex, float]:
+    lists = max(1, 1 << int(np.log2(4 * np.sqrt(len(vectors))) - 1))
+    true = exact_search(vectors, queries, 100, "inner_product")[0]
+    index = build_index(f"IVF{lists},SQfp16", vectors, "inner_product", {}, seed)
+    for nprobe in (*range(4, 32, 4), *range(32, 160, 8), lists):
+        index = index.with_parameters({"nprobe": min(nprobe, lists)})
+        reached = recall(index.search(queries, 100)[0], true)
+        if reached >= 0.955:
+            break
+    return index, reached
 
 
 def write_shop(
-    releases: Path, items: int, users: int, now: float, dim: int = 64, seed: int = 0, searchable: bool = False
+    releases: Path,
+    items: int,
+    users: int,
+    now: float,
+    dim: int = 64,
+    seed: int = 0,
+    searchable: bool = False,
+    tuned: bool = False,
+    similar: int = 50,
 ) -> Manifest:
     """Write the release of a generated shop: IVF and fp16, with nprobe raised until recall@100 passes .95.
 
-    With `searchable` its words are indexed too.
+    With `tuned` the index is the one that the builder chooses; with `searchable` its words are indexed too. `similar`
+    is the number of each item's neighbours.
     """
     rng = np.random.default_rng(seed)
     item_vectors = clustered(rng, items, dim, 200)
     mixed = item_vectors[rng.integers(0, items, (users, 4))].mean(axis=1)
     user_vectors = (mixed + 0.1 * rng.normal(size=mixed.shape)).astype(np.float32)
     queries = user_vectors[rng.choice(users, min(users, 300), False)]
-    lists = max(1, 1 << int(np.log2(4 * np.sqrt(items)) - 1))
-    true = exact_search(item_vectors, queries, 100, "inner_product")[0]
-    index = build_index(f"IVF{lists},SQfp16", item_vectors, "inner_product", {}, seed)
-    for nprobe in (*range(4, 32, 4), *range(32, 160, 8), lists):
-        index = index.with_parameters({"nprobe": min(nprobe, lists)})
-        reached = recall(index.search(queries, 100)[0], true)
-        if reached >= 0.955:
-            break
+    if tuned:
+        chosen = tune(item_vectors, user_vectors, "inner_product", target=0.95, k=100, seed=seed)
+        index, reached, queries = chosen.index, chosen.recall, chosen.report_queries
+    else:
+        index, reached = _quick_index(item_vectors, queries, seed)
     prices = rng.lognormal(2.0, 1.0, items).astype(np.float32)
     categories = rng.integers(0, 50, items).astype(np.int32)
     purchases = rng.pareto(1.2, items) * 5.0
     order = np.argsort(-purchases)[:1000].astype(np.int32)
-    near = rng.integers(0, items, (items, 50)).astype(np.int32)
+    near = rng.integers(0, items, (items, similar), np.int32)
     bought = 20
     payloads = [
         item_pb2.Item(
@@ -133,7 +159,7 @@ def write_shop(
         words=index_payloads(payloads, purchases.astype(np.float32))[0] if searchable else None,
         recall_queries=queries,
         attributes={"category": Keyword(categories, BytesTable.of([b"category-%02d" % code for code in range(50)]))},
-        neighbours=Neighbours(near, np.sort(rng.random(near.shape).astype(np.float32))[:, ::-1]),
+        neighbours=Neighbours(near, np.sort(rng.random(near.shape, np.float32))[:, ::-1]),
         trending=Trending(order, purchases[order].astype(np.float32)),
         histories=Histories(
             np.arange(0, users * bought + 1, bought, dtype=np.int64),

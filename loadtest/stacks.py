@@ -121,23 +121,29 @@ def short(frame: str) -> str:
 
 def draw(stacks: Stacks, title: str) -> str:
     """A flame graph as SVG: the width of a function is what it and all it called have, threads at the bottom."""
-    boxes = list(_boxes(sorted((tuple(map(short, stack)), count) for stack, count in stacks.items()), 0, 0))
+    folded = sorted((tuple(map(short, stack)), count) for stack, count in stacks.items())
+    boxes = list(_boxes(folded, (), 0))
     total = max(1, sum(stacks.values()))
     scale = WIDTH / total
     shown = [box for box in boxes if box[3] * scale >= LEAST]
-    height = (max((box[1] for box in shown), default=0) + 1) * ROW + 24
+    height = (max((box[1] for box in shown), default=0) + 1) * ROW + 36
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH:.0f} {height}" font-family="monospace" '
         f'font-size="10"><rect width="100%" height="100%" fill="#fff"/>'
         f'<text x="4" y="14" font-size="12">{escape(title)}</text>'
     ]
-    for name, depth, start, size in shown:
+    for number, (stage, colour) in enumerate(COLOURS.items()):
+        x = WIDTH - 80 * (len(COLOURS) - number)
+        lines.append(f'<rect x="{x:.0f}" y="20" width="8" height="8" fill="{colour}"/>')
+        lines.append(f'<text x="{x + 11:.0f}" y="28">{escape(stage)}</text>')
+    for stack, depth, start, size in shown:
+        name = stack[-1]
         x, width, y = start * scale, size * scale, height - (depth + 1) * ROW
         room = int((width - 4) / 6.1)
         label = escape(name if len(name) <= room else name[: max(0, room - 1)] + "…") if room > 3 else ""
         lines.append(
             f"<g><title>{escape(name)}: {size / total:.1%}</title>"
-            f'<rect x="{x:.1f}" y="{y}" width="{width:.1f}" height="{ROW - 1}" fill="{_colour(name)}"/>'
+            f'<rect x="{x:.1f}" y="{y}" width="{width:.1f}" height="{ROW - 1}" fill="{COLOURS[stage_of(stack)]}"/>'
             + (f'<text x="{x + 2:.1f}" y="{y + 11}">{label}</text>' if label else "")
             + "</g>"
         )
@@ -145,14 +151,15 @@ def draw(stacks: Stacks, title: str) -> str:
 
 
 def _boxes(
-    stacks: Sequence[tuple[tuple[str, ...], int]], depth: int, start: int
-) -> Iterator[tuple[str, int, int, int]]:
-    """(name, depth, start, size) of each function below `depth` of sorted stacks, callers before what they call."""
+    stacks: Sequence[tuple[tuple[str, ...], int]], above: tuple[str, ...], start: int
+) -> Iterator[tuple[tuple[str, ...], int, int, int]]:
+    """(function with its callers, depth, start, size) of what is called by `above`, and of all that is called by it."""
+    depth = len(above)
     for name, group in groupby((one for one in stacks if len(one[0]) > depth), key=lambda one: one[0][depth]):
         alike = list(group)
         size = sum(count for _, count in alike)
-        yield name, depth, start, size
-        yield from _boxes(alike, depth + 1, start)
+        yield (*above, name), depth, start, size
+        yield from _boxes(alike, (*above, name), start)
         start += size
 
 
@@ -160,7 +167,3 @@ COLOURS = {
     "search": "#7fb3d5", "rank": "#f0a35e", "encode": "#b39ddb", "order": "#f6d55c", "profile": "#9ccc9c",
     "decode": "#d7b8a0", "front": "#e88f8f", OUTSIDE: "#c5cbd3", OTHER: "#e2e2e2",
 }  # fmt: skip
-
-
-def _colour(name: str) -> str:
-    return COLOURS[stage_of((name,))]

@@ -46,7 +46,7 @@ def progress(step: str, done: int = 0, total: int = 0) -> None:
 
 
 def tell(rows: Sequence[Row], to: str | None) -> None:
-    """Print rows, all with the same names, as a table; or write a JSON list to a file, - for standard output."""
+    """Print rows, a table for those with the same names; or write a JSON list to a file, - for standard output."""
     if to is not None:
         text = json.dumps(list(rows)) + "\n"
         if to == "-":
@@ -54,10 +54,19 @@ def tell(rows: Sequence[Row], to: str | None) -> None:
         else:
             Path(to).write_text(text)
         return
-    cells = [[name.replace("_", " ") for name in rows[0]], *([shown(value) for value in row.values()] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    for line in cells:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    for cells in kinds(rows):
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        for line in cells:
+            print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def kinds(rows: Sequence[Row]) -> list[list[list[str]]]:
+    """Tables as people read them, names first: one for all rows with the same names, in the order these came."""
+    found: dict[tuple[str, ...], list[list[str]]] = {}
+    for row in rows:
+        table = found.setdefault(tuple(row), [[name.replace("_", " ") for name in row]])
+        table.append([shown(value) for value in row.values()])
+    return list(found.values())
 
 
 def shown(value: object) -> str:
