@@ -21,6 +21,7 @@ from tidings_server.adapters.fold_process import FoldProcess
 from tidings_server.adapters.release_directory import ReleaseDirectory
 from tidings_server.adapters.sqlite_store import SqliteStore
 from tidings_server.adapters.state_directory import StateDirectory
+from tidings_server.app_contacts import contact_book, contact_methods
 from tidings_server.application.acknowledge import Acknowledge
 from tidings_server.application.catalogue import Catalogue
 from tidings_server.application.check_recall import CheckRecall
@@ -141,6 +142,7 @@ class Server:
         self._documents = KnownDocuments(store)
         self._people = People(store, self._documents, count=self._metrics.profile)
         self._codec = ItemCodec()
+        self._contacts = contact_book(settings, store, state.key)
         self._catalogue = Catalogue(store, self._codec, _not_taken_in)
         self._controls = LiveControls(self._read_controls() if settings.controls else ())
         self._serving = Serving(state, self._changed, self._prepared, self._catalogue.renew, self._controls.dress)
@@ -260,6 +262,7 @@ class Server:
                 EventHandlers(record, time.time, metrics), push, SendPushHandler(send, settings.push_ttl_seconds)
             ),
             *self._profile_methods(),
+            *contact_methods(self._contacts),
             *self._release_methods(),
             *self._catalogue_methods(catalogue),
         )
@@ -317,7 +320,14 @@ class Server:
         record = RecordChange(self._store, self._documents, encode_change, time.time)
         handlers = ProfileHandlers(
             GetProfile(
-                self._documents, self._serving, people.item_ids, people.rows_of, declared, settings.tag_rules, time.time
+                self._documents,
+                self._serving,
+                people.item_ids,
+                people.rows_of,
+                declared,
+                settings.tag_rules,
+                time.time,
+                self._contacts.read,
             ),
             UpdateProfile(record, declared, [rule.name for rule in settings.tag_rules], time.time),
             declared,

@@ -215,6 +215,14 @@ class Settings(BaseSettings):
     )
     max_subscriptions: int = Field(10_000, ge=1, le=1_000_000, description="Open subscriptions of all users at most.")
     max_subscriptions_per_user: int = Field(16, ge=1, le=1000, description="Open subscriptions of one user at most.")
+    contacts_per_user: int = Field(20, ge=1, le=1000, description="Contacts that one user may have at most.")
+    contact_stale_days: float = Field(
+        270.0,
+        ge=1,
+        le=3650,
+        allow_inf_nan=False,
+        description="Days after which a web-push subscription or device token that was not registered again expires.",
+    )
     record_share: float = Field(
         0.01,
         ge=0,

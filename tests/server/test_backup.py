@@ -17,11 +17,13 @@ from tests.server.conftest import Shop
 from tests.server.test_migrations import unpack
 from tests.support.server import start_server
 from tidings import Client, Event
+from tidings_core.stored import Document
 from tidings_server.adapters.backup_directory import MANIFEST, UNFINISHED
 from tidings_server.adapters.restore_directory import RESTORED
 from tidings_server.adapters.sqlite_schema import FILE
 from tidings_server.adapters.sqlite_store import SqliteStore
 from tidings_server.adapters.state_directory import KEY, LOCK, StateDirectory
+from tidings_server.application.documents import read_document
 from tidings_server.application.store import Transaction
 from tidings_server.cli import command
 
@@ -138,8 +140,8 @@ def test_a_backup_beside_a_writing_server_is_of_one_moment(shop: Shop, tmp_path:
         assert run("verify", tmp_path / f"kept-{at}").exit_code == 0
         with closing(sqlite3.connect(f"file:{tmp_path}/kept-{at}/{FILE}?immutable=1", uri=True)) as connection:
             logged = dict(connection.execute("SELECT user_id, count(*) FROM events GROUP BY user_id"))
-            for user, content in connection.execute("SELECT user_id, content FROM users"):
-                assert json.loads(content)["profile"]["totals"] == [[0, logged[user]]]
+            for user, version, content in connection.execute("SELECT user_id, version, content FROM users"):
+                assert read_document(Document(version, content)).profile.totals == {"view": logged[user]}
             assert sum(logged.values()) == found["events"]
     shutil.rmtree(shop.path)
     shop.path.mkdir()

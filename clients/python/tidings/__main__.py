@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TypeAlias
 
-from tidings import client, commands, errors, event_lines, item_commands, model, wire
+from tidings import client, commands, contact_commands, errors, event_lines, item_commands, model, wire
 
 _SUMMARY = "Record events, ask a Tidings server for recommendations, send and receive pushes, change the release."
 _SECONDS = 5.0
@@ -89,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_update_profile(actions)
     _add_send(actions)
     _add_subscribe(actions)
+    contact_commands.add_contacts(actions, _common, _USER)
     _add_items(actions)
     _add_releases(actions)
     return parser

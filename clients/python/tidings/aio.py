@@ -15,11 +15,13 @@ from tidings import (
     errors,
     model,
     model_audience,
+    model_contacts,
     model_explain,
     model_profile,
     wire,
     wire_audience,
     wire_catalogue,
+    wire_contacts,
     wire_events,
     wire_explain,
     wire_profile,
@@ -30,6 +32,7 @@ from tidings.filters import Filter
 from tidings.stream import Stream
 from tidings.v1 import catalog_service_pb2, release_service_pb2
 from tidings.v1.catalog_service_pb2_grpc import CatalogServiceStub
+from tidings.v1.contact_service_pb2_grpc import ContactServiceStub
 from tidings.v1.event_service_pb2_grpc import EventServiceStub
 from tidings.v1.profile_service_pb2_grpc import ProfileServiceStub
 from tidings.v1.push_service_pb2_grpc import PushServiceStub
@@ -64,6 +67,7 @@ class Client:
         self._releases = ReleaseServiceStub(self._channel)
         self._events = EventServiceStub(self._channel)
         self._profiles = ProfileServiceStub(self._channel)
+        self._contacts = ContactServiceStub(self._channel)
         self._pushes = PushServiceStub(self._channel)
         self._catalog = CatalogServiceStub(self._channel)
         self._subscriptions: weakref.WeakSet[Subscription] = weakref.WeakSet()
@@ -234,6 +238,24 @@ class Client:
             user_id, attributes or {}, tags, remove_tags, source, event_time, event_id or uuid.uuid4().hex
         )
         return wire_profile.updated(await self._call(self._profiles.UpdateProfile, request, timeout))
+
+    async def register_contact(
+        self, user_id: str, contact: model_contacts.Contact, *, timeout: float | None = None
+    ) -> model_contacts.RegisteredContact:
+        """Register how a user can be reached: an Email, Phone, WebPush or DeviceToken. Again is a sign of life.
+
+        Raises InvalidArgument also when the user has as many contacts as may be.
+        """
+        request = wire_contacts.register_request(user_id, contact)
+        return wire_contacts.registered(await self._call(self._contacts.RegisterContact, request, timeout))
+
+    async def remove_contact(
+        self, user_id: str, contact: str | model_contacts.Contact, *, timeout: float | None = None
+    ) -> bool:
+        """Remove a contact of a user, named by its contact_id or by itself; False when the user did not have it."""
+        request = wire_contacts.remove_request(user_id, contact)
+        removed: bool = (await self._call(self._contacts.RemoveContact, request, timeout)).removed
+        return removed
 
     async def send_push(
         self,

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from tidings.model import AttributeValue, EventType
+from tidings.model_contacts import KnownContact
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +111,7 @@ class Profile:
     searches: tuple[Search, ...]  # each text once, newest first, 32 at most
     visits: tuple[Visit, ...]  # newest first, 20 at most
     prices: PriceAffinity | None  # None: nothing that is liked has a price
+    contacts: tuple[KnownContact, ...]  # masked, those registered last in front
 
 
 @dataclass(frozen=True, slots=True)

@@ -166,6 +166,8 @@ def updated(done: model_profile.Updated) -> str:
 def _stated(known: model_profile.Profile) -> list[str]:
     """What is said of a user."""
     lines: list[str] = []
+    if known.contacts:
+        lines += ["reached by: " + ", ".join(clean(one.masked) for one in known.contacts), ""]
     if known.attributes:
         told = [(clean(one.name), _value(one.value), clean(one.source), _time(one.since)) for one in known.attributes]
         lines += [*table(("attribute", "value", "source", "since"), told, right=()), ""]

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
-from tidings import model, model_profile, wire, wire_attributes
+from tidings import model, model_profile, wire, wire_attributes, wire_contacts
 from tidings.v1 import profile_service_pb2
 from tidings.wire_events import event_type
 
@@ -70,6 +70,7 @@ def profile(response: profile_service_pb2.GetProfileResponse) -> model_profile.P
         prices=model_profile.PriceAffinity(message.prices.low, message.prices.middle, message.prices.high)
         if message.HasField("prices")
         else None,
+        contacts=tuple(wire_contacts.known(one) for one in message.contacts),
     )
 
 

@@ -90,7 +90,17 @@ CREATE INDEX events_by_user ON events (user_id);
 CREATE TABLE checkpoints (user_id TEXT PRIMARY KEY, content BLOB NOT NULL) STRICT;
 """
 
-MIGRATIONS = (_FIRST, _ANSWERS, _CATALOGUE, _EVENTS_OF_A_USER)
+_CONTACTS = """
+CREATE TABLE contacts (
+  user_id TEXT NOT NULL, contact_id BLOB NOT NULL, channel TEXT NOT NULL, registered INTEGER NOT NULL,
+  seen INTEGER NOT NULL, expires INTEGER NOT NULL, sealed BLOB NOT NULL, PRIMARY KEY (user_id, contact_id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX contacts_by_id ON contacts (contact_id);
+CREATE INDEX contacts_by_expiry ON contacts (expires) WHERE expires > 0;
+CREATE TABLE contact_keys (user_id TEXT PRIMARY KEY, sealed BLOB NOT NULL) STRICT, WITHOUT ROWID;
+"""
+
+MIGRATIONS = (_FIRST, _ANSWERS, _CATALOGUE, _EVENTS_OF_A_USER, _CONTACTS)
 """Each brings the tables from one version to the next. Those that were published are never changed."""
 
 
@@ -186,6 +196,8 @@ def _prepare(connection: sqlite3.Connection, file: Path) -> None:
         raise InvalidInput(("state", f"{file} must be on a local file system that can lock and share memory"))
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA cache_size = -65536")
+    # What is erased must not be readable in the file's free space.
+    connection.execute("PRAGMA secure_delete = ON")
     for number in range(version, len(MIGRATIONS)):
         connection.executescript(f"BEGIN IMMEDIATE; {MIGRATIONS[number]}; PRAGMA user_version = {number + 1}; COMMIT;")
 

@@ -16,8 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from tidings_core.contacts import SealedContact
 from tidings_core.errors import Overloaded, Stopping, StorageFailed, TidingsError
 from tidings_core.stored import Document, Entry, StoredEvent, StoredItem, StoredPush, Timer
+from tidings_server.adapters.sqlite_contacts import read_contacts
 from tidings_server.adapters.sqlite_schema import BUSY_MS, FILE, open_database, open_reader
 from tidings_server.adapters.sqlite_statements import Statements, failure
 from tidings_server.adapters.sqlite_tables import (
@@ -232,6 +234,11 @@ class SqliteStore:
         """What is left of the events of a user that were taken out; b"" for nothing. Raises StorageFailed."""
         with self._reading() as sql:
             return read_checkpoint(sql, user_id)
+
+    def contacts(self, user_id: str) -> tuple[bytes, list[SealedContact]]:
+        """The wrapped key of a user, b"" for none, and the user's contacts. Raises StorageFailed."""
+        with self._reading() as sql:
+            return read_contacts(sql, user_id)
 
     def catalogue_item(self, item_id: str) -> StoredItem:
         """What is known of an item. Raises StorageFailed."""

@@ -7,6 +7,7 @@ from typing import Literal
 from tidings_core.errors import Conflict
 from tidings_core.flags import GOOD, Flag
 from tidings_core.stored import Document, Entry, State, StoredEvent, StoredItem, StoredPush, Timer
+from tidings_server.adapters.sqlite_contacts import ContactTable
 from tidings_server.adapters.sqlite_statements import Row, Statements
 
 _ENTRY = "decision_id, user_id, time, state, changed, cause, reason, push_id, offset, record"
@@ -150,6 +151,7 @@ class SqliteTransaction:
         self.timers = TimerTable(sql)
         self.counters = CounterTable(sql, now_ms)
         self.catalogue = CatalogueTable(sql, self.changes)
+        self.contacts = ContactTable(sql)
 
 
 class EventTable:

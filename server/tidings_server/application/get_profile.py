@@ -20,6 +20,7 @@ from tidings_core.tables import Int32
 from tidings_core.tag_view import View
 from tidings_core.tags import Rule, ends, give
 from tidings_core.visits import Visit, visits
+from tidings_server.application.contacts import KnownContact, newest_first
 from tidings_server.application.known_documents import KnownDocuments
 from tidings_server.application.serving import Serving
 
@@ -68,7 +69,7 @@ class ShownProfile:
 
     `recent`, `bought`, `ratings`, `searches`, `visits` and the two `blocked` are newest first; `item_ids` has the items
     of each event in `recent`; `attributes` and `tags` go by name. `ratings` are (item_id, time, stars), `searches`
-    (query, time).
+    (query, time); `contacts` those registered last in front.
     """
 
     user_id: str
@@ -92,6 +93,7 @@ class ShownProfile:
     spent: float
     attributes: Sequence[tuple[str, AttributeWord]]
     tags: Sequence[ShownTag]
+    contacts: Sequence[KnownContact]
 
 
 class GetProfile:
@@ -106,8 +108,10 @@ class GetProfile:
         declared: Declarations,
         rules: Sequence[Rule],
         now: Callable[[], float],
+        contacts: Callable[[str], Sequence[KnownContact]] = lambda _: (),
     ) -> None:
-        """`rules` give tags, each after those it asks for. `now` gives Unix seconds."""
+        """`rules` give tags, each after those it asks for. `now` gives Unix seconds; `contacts` those of a user."""
+        self._contacts = contacts
         self._documents = documents
         self._serving = serving
         self._item_ids = item_ids
@@ -120,8 +124,9 @@ class GetProfile:
         """What is known of a user now. Raises NotFound when nothing was recorded, StorageFailed."""
         version, document = self._documents.read(user_id)
         profile, now_ms = document.profile, int(self._now() * 1000)
+        contacts = newest_first(self._contacts(user_id))
         # A push makes a document too.
-        if not profile.totals and profile.stated == stated.EMPTY:
+        if not profile.totals and profile.stated == stated.EMPTY and not contacts:
             raise NotFound("nothing is recorded of this user: is the user_id that of the events?")
         bought = sorted(
             ((item, entry) for item, entry in profile.bought.items() if entry.purchases),
@@ -159,6 +164,7 @@ class GetProfile:
             spent=profile.spent / 100,
             attributes=sorted((n, w) for n, w in profile.stated.attributes.items() if w.value is not None),
             tags=self._tags(profile, now_ms, rows, snapshot),
+            contacts=contacts,
         )
 
     def _tags(self, profile: Profile, now_ms: int, rows: Int32, snapshot: Snapshot | None) -> list[ShownTag]:

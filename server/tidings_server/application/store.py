@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from typing import Protocol, TypeVar
 
+from tidings_core.contacts import SealedContact
 from tidings_core.errors import TidingsError
 from tidings_core.flags import GOOD, Flag
 from tidings_core.stored import Document, Entry, State, StoredEvent, StoredItem, StoredPush, Timer
@@ -169,6 +170,34 @@ class CatalogueItems(Protocol):
         ...
 
 
+class Contacts(Protocol):
+    """How users can be reached, sealed, with a wrapped key for each user."""
+
+    def read(self, user_id: str) -> tuple[bytes, list[SealedContact]]:
+        """The wrapped key of a user, b"" for none, and the user's contacts, those registered first in front."""
+        ...
+
+    def put(self, user_id: str, key: bytes, contact: SealedContact) -> None:
+        """Add or replace a contact, sealed under the wrapped key that stands for the user from now on."""
+        ...
+
+    def remove(self, user_id: str, contact_id: bytes) -> bool:
+        """Remove a contact, and with a user's last one the key; False when there was none."""
+        ...
+
+    def holders(self, contact_id: bytes) -> list[str]:
+        """The users who have a contact."""
+        ...
+
+    def expire(self, now: int, limit: int) -> int:
+        """Remove contacts that expired at or before `now`, the oldest first; returns how many."""
+        ...
+
+    def erase(self, user_id: str) -> int:
+        """Destroy a user's key and remove all contacts; returns how many there were."""
+        ...
+
+
 class Transaction(Protocol):
     """What a job writes through. It sees what it wrote, and what jobs before it wrote."""
 
@@ -215,6 +244,11 @@ class Transaction(Protocol):
     @property
     def catalogue(self) -> CatalogueItems:
         """The catalogue."""
+        ...
+
+    @property
+    def contacts(self) -> Contacts:
+        """Contacts."""
         ...
 
 
@@ -295,6 +329,10 @@ class Store(Protocol):
 
     def checkpoint(self, user_id: str) -> bytes:
         """What is left of the events of a user that were taken out; b"" for nothing. Raises StorageFailed."""
+        ...
+
+    def contacts(self, user_id: str) -> tuple[bytes, list[SealedContact]]:
+        """The wrapped key of a user, b"" for none, and the user's contacts. Raises StorageFailed."""
         ...
 
     def catalogue_item(self, item_id: str) -> StoredItem:

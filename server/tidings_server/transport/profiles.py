@@ -16,6 +16,7 @@ from tidings_server.application.record_change import Changed
 from tidings_server.application.update_profile import UpdateProfile
 from tidings_server.transport.calls import Call, parse
 from tidings_server.transport.changes import fill_value, read_update, stamp
+from tidings_server.transport.contacts import show_contact
 from tidings_server.transport.events import TYPES
 
 log = structlog.get_logger(__name__)
@@ -76,7 +77,8 @@ class ProfileHandlers:
             return TidingsError("the server failed; its log says why")
 
     def _state(self, profile: pb.Profile, shown: ShownProfile) -> None:
-        """Add what is stated of the user."""
+        """Add what is stated of the user, and how the user can be reached."""
+        profile.contacts.extend(show_contact(contact) for contact in shown.contacts)
         for name, word in shown.attributes:
             attribute = profile.attributes.add(name=name, source=word.source, since=stamp(word.time))
             declaration = self._declared.get(name)
