@@ -30,6 +30,9 @@ COMMANDS = {
         "record",
         "profile",
         "update-profile",
+        "set-preferences",
+        "export-profile",
+        "erase-profile",
         "send",
         "subscribe",
         "contacts add",
@@ -143,7 +146,7 @@ def test_the_rebuild_file_in_the_pages_is_a_valid_one() -> None:
     RebuildSettings.model_validate(tomllib.loads(example))
 
 
-@pytest.mark.parametrize("page", ["push.md", "recommending.md", "profiles.md"])
+@pytest.mark.parametrize("page", ["push.md", "recommending.md", "profiles.md", "privacy.md"])
 def test_the_settings_in_the_pages_are_valid(page: str, tmp_path: Path) -> None:
     """The triggers, templates and serving configs of the examples pass `--check-config`."""
     example = blocks(ROOT / "docs" / page, "toml")[0]

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from tidings_core.events import AHEAD_MS, EARLIEST_MS, Event, id_fault
 from tidings_core.faults import Fault, text_fault
+from tidings_core.preferences import Value, preference_faults
 
 AttributeValue = str | tuple[str, ...] | float | bool
 """By kind: a text (keyword), texts (tags), a number, "YYYY-MM-DD" (date), Unix seconds (time), true or false (flag)."""
@@ -46,7 +47,14 @@ class TagMove:
     entered: bool
 
 
-What = Update | TagMove
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What the person said about preferences and consent, by the names that `preferences` has."""
+
+    words: Mapping[str, Value]
+
+
+What = Update | TagMove | Said
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +77,8 @@ def change_faults(change: Change, now_ms: int) -> list[Fault]:
     found.append(("event_time", _time_fault(change.time, now_ms)))
     if isinstance(change.what, Update):
         found += _update_checks(change.what)
+    elif isinstance(change.what, Said):
+        found += [(f"preferences.{field}", problem) for field, problem in preference_faults(change.what.words)]
     return [(where, problem) for where, problem in found if problem]
 
 

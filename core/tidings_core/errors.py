@@ -4,7 +4,8 @@ TidingsError
 ├── InvalidInput        a request, file or setting is not as it must be; names every field
 ├── NotFound            what was named is not there
 ├── Conflict            it cannot be done in the present state
-│   └── ReleaseRefused  a release did not pass validation
+│   ├── ReleaseRefused  a release did not pass validation
+│   └── ErasedUser      the user was erased: nothing is recorded or sent
 ├── InUse               somebody else holds what is needed (a lock, a port)
 ├── Overloaded          no room for more work now; says when to come back
 ├── Stopping            no new work: the server is about to end; says when to come back
@@ -60,6 +61,18 @@ class ReleaseRefused(Conflict):
         self.release_id = release_id
         self.problem = problem
         super().__init__(f"release {release_id}: {problem}")
+
+
+class ErasedUser(Conflict):
+    """The user was erased: nothing may be recorded of that id, or sent to it."""
+
+    reason = "ERASED"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the user was erased: nothing is recorded of that id or sent to it; if the person came back, say so with "
+            "SetPreferences and lift_erasure"
+        )
 
 
 class InUse(TidingsError):

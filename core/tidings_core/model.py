@@ -12,6 +12,7 @@ from tidings_core.filters import Filter
 from tidings_core.kept import Kept
 from tidings_core.ranked import Items
 from tidings_core.rows import Passing, RowSet
+from tidings_core.standing import OPEN, Standing
 from tidings_core.tables import Bool, Float32, Float64, Ids, IdTable, Int32, Int64, Rows
 
 if TYPE_CHECKING:
@@ -148,7 +149,9 @@ class Person:
     (Unix seconds), for a snapshot with an encoder. `many` holds, of "bought" (the history), "returned", "blocked" and
     "seen", those of many rows, prepared for leaving them out. `vector` f32[D] is folded in from all of it; None: the
     release's own stands, an encoder reads the steps, or there is nothing to fold in.
-    `version` is that of the profile as it is stored, 0 for one that is not.
+    `version` is that of the profile as it is stored, 0 for one that is not. `standing` says what it may be used for;
+    where that forbids answers there is nothing else here. `unlisted`: what the release itself has of the user must not
+    be used either.
     """
 
     history: History = EMPTY_HISTORY
@@ -167,6 +170,8 @@ class Person:
     step_times: Float64 = field(default_factory=lambda: np.empty(0, np.float64))
     vector: Float32 | None = None
     version: int = 0
+    standing: Standing = OPEN
+    unlisted: bool = False
 
     @property
     def known(self) -> bool:
@@ -373,7 +378,7 @@ class Query:
     """What the snapshot makes of the user's profile; None: only what the release itself knows."""
 
 
-Cause = Literal["no_release", "unknown_user", "unknown_context", "deadline", "failed"]
+Cause = Literal["no_release", "unknown_user", "unknown_context", "deadline", "failed", "no_consent", "erased"]
 
 
 @dataclass(frozen=True, slots=True)

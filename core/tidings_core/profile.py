@@ -14,12 +14,13 @@ from itertools import chain
 from typing import Any, NamedTuple, TypeVar
 
 from tidings_core import bought as purchases
-from tidings_core import counters, leanings, spending, stated, visits
+from tidings_core import counters, leanings, preferences, spending, stated, visits
 from tidings_core.bought import NOTHING, BoughtItems
-from tidings_core.changes import Change, Logged
+from tidings_core.changes import Change, Logged, Said
 from tidings_core.events import EVENT_TYPES, LOW_STARS, Event, EventType
 from tidings_core.leanings import Leanings
 from tidings_core.newest import newest
+from tidings_core.preferences import Preferences, Value
 from tidings_core.spending import Spans, Spending
 from tidings_core.stated import Stated
 from tidings_core.tables import hash_id
@@ -65,8 +66,8 @@ class Profile:
 
     `totals` counts events by type; `days` by (type, day since 1970); `recent` is newest first; `spent` is hundredths of
     the currency; `seen`, the two `blocked` and `searches` map to the time it last happened, `ratings` to the time and
-    the stars; `spending` is by day and `spans` by type of event; `stated` comes from changes, and `last_change` is the
-    time of the newest; all else comes from events. The dicts are shared: never change one.
+    the stars; `spending` is by day and `spans` by type of event; `stated` and `preferences` come from changes, and
+    `last_change` is the time of the newest; all else comes from events. The dicts are shared: never change one.
     """
 
     first_time: int = 0
@@ -88,6 +89,7 @@ class Profile:
     spans: Spans = field(default_factory=dict)
     stated: Stated = stated.EMPTY
     last_change: int = 0
+    preferences: Preferences = preferences.EMPTY
 
     @property
     def disliked(self) -> list[int]:
@@ -136,6 +138,7 @@ def join(one: Profile, other: Profile) -> Profile:
         spending=spending.join(one.spending, other.spending),
         spans=spending.join_spans(one.spans, other.spans),
         stated=stated.join(one.stated, other.stated),
+        preferences=preferences.join(one.preferences, other.preferences),
         last_change=max(one.last_change, other.last_change),
     )
 
@@ -149,7 +152,19 @@ def count_since(profile: Profile, type: EventType, now_ms: int, days: int) -> in
 def _of_changes(changes: Sequence[Change]) -> Profile:
     """The profile of some changes alone, one at least."""
     last = max(change.time for change in changes)
-    return replace(EMPTY, stated=stated.fold(stated.EMPTY, changes), last_change=last)
+    return replace(
+        EMPTY,
+        stated=stated.fold(stated.EMPTY, changes),
+        preferences=preferences.fold(preferences.EMPTY, _said(changes)),
+        last_change=last,
+    )
+
+
+def _said(changes: Iterable[Change]) -> Iterator[tuple[int, int, Mapping[str, Value]]]:
+    """What changes say of preferences: when, under which key, and what."""
+    for change in changes:
+        if isinstance(change.what, Said):
+            yield change.time, hash_id(change.event_id.encode()), change.what.words
 
 
 def _of_events(events: Sequence[tuple[Event, Sequence[int]]]) -> Profile:
@@ -275,6 +290,7 @@ def to_values(profile: Profile) -> dict[str, Any]:
             sorted((_TYPE_NUMBERS[type], last - first, last - end) for type, (first, end) in profile.spans.items())
         ),
         "stated": stated.to_json(profile.stated) if profile.last_change else {},
+        "preferences": preferences.to_json(profile.preferences),
         "changed": profile.last_change,
     }
     return {name: value for name, value in values.items() if value}
@@ -305,6 +321,7 @@ def from_values(values: Mapping[str, Any]) -> Profile:
         spending={day: (orders, money) for day, orders, money in rows("spending", 3)},
         spans={EVENT_TYPES[type]: (last - first, last - end) for type, first, end in rows("spans", 3)},
         stated=stated.from_json(values["stated"]) if "stated" in values else stated.EMPTY,
+        preferences=preferences.from_json(values.get("preferences", ())),
         last_change=values.get("changed", 0),
     )
 

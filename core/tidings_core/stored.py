@@ -1,5 +1,6 @@
 """What is stored, as values: a user's document, events, pushes, decisions, timers. Times are Unix milliseconds."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -95,3 +96,25 @@ class StoredItem:
     number: int = 0
     time: int = 0
     content: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """That somebody was erased at `time`: `key` is a keyed hash of the id, which does not tell it.
+
+    `lifted`: the person came back since. `receipt` maps what was erased to how much of it, {} while that goes on.
+    """
+
+    key: bytes
+    time: int
+    lifted: bool
+    receipt: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Erasing:
+    """An erasure that is not done: the ids to erase, the person's own first; `counts` is what was erased so far."""
+
+    key: bytes
+    user_ids: tuple[str, ...]
+    counts: Mapping[str, int]

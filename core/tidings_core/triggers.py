@@ -21,7 +21,7 @@ class Trigger:
     `of` narrows a view to items or to a category. With `same`, only events that share an item or the category with the
     newest one count. An event older than `max_age_seconds` calls for nothing. `serving_config` and `k` say what is
     recommended, `template` how it is said; `ttl_seconds` and `collapse_key` are those of the push. For one user it
-    leads to one push in `cooldown_seconds`.
+    leads to one push in `cooldown_seconds`, and to none for who wants none on its `topic`.
     """
 
     name: str
@@ -37,6 +37,7 @@ class Trigger:
     k: int = 3
     ttl_seconds: float = 86_400.0
     collapse_key: str = ""
+    topic: str = ""
 
     def matches(self, event: Event, profile: Profile, now_ms: int, fired_ms: int = 0) -> bool:
         """Whether an event, which `profile` has taken in already, calls for a push at `now_ms` (Unix milliseconds).

@@ -22,12 +22,15 @@ from tidings_server.adapters.release_directory import ReleaseDirectory
 from tidings_server.adapters.sqlite_store import SqliteStore
 from tidings_server.adapters.state_directory import StateDirectory
 from tidings_server.app_contacts import contact_book, contact_methods
+from tidings_server.app_privacy import make_erase, privacy_methods
 from tidings_server.application.acknowledge import Acknowledge
 from tidings_server.application.catalogue import Catalogue
 from tidings_server.application.check_recall import CheckRecall
 from tidings_server.application.compose import Composer
 from tidings_server.application.consistency import check_token
 from tidings_server.application.decide_push import DecidePushes
+from tidings_server.application.erase_profile import EraseProfile, resume_quietly
+from tidings_server.application.erasures import ErasedIds
 from tidings_server.application.explain import Explain
 from tidings_server.application.find_audience import FindAudience
 from tidings_server.application.fold_back import FoldBack, FoldRules
@@ -40,6 +43,7 @@ from tidings_server.application.observe_answers import Checking, ObserveAnswers,
 from tidings_server.application.people import People
 from tidings_server.application.plan_push import PlanPushes, Wording
 from tidings_server.application.promote_release import PromoteRelease
+from tidings_server.application.prune import Prune
 from tidings_server.application.read_items import ReadItems
 from tidings_server.application.recommend import Recommend
 from tidings_server.application.record_answers import RecordAnswers
@@ -61,7 +65,7 @@ from tidings_server.transport.batcher import Batcher
 from tidings_server.transport.calls import Lane, Method, Stream
 from tidings_server.transport.catalogue import CatalogueHandlers
 from tidings_server.transport.catalogue_items import ItemCodec
-from tidings_server.transport.changes import encode_change
+from tidings_server.transport.changes import decode_logged, encode_change
 from tidings_server.transport.events import EventHandlers, encode_event
 from tidings_server.transport.explain import ExplainHandlers
 from tidings_server.transport.front import Front, find_front
@@ -120,6 +124,8 @@ class Wired:
     folding: FoldBack
     subscriptions: Subscriptions
     watcher: ControlsWatcher
+    erase: EraseProfile
+    prune: Prune
 
 
 class Server:
@@ -139,10 +145,11 @@ class Server:
         self._key = state.key
         self._stage = "starting: no release is open yet"
         self._metrics = Metrics()
-        self._documents = KnownDocuments(store)
-        self._people = People(store, self._documents, count=self._metrics.profile)
+        self._erased = ErasedIds(state.key, store.erased())
+        self._documents = KnownDocuments(store, erased=self._erased)
+        self._people = People(store, self._documents, count=self._metrics.profile, rules=settings.privacy.rules)
         self._codec = ItemCodec()
-        self._contacts = contact_book(settings, store, state.key)
+        self._contacts = contact_book(settings, store, state.key, self._erased)
         self._catalogue = Catalogue(store, self._codec, _not_taken_in)
         self._controls = LiveControls(self._read_controls() if settings.controls else ())
         self._serving = Serving(state, self._changed, self._prepared, self._catalogue.renew, self._controls.dress)
@@ -177,9 +184,11 @@ class Server:
             await self._front.start()
             wired.decider.start()
             wired.recorder.start()
+            await asyncio.to_thread(resume_quietly, wired.erase)
             wired.monitor.start()
             wired.watcher.start()
             wired.folding.start()
+            wired.prune.start()
             self._stage = ""
             await self._front.set_ready(not self.not_ready())
             self._announce(str(listen), str(http))
@@ -198,6 +207,7 @@ class Server:
             await asyncio.to_thread(wired.recorder.close, settings.drain_seconds)
             await asyncio.to_thread(wired.monitor.close, settings.drain_seconds)
             await asyncio.to_thread(wired.folding.close, settings.drain_seconds)
+            await asyncio.to_thread(wired.prune.close, settings.drain_seconds)
             wired.subscriptions.close()
         log.info("stopped")
 
@@ -212,6 +222,7 @@ class Server:
             "catalogue": (1, FEW_WAITING),
             "admin": (ADMIN_THREADS, FEW_WAITING),
             "explain": (1, FEW_WAITING),
+            "erase": (1, FEW_WAITING),
         }
         batchers = {
             lane: Batcher(lane, threads, waiting, time.monotonic, self._metrics.batches(lane))
@@ -230,7 +241,8 @@ class Server:
         )
         subscriptions = Subscriptions(store, documents, limits, Clocks(time.time, time.monotonic, random.random))
         metrics.watch_subscriptions(lambda: subscriptions.count)
-        rules = Rules(settings.push_max_per_day, settings.push_history)
+        privacy = settings.privacy.rules
+        rules = Rules(settings.push_max_per_day, settings.push_history, privacy)
         plans = PlanPushes(
             documents,
             recommend,
@@ -244,9 +256,13 @@ class Server:
             store, documents, plans, rules, subscriptions.publish, metrics, time.time, time.monotonic
         )
         send = SendPush(store, documents, self._serving, encode_push, rules, subscriptions.publish, metrics, time.time)
-        record = RecordEvents(store, documents, tuple(settings.triggers.values()), time.time, decider.wake)
-        push = PushHandlers(subscriptions, Acknowledge(store, documents, subscriptions, encode_event, time.time))
-        recorder = RecordAnswers(store, settings.record_keep, metrics.recorded)
+        triggers = tuple(settings.triggers.values())
+        record = RecordEvents(store, documents, triggers, time.time, decider.wake, privacy)
+        acknowledge = Acknowledge(store, documents, subscriptions, encode_event, time.time, privacy)
+        push = PushHandlers(subscriptions, acknowledge)
+        recorder = RecordAnswers(store, settings.record_keep, metrics.recorded, erased=self._erased)
+        erase = make_erase(store, self._releases, documents, self._people, subscriptions.forget, recorder.settle)
+        rights, export = privacy_methods(store, documents, erase, self._people.item_ids, self._contacts)
         monitor = CheckRecall(metrics, time.monotonic)
         checking = Checking(settings.recall_share, monitor.offer)
         recording = Recording(settings.record_share, recorder.offer, lambda: f"answer/{secrets.token_hex(8)}")
@@ -263,22 +279,26 @@ class Server:
             ),
             *self._profile_methods(),
             *contact_methods(self._contacts),
+            *rights,
             *self._release_methods(),
             *self._catalogue_methods(catalogue),
         )
         batchers = self._batchers()
         people = ManyPeople(store, self._people)
         audience = AudienceHandlers(
-            FindAudience(self._serving, people.find, people.lately, self._key, time.time),
+            FindAudience(self._serving, people.find, people.lately, self._key, time.time, privacy.min_audience),
             ThreadPoolExecutor(1, thread_name_prefix="audience"),
         )
         streams = (
             Stream("tidings.v1.PushService", "Subscribe", push.subscribe, push.open),
             Stream("tidings.v1.CatalogService", "ListItems", catalogue.list_items),
             Stream("tidings.v1.RecommendationService", "FindAudience", audience.find_audience),
+            export,
         )
         front = self._make_front(methods, batchers, metrics, settings.max_message_bytes, streams)
-        return Wired(front, batchers, decider, recorder, monitor, self._folding, subscriptions, self._watcher())
+        watcher = self._watcher()
+        prune = Prune(store, documents, settings.retention.retention, decode_logged, time.time)
+        return Wired(front, batchers, decider, recorder, monitor, self._folding, subscriptions, watcher, erase, prune)
 
     def _watcher(self) -> ControlsWatcher:
         """Make what looks after the file of controls."""
@@ -344,7 +364,7 @@ class Server:
         """What changes the serving release."""
         serving, service = self._serving, "tidings.v1.ReleaseService"
         release = ReleaseHandlers(
-            ListReleases(self._releases, serving),
+            ListReleases(self._releases, serving, self._store.erased_vectors),
             PromoteRelease(self._releases, serving, time.time),
             RollbackRelease(self._releases, serving, time.time),
             self._metrics,

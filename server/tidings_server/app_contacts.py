@@ -6,6 +6,7 @@ from tidings_server.adapters.contact_cipher import ContactCipher
 from tidings_server.adapters.email_addresses import normal_address
 from tidings_server.adapters.phone_numbers import normal_number
 from tidings_server.application.contacts import ContactBook, ContactRules
+from tidings_server.application.erasures import ErasedIds
 from tidings_server.application.store import Store
 from tidings_server.settings import Settings
 from tidings_server.transport.calls import Method
@@ -19,11 +20,11 @@ SECONDS = 10.0
 DAY_MS = 86_400_000
 
 
-def contact_book(settings: Settings, store: Store, secret: bytes) -> ContactBook:
+def contact_book(settings: Settings, store: Store, secret: bytes, erased: ErasedIds) -> ContactBook:
     """What keeps contacts, sealed by a server's secret."""
     stale_ms = int(settings.contact_stale_days * DAY_MS)
     rules = ContactRules(settings.contacts_per_user, stale_ms, normal_address, normal_number)
-    return ContactBook(store, ContactCipher(secret), rules, time.time)
+    return ContactBook(store, ContactCipher(secret), rules, time.time, erased)
 
 
 def contact_methods(book: ContactBook) -> tuple[Method, ...]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from datetime import date
 from typing import Any
 
@@ -12,13 +13,14 @@ from tidings_core.model import SERVING_CONFIGS, ServingConfig
 from tidings_server.application.compose import ShownItem
 from tidings_server.attribute_settings import AttributeTable
 from tidings_server.filter_settings import ConditionTable, FilterTable
+from tidings_server.privacy_settings import PrivacyTable, RetentionTable
 from tidings_server.push_settings import TemplateTable, TriggerTable
 from tidings_server.settings import DiversityTable, ServingTable, Settings, SourceTable
 from tidings_server.tag_settings import BUILT_IN as BUILT_IN_TAGS
 from tidings_server.tag_settings import TagTable
 
-TABLES = ("serving", "template", "trigger", "attribute", "tag")
-"""Settings that are tables of tables."""
+TABLES = ("serving", "template", "trigger", "attribute", "tag", "privacy", "retention")
+"""Settings that are tables, or tables of tables."""
 PUSH_EXAMPLE = """\
 [trigger.bought]
 event = "purchase"
@@ -64,6 +66,7 @@ def default_config() -> str:
     lines += ["# The built-in ones:"]
     for name, table in BUILT_IN_TAGS.items():
         lines += ["", *(f"#: {line}" for line in _tag(name, table))]
+    lines += [*_single("privacy", PrivacyTable.model_fields), *_single("retention", RetentionTable.model_fields)]
     lines += ["", f"# {Settings.model_fields['trigger'].description} Settings of a table:"]
     lines += [f"#   {name}: {field.description}{_default(field)}" for name, field in TriggerTable.model_fields.items()]
     lines += ["#", f"# {Settings.model_fields['template'].description} Settings of a table:"]
@@ -77,6 +80,14 @@ def default_config() -> str:
         *(f"#: {line}".rstrip() for line in PUSH_EXAMPLE.splitlines()),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _single(name: str, fields: Mapping[str, FieldInfo]) -> list[str]:
+    """A table that there is once."""
+    lines = ["", f"# {Settings.model_fields[name].description}", f"#: [{name}]"]
+    for field_name, field in fields.items():
+        lines += [f"# {field.description}", f"#: {field.alias or field_name} = {_value(field.default)}"]
+    return lines
 
 
 def _serving(config: ServingConfig) -> list[str]:
@@ -133,4 +144,4 @@ def _default(field: FieldInfo) -> str:
 
 def _value(value: Any) -> str:
     """A TOML value. JSON writes numbers, truth values and plain strings as TOML does."""
-    return json.dumps(value if isinstance(value, bool | int | float) else str(value))
+    return json.dumps(value if isinstance(value, bool | int | float | tuple) else str(value))

@@ -10,6 +10,7 @@ from tidings_core.errors import InvalidInput
 from tidings_core.events import EVENT_TYPES, EventType
 from tidings_core.faults import text_fault
 from tidings_core.model import MAX_ID_BYTES
+from tidings_core.preferences import MAX_TOPIC_BYTES
 from tidings_core.profile import RECENT
 from tidings_core.triggers import NEVER, Trigger
 from tidings_server.application.compose import MAX_SOURCE, VARIABLES, Composer, Words
@@ -31,6 +32,13 @@ def _event(given: Any) -> Any:
 
 def _key(given: str) -> str:
     fault = text_fault(given, MAX_ID_BYTES)
+    if fault:
+        raise ValueError(fault)
+    return given
+
+
+def _topic(given: str) -> str:
+    fault = text_fault(given, MAX_TOPIC_BYTES)
     if fault:
         raise ValueError(fault)
     return given
@@ -59,6 +67,10 @@ class TriggerTable(BaseModel):
     )
     collapse_key: Annotated[str, AfterValidator(_key)] = Field(
         "", description="A push takes the place of one with the same key that was not acknowledged; empty for none."
+    )
+
+    topic: Annotated[str, AfterValidator(_topic)] = Field(
+        "", description="What the push is about: people can turn topics off; empty for no topic."
     )
 
     def trigger(self, name: str) -> Trigger:

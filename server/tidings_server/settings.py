@@ -32,6 +32,7 @@ from tidings_core.triggers import Trigger
 from tidings_server.application.compose import Words
 from tidings_server.attribute_settings import MAX_ATTRIBUTES, AttributeTable, attributes_checked, declarations
 from tidings_server.filter_settings import CheckedFilter, ConditionTable, FilterTable, NumberTable, TimeTable
+from tidings_server.privacy_settings import PrivacyTable, RetentionTable
 from tidings_server.push_settings import (
     TOLD,
     TemplateTable,
@@ -195,7 +196,7 @@ class Settings(BaseSettings):
         "console", description="Lines for people or for machines: console, json."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="Least level that is logged: debug, info, warning, error. Only debug shows user ids."
+        "info", description="Least level that is logged: debug, info, warning, error. None shows user ids."
     )
     push_max_per_day: int = Field(5, ge=0, le=1000, description="Pushes that one user gets in 24 hours at most.")
     push_ttl_seconds: float = Field(
@@ -261,6 +262,12 @@ class Settings(BaseSettings):
     )
 
     tag: dict[str, TagTable] = Field({}, description="Tables [tag.NAME] say who has which tag.")
+    privacy: PrivacyTable = Field(
+        PrivacyTable.model_validate({}), description="Table [privacy]: what may be done with what is known."
+    )
+    retention: RetentionTable = Field(
+        RetentionTable.model_validate({}), description="Table [retention]: how long it is kept."
+    )
 
     @field_validator("attribute")
     @classmethod
@@ -404,6 +411,10 @@ def known_settings(loc: list[Any]) -> list[str]:
             return list(AttributeTable.model_fields)
         case ["tag", _, _]:
             return list(TagTable.model_fields)
+        case ["privacy", _]:
+            return list(PrivacyTable.model_fields)
+        case ["retention", _]:
+            return ["return" if name == "return_" else name for name in RetentionTable.model_fields]
         case ["template", _, _]:
             return list(TemplateTable.model_fields)
     return list(Settings.model_fields)

@@ -9,7 +9,17 @@ from pathlib import Path
 import pytest
 
 import tidings
-from tidings import errors, filters, model, model_audience, model_contacts, model_explain, model_profile, proto_files
+from tidings import (
+    errors,
+    filters,
+    model,
+    model_audience,
+    model_contacts,
+    model_explain,
+    model_privacy,
+    model_profile,
+    proto_files,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -18,7 +28,7 @@ def test_all_lists_every_public_name() -> None:
     """`__all__` holds every public class of the errors and values, what filters are made of, both clients, no more."""
     public = {
         name
-        for module in (errors, model, model_audience, model_contacts, model_explain, model_profile)
+        for module in (errors, model, model_audience, model_contacts, model_explain, model_privacy, model_profile)
         for name, value in vars(module).items()
         if inspect.isclass(value) and value.__module__ == module.__name__ and not name.startswith("_")
     }
@@ -35,7 +45,7 @@ def test_all_lists_every_public_name() -> None:
 @pytest.mark.parametrize(
     ("blocking", "asynchronous", "plain"),
     [
-        (tidings.Client, tidings.aio.Client, {"find_audience", "list_items", "subscribe"}),
+        (tidings.Client, tidings.aio.Client, {"export_profile", "find_audience", "list_items", "subscribe"}),
         (tidings.Subscription, tidings.aio.Subscription, {"acknowledge", "report"}),
     ],
 )

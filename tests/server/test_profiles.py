@@ -192,7 +192,7 @@ def test_every_field_says_what_was_recorded(place: Place) -> None:
     assert found.known_to_release
     assert found.spent == 10.25
     unset = {field.name for field in pb.Profile.DESCRIPTOR.fields} - {field.name for field, _ in found.ListFields()}
-    assert unset == {"attributes", "tags", "contacts"}  # Events state none.
+    assert unset == {"attributes", "tags", "contacts", "preferences"}  # Events state none.
     decayed = {count.type: count.decayed for count in found.counts}
     assert decayed[event_pb2.EVENT_TYPE_IMPRESSION] == pytest.approx(1.0, abs=1e-3)
     assert decayed[event_pb2.EVENT_TYPE_PURCHASE] == pytest.approx(faded, abs=1e-3)

@@ -90,6 +90,7 @@ from tidings.model_explain import (
     SourceVerdict,
     Verdict,
 )
+from tidings.model_privacy import ErasureReceipt, Preferences, QuietHours, QuietSpan
 from tidings.model_profile import (
     Affinity,
     BoughtItem,
@@ -127,6 +128,7 @@ __all__ = [
     "DeviceToken",
     "Disposition",
     "Email",
+    "ErasureReceipt",
     "Event",
     "EventCount",
     "EventFault",
@@ -148,6 +150,7 @@ __all__ = [
     "NotFound",
     "Overloaded",
     "Phone",
+    "Preferences",
     "PriceAffinity",
     "Profile",
     "ProfileAttribute",
@@ -155,6 +158,8 @@ __all__ = [
     "Promotion",
     "Push",
     "PushDecision",
+    "QuietHours",
+    "QuietSpan",
     "Rating",
     "Reason",
     "ReasonCode",

@@ -8,7 +8,17 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TypeAlias
 
-from tidings import client, commands, contact_commands, errors, event_lines, item_commands, model, wire
+from tidings import (
+    client,
+    commands,
+    contact_commands,
+    errors,
+    event_lines,
+    item_commands,
+    model,
+    privacy_commands,
+    wire,
+)
 
 _SUMMARY = "Record events, ask a Tidings server for recommendations, send and receive pushes, change the release."
 _SECONDS = 5.0
@@ -87,6 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_record(actions)
     _add_profile(actions)
     _add_update_profile(actions)
+    _add_privacy(actions)
     _add_send(actions)
     _add_subscribe(actions)
     contact_commands.add_contacts(actions, _common, _USER)
@@ -191,6 +202,38 @@ def _add_update_profile(actions: _Actions) -> None:
     parser.add_argument("--source", default="", metavar="NAME", help="who says so, such as crm")
     parser.add_argument("--event-id", default="", metavar="ID", help="the shop's own id; done once (default: new)")
     parser.add_argument("--time", type=_time, metavar="ISO", help="since when it is so (default: now)")
+
+
+def _add_privacy(actions: _Actions) -> None:
+    """What a person has a right to."""
+    said = actions.add_parser(
+        "set-preferences", help="what a person said about pushes and consent", parents=[_common()]
+    )
+    said.set_defaults(run=privacy_commands.set_preferences, refuse=said.error, default_timeout=_SECONDS)
+    said.add_argument("user", metavar="USER", help=_USER)
+    for option, what in (
+        ("channel", "stream, email, sms, web_push, mobile_push, webhook"),
+        ("topic", "what pushes are about"),
+        ("consent", "profiling, marketing, training"),
+    ):
+        said.add_argument(
+            f"--{option}", nargs="+", action="extend", type=_pair, default=[], metavar="NAME=yes|no|default", help=what
+        )
+    said.add_argument(
+        "--quiet", nargs="*", metavar="ZONE|DAY=HH:MM-HH:MM", help="a time zone, then times (day: mon to sun, or daily)"
+    )
+    said.add_argument("--max-per-day", type=int, metavar="N", help="pushes in a day at most; -1: the server's setting")
+    said.add_argument("--lift-erasure", action="store_true", help="the person was erased and came back")
+    said.add_argument("--event-id", default="", metavar="ID", help="the shop's own id; done once (default: new)")
+    export = actions.add_parser(
+        "export-profile", help="everything that is kept of a person, as JSON lines", parents=[_common()]
+    )
+    export.set_defaults(run=privacy_commands.export_profile, default_timeout=_AUDIENCE_SECONDS)
+    export.add_argument("user", metavar="USER", help=_USER)
+    erase = actions.add_parser("erase-profile", help="erase a person, for good", parents=[_common()])
+    erase.set_defaults(run=privacy_commands.erase_profile, refuse=erase.error, default_timeout=_RELEASE_SECONDS)
+    erase.add_argument("user", metavar="USER", help=_USER)
+    erase.add_argument("--yes", action="store_true", help="say that it is meant: it cannot be undone")
 
 
 def _add_send(actions: _Actions) -> None:

@@ -17,6 +17,7 @@ from tidings import (
     model_audience,
     model_contacts,
     model_explain,
+    model_privacy,
     model_profile,
     wire,
     wire_audience,
@@ -24,6 +25,7 @@ from tidings import (
     wire_contacts,
     wire_events,
     wire_explain,
+    wire_privacy,
     wire_profile,
     wire_push,
 )
@@ -257,6 +259,51 @@ class Client:
         removed: bool = (await self._call(self._contacts.RemoveContact, request, timeout)).removed
         return removed
 
+    async def set_preferences(
+        self,
+        user_id: str,
+        said: model_privacy.Preferences,
+        *,
+        event_time: datetime | None = None,
+        event_id: str = "",
+        lift_erasure: bool = False,
+        timeout: float | None = None,
+    ) -> model_profile.Updated:
+        """Say what a person said about channels, topics, quiet hours, and what may be done with what is known.
+
+        What is not named stays as it was. `event_time` has a time zone; None means now. A second call of the same
+        `event_id` does nothing; without one, one is made for this call and its retries. `lift_erasure`: the person was
+        erased and came back.
+        """
+        request = wire_privacy.preferences_request(
+            user_id, said, event_time, event_id or uuid.uuid4().hex, lift_erasure
+        )
+        return wire_profile.updated(await self._call(self._profiles.SetPreferences, request, timeout))
+
+    async def export_profile(self, user_id: str, *, timeout: float = 600.0) -> AsyncIterator[dict[str, Any]]:
+        """Yield everything that the server keeps of a person, one thing after the other; `timeout` is for all of it.
+
+        Each is a dict with a "kind": "about" first, then "document", "event", "push", "decision", "timer" and what else
+        there is, and "end" last, which counts them. NotFound when nothing is kept.
+        """
+        request = wire_privacy.export_request(user_id)
+        seconds = wire.timeout_of(timeout)
+        try:
+            async for part in self._profiles.ExportProfile(request, timeout=seconds):
+                for line in wire_privacy.lines([part]):
+                    yield line
+        except grpc.RpcError as error:
+            raise wire.error_from(error, self._address, seconds) from error
+
+    async def erase_profile(self, user_id: str, *, timeout: float = 60.0) -> model_privacy.ErasureReceipt:
+        """Erase a person, and all ids merged into this one. It cannot be undone; asking again gives the receipt again.
+
+        What is recorded of the id later is refused, until `set_preferences` says, with `lift_erasure`, that they are
+        back.
+        """
+        request = wire_privacy.erase_request(user_id)
+        return wire_privacy.receipt(await self._call(self._profiles.EraseProfile, request, timeout))
+
     async def send_push(
         self,
         user_id: str,
@@ -268,6 +315,8 @@ class Client:
         data: Mapping[str, str] | None = None,
         ttl: float | timedelta | None = None,
         collapse_key: str = "",
+        topic: str = "",
+        asked_for: bool = False,
         request_id: str = "",
         timeout: float | None = None,
     ) -> model.SentPush:
@@ -281,6 +330,8 @@ class Client:
             data=data,
             ttl=ttl,
             collapse_key=collapse_key,
+            topic=topic,
+            asked_for=asked_for,
             request_id=request_id or uuid.uuid4().hex,
         )
         return wire_push.sent_push(await self._call(self._pushes.SendPush, request, timeout))

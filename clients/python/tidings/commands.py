@@ -91,6 +91,8 @@ def audience(connection: Client, arguments: argparse.Namespace) -> int:
         for member in page.members:
             say(arguments, member, show_explain.member)
         token = page.page_token
+        if page.withheld:
+            print("tidings: the audience is withheld: it is smaller than the server may tell of", file=sys.stderr)
     if token:
         print(f"tidings: there may be more: --token {token}", file=sys.stderr)
     return 0

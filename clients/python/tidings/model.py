@@ -37,6 +37,8 @@ class DegradationCause(StrEnum):
     DEADLINE = "deadline"
     FAILED = "failed"
     UNKNOWN_CONTEXT = "unknown_context"
+    NO_CONSENT = "no_consent"
+    ERASED = "erased"
 
 
 class ReleaseState(StrEnum):
@@ -161,6 +163,7 @@ class Release:
     sources: tuple[str, ...]
     ranked: bool
     problem: str  # "" unless broken
+    erased_user_count: int = 0  # people erased since whose vector it holds: build one anew and remove this one
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,6 +300,7 @@ class EventStatus(StrEnum):
     ACCEPTED = "accepted"
     DUPLICATE = "duplicate"
     REJECTED = "rejected"
+    ERASED = "erased"
 
 
 @dataclass(frozen=True, slots=True)
@@ -381,6 +385,11 @@ class SuppressReason(StrEnum):
     EXPIRED = "expired"
     COOLDOWN = "cooldown"
     FAILED = "failed"
+    NO_CONSENT = "no_consent"
+    MINOR = "minor"
+    CHANNEL_OFF = "channel_off"
+    TOPIC_OFF = "topic_off"
+    QUIET_HOURS = "quiet_hours"
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,3 +21,4 @@ class AudiencePage:
     release_id: str
     item_count: int  # items that the audience was sought for
     passing_count: int  # items that were asked for
+    withheld: bool = False  # fewer users were found than the server may tell of

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from tidings.model import AttributeValue, EventType
 from tidings.model_contacts import KnownContact
+from tidings.model_privacy import Preferences
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +113,7 @@ class Profile:
     visits: tuple[Visit, ...]  # newest first, 20 at most
     prices: PriceAffinity | None  # None: nothing that is liked has a price
     contacts: tuple[KnownContact, ...]  # masked, those registered last in front
+    preferences: Preferences  # what the user said
 
 
 @dataclass(frozen=True, slots=True)

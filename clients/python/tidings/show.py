@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from tidings import model, model_profile
+from tidings import model, model_privacy, model_profile
 
 _TITLE_COLUMNS = 48
 _SHOWN = 20
@@ -18,6 +18,11 @@ _SUPPRESSED = {
     model.SuppressReason.EXPIRED: "it came too late to be of use",
     model.SuppressReason.COOLDOWN: "the same trigger fired for this user a short while ago",
     model.SuppressReason.FAILED: "deciding failed; the server's log says why",
+    model.SuppressReason.NO_CONSENT: "the user has not consented to marketing",
+    model.SuppressReason.MINOR: "the user is a minor, and minors are not targeted",
+    model.SuppressReason.CHANNEL_OFF: "the user wants nothing over this channel",
+    model.SuppressReason.TOPIC_OFF: "the user wants nothing on this topic",
+    model.SuppressReason.QUIET_HOURS: "the user does not want to be disturbed now",
 }
 
 
@@ -161,6 +166,17 @@ def profile(known: model_profile.Profile) -> str:
 def updated(done: model_profile.Updated) -> str:
     """Return what became of an update."""
     return "nothing was changed: an update of this id was recorded before" if done.duplicate else "updated"
+
+
+def erased(receipt: model_privacy.ErasureReceipt) -> str:
+    """Return the receipt of an erasure."""
+    lines = [f"erased at {_time(receipt.erase_time)}"]
+    lines += [f"  {count:,} {clean(name)}" for name, count in receipt.removed.items()]
+    if not receipt.scrubbed:
+        lines.append("somebody reads the server's database: its files are cleared when that ends")
+    if receipt.due_release_ids:
+        lines.append(f"hold a vector of the person, so build anew: {clean(', '.join(receipt.due_release_ids))}")
+    return "\n".join(lines)
 
 
 def _stated(known: model_profile.Profile) -> list[str]:

@@ -294,6 +294,7 @@ def _release(message: release_service_pb2.Release) -> model.Release:
         sources=tuple(message.sources),
         ranked=message.ranked,
         problem=message.problem,
+        erased_user_count=message.erased_user_count,
     )
 
 

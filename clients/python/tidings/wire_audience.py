@@ -47,4 +47,5 @@ def audience_page(message: pb.FindAudienceResponse) -> model_audience.AudiencePa
         release_id=message.release_id,
         item_count=message.item_count,
         passing_count=message.passing_count,
+        withheld=message.withheld,
     )

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
-from tidings import model, model_profile, wire, wire_attributes, wire_contacts
+from tidings import model, model_profile, wire, wire_attributes, wire_contacts, wire_privacy
 from tidings.v1 import profile_service_pb2
 from tidings.wire_events import event_type
 
@@ -71,6 +71,7 @@ def profile(response: profile_service_pb2.GetProfileResponse) -> model_profile.P
         if message.HasField("prices")
         else None,
         contacts=tuple(wire_contacts.known(one) for one in message.contacts),
+        preferences=wire_privacy.preferences(message.preferences),
     )
 
 

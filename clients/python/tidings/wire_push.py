@@ -19,6 +19,8 @@ def send_request(
     ttl: float | timedelta | None,
     collapse_key: str,
     request_id: str,
+    topic: str = "",
+    asked_for: bool = False,
 ) -> push_service_pb2.SendPushRequest:
     """Return the request to send a push; raises InvalidArgument naming the field for what cannot be sent."""
     request = push_service_pb2.SendPushRequest()
@@ -29,9 +31,11 @@ def send_request(
         "body": body,
         "url": url,
         "collapse_key": collapse_key,
+        "topic": topic,
     }
     for name, value in texts.items():
         wire.fill(request, name, value)
+    wire.fill(request, "asked_for", asked_for)
     wire.fill_ids(request, "item_ids", item_ids)
     for key, text in (data or {}).items():
         try:

@@ -1,10 +1,13 @@
 """The releases directory: what is in it, and opening one release of it."""
 
 import reprlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from tidings_core import release
-from tidings_core.errors import InvalidInput, ReleaseRefused
+from tidings_core.errors import InvalidInput, NotFound, ReleaseRefused
 from tidings_core.release import Manifest, Release
 
 
@@ -17,9 +20,26 @@ class ReleaseDirectory:
             raise InvalidInput(("releases", f"there is no directory {path}; name the one that releases are built into"))
         self._path = path
 
-    def list(self) -> list[Manifest | ReleaseRefused]:
+    def list(self) -> "list[Manifest | ReleaseRefused]":
         """Every release, newest first; one whose manifest cannot be read is its ReleaseRefused. Raises NotFound."""
         return release.list_releases(self._path)
+
+    def holding(self, user_ids: Sequence[str]) -> Mapping[str, Sequence[int]]:
+        """The releases that know any of some users, each with the places of those in the list.
+
+        One that cannot be read holds nobody: it will not be served either.
+        """
+        found: dict[str, Sequence[int]] = {}
+        for listed in self.list():
+            if isinstance(listed, Manifest):
+                try:
+                    rows = release.find_users(self._path / listed.release_id, user_ids)
+                except (NotFound, ReleaseRefused):
+                    continue
+                places = np.flatnonzero(rows >= 0).tolist()
+                if places:
+                    found[listed.release_id] = places
+        return found
 
     def open(self, release_id: str) -> Release:
         """Open a release and validate all of it.

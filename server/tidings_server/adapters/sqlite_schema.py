@@ -100,7 +100,19 @@ CREATE INDEX contacts_by_expiry ON contacts (expires) WHERE expires > 0;
 CREATE TABLE contact_keys (user_id TEXT PRIMARY KEY, sealed BLOB NOT NULL) STRICT, WITHOUT ROWID;
 """
 
-MIGRATIONS = (_FIRST, _ANSWERS, _CATALOGUE, _EVENTS_OF_A_USER, _CONTACTS)
+_ERASURES = """
+CREATE TABLE erased (
+  key BLOB PRIMARY KEY, time INTEGER NOT NULL, lifted INTEGER NOT NULL, receipt TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE erasing (key BLOB PRIMARY KEY, user_ids TEXT NOT NULL, counts TEXT NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE erased_vectors (
+  release_id TEXT NOT NULL, key BLOB NOT NULL, PRIMARY KEY (release_id, key)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX timers_by_user ON timers (user_id);
+CREATE INDEX decisions_by_time ON decisions (time);
+"""
+
+MIGRATIONS = (_FIRST, _ANSWERS, _CATALOGUE, _EVENTS_OF_A_USER, _CONTACTS, _ERASURES)
 """Each brings the tables from one version to the next. Those that were published are never changed."""
 
 
@@ -196,8 +208,9 @@ def _prepare(connection: sqlite3.Connection, file: Path) -> None:
         raise InvalidInput(("state", f"{file} must be on a local file system that can lock and share memory"))
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA cache_size = -65536")
-    # What is erased must not be readable in the file's free space.
+    # What is erased must not be readable in the file's free space, nor in files of sorting.
     connection.execute("PRAGMA secure_delete = ON")
+    connection.execute("PRAGMA temp_store = MEMORY")
     for number in range(version, len(MIGRATIONS)):
         connection.executescript(f"BEGIN IMMEDIATE; {MIGRATIONS[number]}; PRAGMA user_version = {number + 1}; COMMIT;")
 

@@ -18,13 +18,13 @@ from typing import Any, TypeVar
 
 from tidings_core.contacts import SealedContact
 from tidings_core.errors import Overloaded, Stopping, StorageFailed, TidingsError
-from tidings_core.stored import Document, Entry, StoredEvent, StoredItem, StoredPush, Timer
+from tidings_core.stored import Document, Entry, Erased, Erasing, StoredEvent, StoredItem, StoredPush, Timer
 from tidings_server.adapters.sqlite_contacts import read_contacts
+from tidings_server.adapters.sqlite_erasures import read_erased, read_erased_vectors, read_erasing
 from tidings_server.adapters.sqlite_schema import BUSY_MS, FILE, open_database, open_reader
 from tidings_server.adapters.sqlite_statements import Statements, failure
 from tidings_server.adapters.sqlite_tables import (
     Changes,
-    SqliteTransaction,
     read_catalogue_changes,
     read_catalogue_item,
     read_checkpoint,
@@ -36,11 +36,13 @@ from tidings_server.adapters.sqlite_tables import (
     read_newest_users,
     read_next_due,
     read_pushes,
+    read_timers,
     read_user,
     read_user_events,
     read_users,
     read_versions,
 )
+from tidings_server.adapters.sqlite_transaction import SqliteTransaction
 
 MAX_WAITING = 4096
 """Jobs that may wait."""
@@ -101,6 +103,8 @@ class SqliteStore:
         self._readers: list[sqlite3.Connection] = []
         self._documents = _DocumentCache(CACHE_BYTES)
         self._log_limit = MAX_LOG_BYTES
+        self._scrubs: deque[Future[bool]] = deque()
+        self._scrub_due = True  # A crash may have left what was removed in the log.
         self.commits = 0
         sql = Statements(connection)
         ((epoch,),) = sql.rows("SELECT value FROM about WHERE name = 'epoch'")
@@ -159,6 +163,16 @@ class SqliteStore:
             self._waiting.append(_Job(job, future))
             self._wake.notify()
         return future
+
+    def scrub(self) -> "Future[bool]":
+        """Empty the write-ahead log, where what was removed may still stand; whether it is empty.
+
+        It is not while a reader that stays, such as a backup, holds it; then it is done when a later commit can.
+        """
+        done: Future[bool] = Future()
+        self._scrubs.append(done)
+        self.write(lambda _: None)
+        return done
 
     def user(self, user_id: str) -> Document:
         """A user's document. Raises StorageFailed."""
@@ -240,6 +254,29 @@ class SqliteStore:
         with self._reading() as sql:
             return read_contacts(sql, user_id)
 
+    def timers(self, user_id: str) -> list[Timer]:
+        """The timers of a user. Raises StorageFailed."""
+        with self._reading() as sql:
+            return read_timers(sql, user_id)
+
+    def erased(self) -> list[Erased]:
+        """All who were erased. Raises StorageFailed."""
+        with self._reading() as sql:
+            return read_erased(sql)
+
+    def erasing(self) -> list[Erasing]:
+        """The erasures that are not done. Raises StorageFailed."""
+        with self._reading() as sql:
+            return read_erasing(sql)
+
+    def erased_vectors(self, key: bytes = b"") -> dict[str, int]:
+        """How many erased users each release has vectors of, as far as it is known; with a key that user alone.
+
+        Raises StorageFailed.
+        """
+        with self._reading() as sql:
+            return read_erased_vectors(sql, key)
+
     def catalogue_item(self, item_id: str) -> StoredItem:
         """What is known of an item. Raises StorageFailed."""
         with self._reading() as sql:
@@ -281,6 +318,8 @@ class SqliteStore:
                     self._fail([job], self._commit([job]))
             else:
                 self._fail(batch, error)
+            if self._scrub_due or self._scrubs:
+                self._scrub()
             self._bound_log(error is not None)
 
     def _fail(self, jobs: Iterable[_Job], error: TidingsError | None) -> None:
@@ -357,6 +396,24 @@ class SqliteStore:
             changes.add(transaction.changes)
         return _Ran(job, result, failed)
 
+    def _scrub(self) -> None:
+        waiting = [self._scrubs.popleft() for _ in range(len(self._scrubs))]
+        held = self._truncate()
+        self._scrub_due = held
+        for done in waiting:
+            done.set_result(not held)
+
+    def _truncate(self) -> bool:
+        """Write all of the log into the database and cut it off; whether somebody held it."""
+        held = True
+        with suppress(sqlite3.Error):
+            self._connection.execute(f"PRAGMA busy_timeout = {LET_GO_MS}")
+            try:
+                held = bool(self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0])
+            finally:
+                self._connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
+        return held
+
     def _bound_log(self, failed: bool) -> None:
         """Keep the write-ahead log small; when the disk is full, make what was written to it room for more."""
         with suppress(OSError, sqlite3.Error):
@@ -365,11 +422,7 @@ class SqliteStore:
                 self._log_limit = MAX_LOG_BYTES
             if not failed and size <= self._log_limit:
                 return
-            self._connection.execute(f"PRAGMA busy_timeout = {LET_GO_MS}")
-            try:
-                (held, *_) = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-            finally:
-                self._connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
+            held = self._truncate()
             # A reader that stays, such as a backup, must not make every commit wait for it.
             self._log_limit = (size if held else 0) + MAX_LOG_BYTES
 
@@ -410,7 +463,8 @@ class _DocumentCache:
         with self._lock:
             self.turn += self.turn % 2
             for user_id, document in documents.items():
-                self._set(user_id, document)
+                if document.version:
+                    self._set(user_id, document)
 
     def _set(self, user_id: str, document: Document) -> None:
         self._drop(user_id)

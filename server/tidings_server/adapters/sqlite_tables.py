@@ -7,7 +7,6 @@ from typing import Literal
 from tidings_core.errors import Conflict
 from tidings_core.flags import GOOD, Flag
 from tidings_core.stored import Document, Entry, State, StoredEvent, StoredItem, StoredPush, Timer
-from tidings_server.adapters.sqlite_contacts import ContactTable
 from tidings_server.adapters.sqlite_statements import Row, Statements
 
 _ENTRY = "decision_id, user_id, time, state, changed, cause, reason, push_id, offset, record"
@@ -75,6 +74,12 @@ def read_due(sql: Statements, now: int, limit: int) -> list[Timer]:
     return [Timer(*row) for row in sql.rows(query, now, limit)]
 
 
+def read_timers(sql: Statements, user_id: str) -> list[Timer]:
+    """The timers of a user."""
+    query = "SELECT key, due, user_id, content FROM timers WHERE user_id = ? ORDER BY due, key"
+    return [Timer(*row) for row in sql.rows(query, user_id)]
+
+
 def read_next_due(sql: Statements) -> int | None:
     """When the next timer is due; None when none is set."""
     row = sql.row("SELECT due FROM timers ORDER BY due LIMIT 1")
@@ -137,23 +142,6 @@ class Changes:
         self.newest_item = max(self.newest_item, later.newest_item)
 
 
-class SqliteTransaction:
-    """What one job writes through."""
-
-    def __init__(self, sql: Statements, now_ms: Callable[[], int]) -> None:
-        self.changes = Changes()
-        self.events = EventTable(sql, self.changes)
-        self.checkpoints = CheckpointTable(sql)
-        self.items = ItemTable(sql)
-        self.users = UserTable(sql, self.changes)
-        self.streams = PushTable(sql)
-        self.ledger = DecisionTable(sql)
-        self.timers = TimerTable(sql)
-        self.counters = CounterTable(sql, now_ms)
-        self.catalogue = CatalogueTable(sql, self.changes)
-        self.contacts = ContactTable(sql)
-
-
 class EventTable:
     """The event log. Ids are recognised by a hash of 16 bytes, which stays small however long they are."""
 
@@ -163,7 +151,7 @@ class EventTable:
 
     def append(self, event_id: str, user_id: str, time: int, content: bytes, flags: Flag = GOOD) -> int | None:
         """Append an event and return its number; None when its id is there already."""
-        key = blake2b(event_id.encode(), digest_size=16).digest()
+        key = event_key(event_id)
         if not self._sql.change("INSERT INTO event_keys VALUES (?) ON CONFLICT DO NOTHING", key):
             return None
         query = "INSERT INTO events (event_id, user_id, time, content, flags) VALUES (?, ?, ?, ?, ?) RETURNING number"
@@ -201,6 +189,11 @@ class CheckpointTable:
             self._sql.change(query, user_id, content)
         else:
             self._sql.change("DELETE FROM checkpoints WHERE user_id = ?", user_id)
+
+
+def event_key(event_id: str) -> bytes:
+    """The hash by which an event's id is recognised."""
+    return blake2b(event_id.encode(), digest_size=16).digest()
 
 
 class ItemTable:
@@ -329,6 +322,14 @@ class DecisionTable:
         """Set the state of one push."""
         query = "UPDATE decisions SET state = ?, changed = ? WHERE push_id = ? AND push_id <> ''"
         self._sql.change(query, state, now, push_id)
+
+    def remove_before(self, time: int, answers: bool, limit: int) -> int:
+        """Remove up to `limit` decisions of before a time: recorded answers or those about pushes; returns how many."""
+        query = (
+            "DELETE FROM decisions WHERE number IN (SELECT number FROM decisions "
+            "WHERE time < ? AND (state = 'answered') = ? ORDER BY time LIMIT ?)"
+        )
+        return self._sql.change(query, time, int(answers), limit)
 
     def keep_newest(self, state: State, count: int) -> int:
         """Remove the decisions of a state but for the `count` added last; returns the number removed."""

@@ -9,6 +9,7 @@ from typing import Literal
 
 from tidings_core.errors import InvalidInput, NotFound, TidingsError
 from tidings_core.events import Event, EventItem, EventType
+from tidings_core.privacy import EVERYTHING, PrivacyRules
 from tidings_core.stored import Entry, State
 from tidings_server.application.decision_record import read_record
 from tidings_server.application.documents import UserDocument, write_document
@@ -67,8 +68,13 @@ class Acknowledge:
         subscriptions: Subscriptions,
         encode: Callable[[Event], bytes],
         now: Callable[[], float],
+        privacy: PrivacyRules = EVERYTHING,
     ) -> None:
-        """`encode` makes what the log keeps of an event; `now` gives Unix seconds."""
+        """`encode` makes what the log keeps of an event; `now` gives Unix seconds.
+
+        `privacy` says what profiles may be used for.
+        """
+        self._privacy = privacy
         self._store = store
         self._documents = documents
         self._subscriptions = subscriptions
@@ -125,7 +131,8 @@ class Acknowledge:
         for push_id, state in _told(entries, given.outcomes).items():
             transaction.ledger.set_state(push_id, state, now_ms)
         events = _events(entries, given.outcomes, now_ms)
-        document, _ = take_in(transaction, document, [(event, self._encode(event)) for event in events], (), now_ms)
+        logged = [(event, self._encode(event)) for event in events]
+        document, _ = take_in(transaction, document, logged, (), now_ms, self._privacy)
         version = size = 0
         if document is not before:
             content = write_document(document)

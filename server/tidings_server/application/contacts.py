@@ -23,6 +23,7 @@ from tidings_core.contacts import (
 from tidings_core.errors import InvalidInput, StorageFailed
 from tidings_core.events import id_fault
 from tidings_core.faults import Fault
+from tidings_server.application.erasures import ErasedIds
 from tidings_server.application.store import Store, Transaction
 
 SWEPT = 100
@@ -95,8 +96,16 @@ class ContactBook:
     must not come to the next who signs in there.
     """
 
-    def __init__(self, store: Store, cipher: Cipher, rules: ContactRules, now: Callable[[], float]) -> None:
-        """`now` gives Unix seconds."""
+    def __init__(
+        self,
+        store: Store,
+        cipher: Cipher,
+        rules: ContactRules,
+        now: Callable[[], float],
+        erased: ErasedIds | None = None,
+    ) -> None:
+        """`now` gives Unix seconds. None is taken of users among the `erased`."""
+        self._erased = ErasedIds(b"") if erased is None else erased
         self._store = store
         self._cipher = cipher
         self._rules = rules
@@ -106,7 +115,7 @@ class ContactBook:
         """The Future of a registration, done when it is on disk. Registering again counts as a sign of life.
 
         Raises InvalidInput with all faults, Overloaded or Stopping at once; the Future raises InvalidInput when the
-        user has as many as may be, StorageFull or StorageFailed.
+        user has as many as may be, ErasedUser, StorageFull or StorageFailed.
         """
         now = int(self._now() * 1000)
         contact = self._checked(user_id, contact, now)
@@ -150,6 +159,7 @@ class ContactBook:
         return self._cipher.name(identity(self._normal(contact)))
 
     def _register(self, user_id: str, contact: Contact, now: int, tx: Transaction) -> Registered:
+        self._erased.refuse(user_id)
         tx.contacts.expire(now, SWEPT)
         contact_id, channel = self._cipher.name(identity(contact)), channel_of(contact)
         key, found = tx.contacts.read(user_id)

@@ -26,6 +26,7 @@ from tidings_server.application.write_push import (
     Rules,
     Written,
     entry_of,
+    log_name,
     remove_expired,
     write_push,
 )
@@ -122,7 +123,7 @@ class DecidePushes:
         with self._changed:
             failed, self._failed = self._failed, []
         for plan, error in failed:
-            log.error("a decision failed", decision_id=plan.decision_id, exc_info=error)
+            log.error("a decision failed", decision=log_name(plan.decision_id), exc_info=error)
             if plan.reason != "FAILED":
                 plan.fail(f"{type(error).__name__}: {error}")
                 pack(plan)
@@ -140,7 +141,7 @@ class DecidePushes:
         plans = self._plans(due, now)
         put_off = [plan for plan in plans if plan.put_off]
         if put_off and not self._put_off:  # Said once, not of each one again and again.
-            log.warning("pushes wait", first=put_off[0].decision_id, problem=put_off[0].put_off)
+            log.warning("pushes wait", first=log_name(put_off[0].decision_id), problem=put_off[0].put_off)
         self._put_off.update((plan.decision_id, moment + AGAIN_SECONDS) for plan in put_off)
         for plan in plans:
             if not plan.put_off:
@@ -201,7 +202,10 @@ class DecidePushes:
         """The transaction of one decision; None when it was made before."""
         if not tx.timers.remove(plan.decision_id) or tx.ledger.get(plan.decision_id) is not None:
             return None
+        if plan.timer.user_id in self._documents.erased:
+            return None
         outcome = Outcome(plan.reason, self._rules.max_per_day, 0, detail=plan.detail, latency=plan.latency)
+        document = UserDocument()
         written = Written(plan.reason)
         if plan.reason != "FAILED":
             stored = tx.users.get(plan.timer.user_id)
@@ -209,9 +213,14 @@ class DecidePushes:
                 document = self._documents.decode(plan.timer.user_id, stored)
             except StorageFailed as error:
                 raise _Unreadable(str(error)) from error
-            outcome = replace(outcome, used=document.pushes_in_a_day(plan.now))
+            outcome = replace(outcome, limit=self._rules.cap(document), used=document.pushes_in_a_day(plan.now))
             if not plan.reason:
                 written, outcome = self._send(plan, tx, document, stored.version, outcome)
+        again = self._plans.again_at(plan, document) if written.reason == "QUIET_HOURS" else 0
+        if again:
+            # Nothing is decided yet: held pushes are decided again, not kept.
+            tx.timers.set(replace(plan.timer, due=again))
+            return None
         record = pack_record(plan.basis, outcome, plan.snapshot)
         tx.ledger.add(entry_of(written, plan.decision_id, plan.timer.user_id, plan.now, plan.cause, record))
         return written
@@ -225,7 +234,7 @@ class DecidePushes:
             try:
                 worded = self._reworded(plan, tx, document)
             except InvalidInput as error:
-                log.error("a push cannot be decided", decision_id=plan.decision_id, problem=str(error))
+                log.error("a push cannot be decided", decision=log_name(plan.decision_id), problem=str(error))
                 reason, worded, outcome = "FAILED", None, replace(outcome, detail=str(error)[:MAX_DETAIL])
             else:
                 reason = "" if worded is not None else "NO_CANDIDATE"
@@ -256,7 +265,7 @@ class DecidePushes:
             else:
                 self._failed_to_decide(plan, error)
         except Exception:
-            log.exception("telling of a decision failed", decision_id=plan.decision_id)
+            log.exception("telling of a decision failed", decision=log_name(plan.decision_id))
         finally:
             with self._changed:
                 self._in_flight.discard(plan.decision_id)

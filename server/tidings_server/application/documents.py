@@ -28,7 +28,8 @@ class UserDocument:
     `lost_through` the largest offset that was dropped because the stream was full; `acknowledged` the largest offset
     any device acknowledged; `devices` maps a device to its acknowledged offset and when. `push_times` are those of the
     last 24 hours; `fired` maps a trigger to when it last led to a push; `pushed_items` are the ids pushed last,
-    newest last.
+    newest last. `erased_through` is when the user was erased, who has come back since: what was done up to then stays
+    unknown. 0: never.
     """
 
     profile: Profile = profile.EMPTY
@@ -40,6 +41,7 @@ class UserDocument:
     push_times: tuple[int, ...] = ()
     fired: dict[str, int] = field(default_factory=dict)
     pushed_items: tuple[str, ...] = ()
+    erased_through: int = 0
 
     def pushes_in_a_day(self, now: int) -> int:
         """How many pushes were sent in the 24 hours before `now`."""
@@ -82,6 +84,7 @@ def read_document(stored: Document) -> UserDocument:
             push_times=tuple(fields["push_times"]),
             fired=fields["fired"],
             pushed_items=tuple(fields["pushed_items"]),
+            erased_through=fields.get("erased_through", 0),
         )
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, msgspec.DecodeError) as error:
         raise StorageFailed(f"a user's document is damaged: {error}") from error
@@ -107,5 +110,24 @@ def write_document(document: UserDocument) -> bytes:
         "push_times": document.push_times,
         "fired": dict(sorted(document.fired.items())),
         "pushed_items": document.pushed_items,
+        **({"erased_through": document.erased_through} if document.erased_through else {}),
     }
     return msgspec.msgpack.encode(fields)
+
+
+def read_checkpoint(content: bytes) -> Profile:
+    """What is left of the events of a user that were taken out of the log; an empty profile for b"".
+
+    Raises StorageFailed when it is damaged.
+    """
+    if not content:
+        return profile.EMPTY
+    try:
+        return profile.from_values(msgspec.msgpack.decode(content))
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, msgspec.DecodeError) as error:
+        raise StorageFailed(f"a checkpoint of the log is damaged: {error}") from error
+
+
+def write_checkpoint(known: Profile) -> bytes:
+    """The stored form of a checkpoint, byte for byte the same for equal ones."""
+    return msgspec.msgpack.encode(profile.to_values(known))

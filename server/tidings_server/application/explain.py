@@ -18,6 +18,7 @@ from tidings_core.stored import Entry
 from tidings_core.subjects import faults
 from tidings_server.application.decision_record import read_record
 from tidings_server.application.filter_record import read_filter
+from tidings_server.application.recommend import told
 from tidings_server.application.serving import Serving
 from tidings_server.application.store import Store
 
@@ -109,7 +110,7 @@ class Explain:
             last_score=made.last_score,
             ranked=made.ranked,
             may_be_found=made.may_be_found,
-            degraded=(*([missing] if missing else ()), *made.answer.degraded),
+            degraded=told(missing, made.answer.degraded),
             items=[ItemTold(one, one.verdict, one.detail, reasons.get(one.row, ())) for one in made.items],
         )
 

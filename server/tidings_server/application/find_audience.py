@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import blake2b, sha256
-from itertools import islice
+from itertools import chain, islice
 
 import numpy as np
 
@@ -75,7 +75,8 @@ class Member:
 class Page:
     """Members in order of value; `token` goes on after the last, "" when nobody is left.
 
-    `items` is the number of items that the audience was sought for, of the `passing` that were asked for.
+    `items` is the number of items that the audience was sought for, of the `passing` that were asked for. `withheld`:
+    there are fewer than may be told of, and how many is not said.
     """
 
     members: Sequence[Member]
@@ -83,6 +84,7 @@ class Page:
     release_id: str
     items: int
     passing: int
+    withheld: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +101,16 @@ class FindAudience:
     """Finds audiences. Values every user at once, so it belongs on a thread of its own."""
 
     def __init__(
-        self, serving: Serving, find_people: FindPeople, lately: Lately, key: bytes, now: Callable[[], float]
+        self,
+        serving: Serving,
+        find_people: FindPeople,
+        lately: Lately,
+        key: bytes,
+        now: Callable[[], float],
+        least: int = 0,
     ) -> None:
-        """`key` signs the tokens. `now` gives Unix seconds."""
+        """`key` signs the tokens. `now` gives Unix seconds. Fewer than `least` people are withheld."""
+        self._least = least
         self._serving = serving
         self._find_people = find_people
         self._lately = lately
@@ -119,18 +128,26 @@ class FindAudience:
             raise Conflict("no release is promoted: promote one first")
         after = self._read(question, release)
         rows, passing = self._items(question, release.snapshot)
-        known = self._lately(release)
+        now = self._now() * 1000
+        known = [one for one in self._lately(release) if one.person.standing.may("audience", now)]
         audience = find_audience(rows.tolist(), known, release.snapshot, not question.everybody)
         place = None
         if after is not None:
             row = release.snapshot.users.find(after.user_id)
             place = (after.score, audience.place(after.user_id, row))
-        search = _Search(question, release, audience, rows, {one.user_id for one in known})
+        search = _Search(question, release, audience, rows, {one.user_id for one in known}, now)
         return self._pages(search, place, passing)
 
     def _pages(self, search: "_Search", after: tuple[float, int] | None, passing: int) -> Iterator[Page]:
         question, release_id = search.question, search.release.manifest.release_id
         members, sent = search.members(after, self._find_people), 0
+        if after is None and self._least > 1:
+            # Who goes on had the first page, so there were enough.
+            first = list(islice(members, self._least))
+            if len(first) < self._least:
+                yield Page([], "", release_id, len(search.rows), passing, withheld=True)
+                return
+            members = chain(first, members)
         while True:
             size = min(question.page_size, question.limit - sent)
             page = list(islice(members, size))
@@ -201,16 +218,23 @@ class FindAudience:
 
 @dataclass(frozen=True, slots=True)
 class _Search:
-    """An audience that was found, and how to tell of it. `seen` are those whose profiles were at hand."""
+    """An audience that was found, and how to tell of it at `now` (Unix milliseconds).
+
+    `seen` are those whose profiles were at hand, and may be used.
+    """
 
     question: AudienceQuestion
     release: Release
     audience: Audience
     rows: Int64
     seen: frozenset[str] | set[str]
+    now: float
 
     def members(self, after: tuple[float, int] | None, find_people: FindPeople) -> Iterator[Member]:
-        """Everybody, best first, but for those whose profile says that they have the item, or do not want it."""
+        """Everybody, best first, but for those whose profile says that they have the item, or do not want it.
+
+        And but for those whose profile may not be used for it.
+        """
         size = FIRST_BLOCK
         while True:
             block = self.audience.in_order(self.question.min_score, after, size)
@@ -227,13 +251,13 @@ class _Search:
             for place in places.tolist()
         ]
         items = self.rows[audience.best[places]]
-        people: Mapping[str, Person | None] = {}
-        if not self.question.everybody:
-            people = find_people([user_id for user_id in ids if user_id not in self.seen], self.release)
+        people = find_people([user_id for user_id in ids if user_id not in self.seen], self.release)
         for user_id, item, value in zip(ids, items.tolist(), audience.values[places].tolist(), strict=True):
             # Of whom the record is damaged nobody can tell whether they have the item.
             person = people.get(user_id, _NOBODY)
-            if person is not None and not refused([person], np.array([item]))[0, 0]:
+            if person is None or not person.standing.may("audience", self.now):
+                continue
+            if self.question.everybody or not refused([person], np.array([item]))[0, 0]:
                 yield Member(user_id, value, snapshot.items[item])
 
 

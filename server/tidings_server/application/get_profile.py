@@ -13,6 +13,7 @@ from tidings_core.declared import Declarations
 from tidings_core.errors import NotFound
 from tidings_core.events import EVENT_TYPES, EventType
 from tidings_core.model import Snapshot
+from tidings_core.preferences import Preferences
 from tidings_core.profile import Profile, RecentEvent, count_since
 from tidings_core.release import Release
 from tidings_core.stated import AttributeWord
@@ -94,6 +95,7 @@ class ShownProfile:
     attributes: Sequence[tuple[str, AttributeWord]]
     tags: Sequence[ShownTag]
     contacts: Sequence[KnownContact]
+    preferences: Preferences
 
 
 class GetProfile:
@@ -165,6 +167,7 @@ class GetProfile:
             attributes=sorted((n, w) for n, w in profile.stated.attributes.items() if w.value is not None),
             tags=self._tags(profile, now_ms, rows, snapshot),
             contacts=contacts,
+            preferences=profile.preferences,
         )
 
     def _tags(self, profile: Profile, now_ms: int, rows: Int32, snapshot: Snapshot | None) -> list[ShownTag]:

@@ -5,6 +5,7 @@ from collections import OrderedDict
 
 from tidings_core.stored import Document
 from tidings_server.application.documents import UserDocument, read_document
+from tidings_server.application.erasures import ErasedIds
 from tidings_server.application.store import Store
 
 MOST = 2048
@@ -16,8 +17,11 @@ MOST_BYTES = 16 << 20
 class KnownDocuments:
     """Documents by user and version. Only what is committed may be put in. For any thread."""
 
-    def __init__(self, store: Store, most: int = MOST, most_bytes: int = MOST_BYTES) -> None:
-        """Keep `most` documents of a store, of `most_bytes` in their stored form together."""
+    def __init__(
+        self, store: Store, most: int = MOST, most_bytes: int = MOST_BYTES, erased: ErasedIds | None = None
+    ) -> None:
+        """Keep `most` documents of a store, of `most_bytes` in their stored form together; none of who is `erased`."""
+        self.erased = ErasedIds(b"") if erased is None else erased
         self._store = store
         self._most = most
         self._most_bytes = most_bytes
@@ -52,8 +56,10 @@ class KnownDocuments:
     def decode(self, user_id: str, stored: Document) -> UserDocument:
         """The document that a transaction sees, decoded now if need be; it may not be committed yet, so it is not kept.
 
-        Raises StorageFailed when it is damaged.
+        Raises ErasedUser for one who was erased, so that nothing makes a new one; StorageFailed when it is damaged.
         """
+        if not stored.version:
+            self.erased.refuse(user_id)
         return self.find(user_id, stored.version) or read_document(stored)
 
     def find(self, user_id: str, version: int) -> UserDocument | None:
@@ -69,7 +75,7 @@ class KnownDocuments:
         """Keep a document that is on disk, unless a newer one is kept. Its stored form has `size` bytes."""
         with self._lock:
             kept = self._kept.get(user_id)
-            if kept is not None and kept[0] >= version:
+            if (kept is not None and kept[0] >= version) or user_id in self.erased:
                 return
             self._bytes += size - (0 if kept is None else kept[2])
             self._kept[user_id] = version, document, size
@@ -77,3 +83,11 @@ class KnownDocuments:
             while len(self._kept) > self._most or self._bytes > self._most_bytes:
                 _, (_, _, gone) = self._kept.popitem(last=False)
                 self._bytes -= gone
+
+    def forget(self, user_id: str) -> bool:
+        """Let go of a user's document; whether one was kept."""
+        with self._lock:
+            kept = self._kept.pop(user_id, None)
+            if kept is not None:
+                self._bytes -= kept[2]
+            return kept is not None

@@ -8,7 +8,7 @@ from tidings_core.audience import Known
 from tidings_core.errors import StorageFailed
 from tidings_core.model import Person
 from tidings_core.release import Release
-from tidings_server.application.people import People
+from tidings_server.application.people import GONE, People
 from tidings_server.application.store import Store
 
 TOGETHER = 256
@@ -28,11 +28,15 @@ class ManyPeople:
         self._people = people
 
     def find(self, user_ids: Sequence[str], release: Release) -> Mapping[str, Person | None]:
-        """What a release makes of users, of those of whom anything is recorded; None where the record is damaged.
+        """What a release makes of users, of those of whom anything is recorded, and of those who were erased.
+
+        None where the record is damaged.
 
         What an acknowledged write did is in it. Raises StorageFailed when nothing can be read.
         """
         found: dict[str, Person | None] = {}
+        if len(self._people.erased):
+            found.update((user_id, GONE) for user_id in user_ids if user_id in self._people.erased)
         others: list[str] = []
         for user_id, version in self._store.versions(user_ids).items():
             kept = self._people.find_kept(user_id, version, release)

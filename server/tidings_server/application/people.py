@@ -9,10 +9,13 @@ import numpy as np
 
 from tidings_core.model import Person, Snapshot
 from tidings_core.person import view
+from tidings_core.privacy import EVERYTHING, PrivacyRules, standing_of
 from tidings_core.profile import Profile
 from tidings_core.release import Release
+from tidings_core.standing import ERASED
 from tidings_core.stored import Document
 from tidings_core.tables import Int32
+from tidings_server.application.documents import UserDocument
 from tidings_server.application.known_documents import KnownDocuments
 from tidings_server.application.store import Store
 
@@ -21,6 +24,8 @@ MAX_KEPT = 20_000
 CHUNK = 10_000
 RELEASES = 2
 """Item rows are kept for so many releases: while one takes over, the other still answers."""
+GONE = Person(standing=ERASED, unlisted=True)
+"""Somebody who was erased."""
 
 
 _Items = tuple[int, int]
@@ -68,8 +73,14 @@ class People:
         documents: KnownDocuments,
         kept: int = MAX_KEPT,
         count: Callable[[bool], None] = lambda _: None,
+        rules: PrivacyRules = EVERYTHING,
     ) -> None:
-        """`count` is told of each lookup whether it found the person kept."""
+        """`count` is told of each lookup whether it found the person kept.
+
+        `rules` say what profiles may be used for.
+        """
+        self._rules = rules
+        self.erased = documents.erased
         self._store = store
         self._documents = documents
         self._kept = kept
@@ -91,15 +102,17 @@ class People:
         """
         stored = self._store.user(user_id)
         if stored.version == 0:
-            return None
+            return GONE if user_id in self.erased else None
         kept = self.find_kept(user_id, stored.version, release)
         self._count(kept is not None)
         if kept is not None:
             return kept
-        profile = self._documents.committed(user_id, stored).profile
-        person = self._make(user_id, stored, profile, release)
-        worded = _worded(release.snapshot) if profile.blocked_categories else None
+        document = self._documents.committed(user_id, stored)
+        person = self._make(user_id, stored, document, release)
+        worded = _worded(release.snapshot) if document.profile.blocked_categories else None
         with self._changing:
+            if user_id in self.erased:
+                return GONE
             self._people[user_id] = (_made_for(stored.version, release), worded, person)
             self._people.move_to_end(user_id)
             while len(self._people) > self._kept:
@@ -112,12 +125,17 @@ class People:
         with self._changing:
             return list(self._people)
 
+    def forget(self, user_id: str) -> bool:
+        """Let go of a user; whether anything was kept."""
+        with self._changing:
+            return self._people.pop(user_id, None) is not None
+
     def look(self, user_id: str, stored: Document, release: Release) -> Person:
         """What a release makes of a user's document, which was read from disk and is there. It is not kept.
 
         Raises StorageFailed when the document is damaged.
         """
-        return self._make(user_id, stored, self._documents.decode(user_id, stored).profile, release)
+        return self._make(user_id, stored, self._documents.decode(user_id, stored), release)
 
     def find_kept(self, user_id: str, version: int, release: Release) -> Person | None:
         """What a release makes of a version of a user's document, if it is kept."""
@@ -126,10 +144,15 @@ class People:
             return None
         return kept[2] if kept[1] is None or kept[1] == _worded(release.snapshot) else None
 
-    def _make(self, user_id: str, stored: Document, profile: Profile, release: Release) -> Person:
-        snapshot = release.snapshot
-        person = view(profile, self.rows_of(release, profile), snapshot, snapshot.users.find(user_id))
-        return replace(person, version=stored.version)
+    def _make(self, user_id: str, stored: Document, document: UserDocument, release: Release) -> Person:
+        profile, snapshot = document.profile, release.snapshot
+        standing = standing_of(profile, self._rules)
+        if "profiling" not in standing.consent:
+            return Person(version=stored.version, standing=standing, unlisted=True)
+        unlisted = _known_until(release) <= document.erased_through
+        row = -1 if unlisted else snapshot.users.find(user_id)
+        person = view(profile, self.rows_of(release, profile), snapshot, row)
+        return replace(person, version=stored.version, standing=standing, unlisted=unlisted)
 
     def item_ids(self, numbers: Sequence[int]) -> list[str]:
         """The ids of items by item_no. Raises StorageFailed."""
@@ -163,6 +186,12 @@ class People:
         for number, item_id in self._store.item_ids(len(self._names)):
             self._names.extend("" for _ in range(len(self._names), number))
             self._names.append(item_id)
+
+
+def _known_until(release: Release) -> int:
+    """Up to when a release may know what a user did, in Unix milliseconds."""
+    manifest = release.manifest
+    return int((manifest.trained_until or manifest.created_at) * 1000)
 
 
 def _made_for(version: int, release: Release) -> _MadeFor:

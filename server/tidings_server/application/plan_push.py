@@ -9,7 +9,10 @@ import structlog
 
 from tidings_core.errors import StorageFailed
 from tidings_core.events import Event
+from tidings_core.may_push import push_bar, quiet_end
 from tidings_core.model import MAX_CONTEXT_ITEMS, Answer, Query, ServingConfig, Snapshot
+from tidings_core.privacy import standing_of
+from tidings_core.profile import EMPTY
 from tidings_core.ranked import RankedItem
 from tidings_core.stored import Timer
 from tidings_core.triggers import Trigger
@@ -20,7 +23,7 @@ from tidings_server.application.known_documents import KnownDocuments
 from tidings_server.application.push_timer import PREFIX, PushTimer
 from tidings_server.application.recommend import Answers
 from tidings_server.application.store import Transaction
-from tidings_server.application.write_push import Draft, Encode, Rules, push_id_of
+from tidings_server.application.write_push import Draft, Encode, Rules, log_name, push_id_of
 
 ROOM = 16
 """So many more items are asked for than are pushed: some may be bought, or pushed, before the decision is written."""
@@ -162,6 +165,9 @@ class PlanPushes:
     def refusal(self, plan: Plan, document: UserDocument) -> str:
         """Why nothing may be pushed to the user with this document now, "" when it may."""
         event, trigger = _called(plan)
+        bar = push_bar(document.profile, self._rules.privacy, plan.now, trigger.topic)
+        if bar and bar != "QUIET_HOURS":
+            return bar
         if plan.now - event.time > trigger.max_age_seconds * 1000:
             return "EXPIRED"
         fired = document.fired.get(trigger.name)
@@ -171,14 +177,25 @@ class PlanPushes:
             # Of a count, the events may have led to a push since this one made it full.
             if trigger.count > 1 and not trigger.matches(event, document.profile, plan.now, fired):
                 return "COOLDOWN"
-        return "CAP_DAY" if document.pushes_in_a_day(plan.now) >= self._rules.max_per_day else ""
+        if bar:
+            return bar
+        return "CAP_DAY" if document.pushes_in_a_day(plan.now) >= self._rules.cap(document) else ""
+
+    def again_at(self, plan: Plan, document: UserDocument) -> int:
+        """When to decide again what quiet hours hold up, 0 when the event will be too old by then."""
+        event, trigger = _called(plan)
+        end = quiet_end(document.profile, plan.now) or plan.now
+        return end if end - event.time <= trigger.max_age_seconds * 1000 else 0
 
     def still_fit(self, plan: Plan, tx: Transaction, document: UserDocument) -> tuple[RankedItem, ...]:
         """The items to push, without those bought, pushed, rated low or asked to see less of since recommended."""
         _, trigger = _called(plan)
         assert plan.answer is not None
         assert plan.snapshot is not None
-        profile, pushed = document.profile, set(document.pushed_items)
+        pushed = set(document.pushed_items)
+        # Without consent nothing that is known may be used, not even to spare somebody what they have.
+        usable = standing_of(document.profile, self._rules.privacy).may("answer", plan.now)
+        profile = document.profile if usable else EMPTY
         unwanted = {*profile.blocked_items, *profile.disliked}
         fit: list[RankedItem] = []
         for item in plan.answer.items:
@@ -252,7 +269,7 @@ class PlanPushes:
                 for plan in plans:
                     self._recommend([plan])
             else:
-                log.exception("a push cannot be decided", decision_id=plans[0].decision_id)
+                log.exception("a push cannot be decided", decision=log_name(plans[0].decision_id))
                 plans[0].fail(f"{type(error).__name__}: {error}")
             return
         for plan, query, answer in zip(plans, queries, made.answers, strict=True):
@@ -266,7 +283,8 @@ class PlanPushes:
                 plan.release_id = made.release.manifest.release_id
                 plan.reason = "" if answer.items else "NO_CANDIDATE"
                 # What was bought is not known, so it might be pushed. The document was fine just now: the store failed.
-                plan.put_off = next((one.detail for one in answer.degraded if one.stage == "profile"), "")
+                failed = (one for one in answer.degraded if one.stage == "profile" and one.cause == "failed")
+                plan.put_off = next((one.detail for one in failed), "")
 
     def _without_release(self, plan: Plan) -> None:
         """Wait for a release, unless the event will be too old at the next try."""
@@ -317,7 +335,7 @@ def pack(plan: Plan) -> None:
     try:
         plan.basis = pack_basis(basis)
     except Exception as error:  # A decision that cannot be told of is not made.
-        log.exception("the record of a push cannot be made", decision_id=key)
+        log.exception("the record of a push cannot be made", decision=log_name(key))
         plan.fail(f"{type(error).__name__}: {error}")
         plan.basis = pack_basis(Basis(key, plan.now, user_id, plan.cause))
 
@@ -334,5 +352,7 @@ def _guarded(plan: Plan, step: Callable[[Plan], None]) -> None:
     try:
         step(plan)
     except Exception as error:
-        log.error("a push cannot be decided", decision_id=plan.decision_id, problem=f"{type(error).__name__}: {error}")
+        log.error(
+            "a push cannot be decided", decision=log_name(plan.decision_id), problem=f"{type(error).__name__}: {error}"
+        )
         plan.fail(str(error) or type(error).__name__)

@@ -38,4 +38,4 @@ class PushTimer:
             items = tuple(EventItem(**item) for item in event.pop("items"))
             return cls(fields["trigger"], Event(**event, items=items))
         except (ValueError, KeyError, TypeError) as error:
-            raise StorageFailed(f"the timer {timer.key} is damaged: {error}") from error
+            raise StorageFailed("a timer is damaged: what it calls for cannot be read") from error

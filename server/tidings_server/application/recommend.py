@@ -1,7 +1,8 @@
 """Answer queries: which release, in what time, and what to say when there is none."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from tidings_core.errors import DeadlinePassed, InvalidInput, StorageFailed
 from tidings_core.model import Answer, Degradation, Person, Query
@@ -12,6 +13,14 @@ from tidings_server.application.serving import Serving
 
 HURRIED = 0.010
 """Seconds. Queries with less time than this are answered apart, so that they shorten nobody else's answer."""
+WITHHELD: Mapping[str, Degradation] = MappingProxyType(
+    {
+        "no_consent": Degradation(
+            "no_consent", "profile", "the user has not consented to profiling: nothing that is known of them was used"
+        ),
+        "erased": Degradation("erased", "profile", "the user was erased: nothing is known, and nothing was used"),
+    }
+)
 NO_RELEASE = unanswered("no_release", "release", "no release is promoted: promote one with PromoteRelease")
 
 
@@ -116,7 +125,7 @@ class Recommend:
         made = recommend(batch, release.snapshot, now, lambda: nearest - self._monotonic(), kept)
         for place, answer, (query, missing) in zip(live, made, met, strict=True):
             queries[place] = query
-            answers[place] = replace(answer, degraded=(missing, *answer.degraded)) if missing else answer
+            answers[place] = replace(answer, degraded=told(missing, answer.degraded)) if missing else answer
 
     def meet(self, query: Query, release: Release) -> tuple[Query, Degradation | None]:
         """The query with the person who asks, and what could not be found out about that person."""
@@ -124,4 +133,18 @@ class Recommend:
             person = self._find_person(query.user_id, release)
         except StorageFailed as error:
             return query, Degradation("failed", "profile", f"answered without what is recorded of the user: {error}")
-        return (query if person is None else replace(query, person=person)), None
+        if person is None:
+            return query, None
+        if not person.standing.may("answer", self._now() * 1000):
+            # Without a name the release does not know who asks either.
+            missing = WITHHELD["no_consent" if person.version else "erased"]
+            return replace(query, user_id="", person=None), missing
+        return replace(query, user_id="" if person.unlisted else query.user_id, person=person), None
+
+
+def told(missing: Degradation | None, others: Sequence[Degradation]) -> tuple[Degradation, ...]:
+    """All that an answer had to do without. Where nothing may be used it goes without saying that nothing is known."""
+    if missing is None:
+        return tuple(others)
+    withheld = missing.cause in WITHHELD
+    return (missing, *(one for one in others if not (withheld and one.cause == "unknown_user")))

@@ -5,7 +5,7 @@ room for a few; what finds none, and what the store does not take, is counted an
 """
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -47,8 +47,16 @@ class Given:
 class RecordAnswers:
     """The recorder: its thread writes what it was offered, in order."""
 
-    def __init__(self, store: Store, kept: int, count: Count, max_waiting: int = MAX_WAITING) -> None:
-        """Keep the `kept` newest records in the store."""
+    def __init__(
+        self,
+        store: Store,
+        kept: int,
+        count: Count,
+        max_waiting: int = MAX_WAITING,
+        erased: Container[str] = frozenset(),
+    ) -> None:
+        """Keep the `kept` newest records in the store; of users among the `erased` none."""
+        self._erased = erased
         self._store = store
         self._kept = kept
         self._count = count
@@ -123,7 +131,8 @@ class RecordAnswers:
 
     def _add(self, entries: Sequence[Entry], trim: bool, tx: Transaction) -> None:
         for entry in entries:
-            tx.ledger.add(entry)
+            if entry.user_id not in self._erased:
+                tx.ledger.add(entry)
         if trim:
             tx.ledger.keep_newest("answered", self._kept)
 

@@ -7,10 +7,12 @@ from functools import partial
 from typing import Literal
 
 from tidings_core.changes import Logged
-from tidings_core.errors import StorageFailed, TidingsError
+from tidings_core.errors import ErasedUser, StorageFailed, TidingsError
 from tidings_core.events import Event, event_faults
 from tidings_core.faults import Fault
-from tidings_core.profile import fold
+from tidings_core.flags import GOOD, Flag
+from tidings_core.privacy import EVERYTHING, PrivacyRules, standing_of
+from tidings_core.profile import EMPTY, fold
 from tidings_core.triggers import Trigger
 from tidings_server.application.consistency import write_token
 from tidings_server.application.documents import UserDocument, write_document
@@ -21,11 +23,14 @@ from tidings_server.application.store import Store, Transaction, outcome
 TOGETHER = 256
 """So many events share a job, unless one call alone has more: who else writes waits for a job to end."""
 
+FOREVER = 1 << 62
+"""Later than any event, in Unix milliseconds."""
+
 Proposed = tuple[Event, bytes]
 """An event, and what the log keeps of it."""
 Entry = tuple[Logged, bytes]
 """An event or a change, and what the log keeps of it."""
-Status = Literal["accepted", "duplicate", "rejected"]
+Status = Literal["accepted", "duplicate", "rejected", "erased"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +41,7 @@ class Verdict:
     faults: Sequence[Fault] = ()
 
 
-ACCEPTED, DUPLICATE = Verdict("accepted"), Verdict("duplicate")
+ACCEPTED, DUPLICATE, ERASED = Verdict("accepted"), Verdict("duplicate"), Verdict("erased")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +53,20 @@ class Recorded:
 
 
 def take_in(
-    tx: Transaction, document: UserDocument, entries: Sequence[Entry], triggers: Sequence[Trigger], now_ms: int
+    tx: Transaction,
+    document: UserDocument,
+    entries: Sequence[Entry],
+    triggers: Sequence[Trigger],
+    now_ms: int,
+    privacy: PrivacyRules = EVERYTHING,
 ) -> tuple[UserDocument, list[bool]]:
     """Record events and changes of one user inside a transaction: append to the log, fold what is new, set timers.
 
     Returns the document after it, for the caller to put, and for each entry whether it was new; one that is not changed
-    nothing. `now_ms` is Unix milliseconds. The entries must be without faults.
+    nothing. `now_ms` is Unix milliseconds. The entries must be without faults. Events of somebody whose profile may not
+    be used, by `privacy`, are flagged in the log and become no part of it.
     """
-    taken = _take_in(tx, document, entries, triggers, now_ms)
+    taken = _take_in(tx, document, entries, triggers, now_ms, privacy)
     return taken.document, taken.new
 
 
@@ -67,21 +78,34 @@ class _Taken:
 
 
 def _take_in(
-    tx: Transaction, document: UserDocument, entries: Sequence[Entry], triggers: Sequence[Trigger], now_ms: int
+    tx: Transaction,
+    document: UserDocument,
+    entries: Sequence[Entry],
+    triggers: Sequence[Trigger],
+    now_ms: int,
+    privacy: PrivacyRules,
 ) -> _Taken:
-    numbers = [tx.events.append(one.event_id, one.user_id, one.time, content) for one, content in entries]
+    usable = standing_of(document.profile, privacy).may("answer", now_ms)
+    flags = [GOOD if usable or not isinstance(one, Event) else Flag.NO_CONSENT for one, _ in entries]
+    numbers = [
+        tx.events.append(one.event_id, one.user_id, one.time, content, flag)
+        for (one, content), flag in zip(entries, flags, strict=True)
+    ]
     fresh = [one for (one, _), number in zip(entries, numbers, strict=True) if number is not None]
     new = [number is not None for number in numbers]
     if not fresh:
         return _Taken(document, new, 0)
-    items = ([tx.items.number(item.item_id) for item in one.items] if isinstance(one, Event) else [] for one in fresh)
+    folded = fresh if usable else [one for one in fresh if not isinstance(one, Event)]
+    items = ([tx.items.number(item.item_id) for item in one.items] if isinstance(one, Event) else [] for one in folded)
     document = replace(
         document,
-        profile=fold(document.profile, zip(fresh, items, strict=True)),
+        profile=fold(document.profile, zip(folded, items, strict=True)),
         applied_through=max(document.applied_through, *(number for number in numbers if number is not None)),
     )
     events = [one for one in fresh if isinstance(one, Event)]
-    called_for = [timer for trigger in triggers for timer in _timers(trigger, events, document, now_ms)]
+    # An event by itself may call for a push all the same; what was done before may not be looked at.
+    looked_at = document if usable else replace(document, profile=EMPTY)
+    called_for = [timer for trigger in triggers for timer in _timers(trigger, events, looked_at, now_ms)]
     for timer in called_for:
         tx.timers.set(timer.timer(now_ms))
     return _Taken(document, new, len(called_for))
@@ -127,8 +151,13 @@ class RecordEvents:
         triggers: Sequence[Trigger],
         now: Callable[[], float],
         wake: Callable[[], None] = lambda: None,
+        privacy: PrivacyRules = EVERYTHING,
     ) -> None:
-        """`now` gives Unix seconds. `wake` is called, after the commit, when a trigger's timer was set."""
+        """`now` gives Unix seconds. `wake` is called, after the commit, when a trigger's timer was set.
+
+        `privacy` says what profiles may be used for.
+        """
+        self._privacy = privacy
         self._store = store
         self._documents = documents
         self._triggers = triggers
@@ -178,8 +207,14 @@ class RecordEvents:
         timers = 0
         for user_id, events in of_user.items():
             stored = tx.users.get(user_id)
-            before = self._documents.decode(user_id, stored)
-            taken = _take_in(tx, before, list(events.values()), self._triggers, now_ms)
+            try:
+                before = self._documents.decode(user_id, stored)
+            except ErasedUser:
+                before = UserDocument(erased_through=FOREVER)
+            for number, at in [place for place, (event, _) in events.items() if event.time <= before.erased_through]:
+                verdicts[number][at] = ERASED
+                del events[number, at]
+            taken = _take_in(tx, before, list(events.values()), self._triggers, now_ms, self._privacy)
             timers += taken.timers
             for (number, at), new in zip(events, taken.new, strict=True):
                 if new:

@@ -8,6 +8,7 @@ from functools import partial
 import structlog
 
 from tidings_core.errors import Conflict
+from tidings_core.may_push import push_bar
 from tidings_core.stored import Entry
 from tidings_server.application.decision_record import Basis, Outcome, pack_basis, pack_record
 from tidings_server.application.known_documents import KnownDocuments
@@ -21,6 +22,7 @@ from tidings_server.application.write_push import (
     Rules,
     Written,
     entry_of,
+    log_name,
     push_id_of,
     write_push,
 )
@@ -33,7 +35,10 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class PushRequest:
-    """A push to send, without faults. `ttl_seconds` is how long it is of use."""
+    """A push to send, without faults. `ttl_seconds` is how long it is of use.
+
+    One that was `asked_for`, such as word of an order, needs no consent to marketing and comes also in quiet hours.
+    """
 
     request_id: str
     user_id: str
@@ -44,6 +49,8 @@ class PushRequest:
     url: str = ""
     data: Mapping[str, str] = field(default_factory=dict)
     collapse_key: str = ""
+    topic: str = ""
+    asked_for: bool = False
 
     @property
     def decision_id(self) -> str:
@@ -122,12 +129,14 @@ class SendPush:
             return _Made(before)
         stored = tx.users.get(request.user_id)
         document = self._documents.decode(request.user_id, stored)
-        used = document.pushes_in_a_day(draft.created)
-        outcome = Outcome("CAP_DAY", self._rules.max_per_day, used, draft)
-        written = Written("CAP_DAY")
-        if used < self._rules.max_per_day:
+        used, cap = document.pushes_in_a_day(draft.created), self._rules.cap(document)
+        reason: str = push_bar(
+            document.profile, self._rules.privacy, draft.created, request.topic, request.asked_for
+        ) or ("CAP_DAY" if used >= cap else "")
+        outcome, written = Outcome(reason, cap, used, draft), Written(reason)
+        if not reason:
             written = write_push(tx, request.user_id, document, stored.version, draft, content, self._rules.history)
-            outcome = Outcome("", self._rules.max_per_day, used, draft, document.newest_offset + 1)
+            outcome = Outcome("", cap, used, draft, document.newest_offset + 1)
         record = pack_record(basis, outcome, None)
         entry = entry_of(written, request.decision_id, request.user_id, draft.created, CAUSE, record)
         tx.ledger.add(entry)
@@ -148,6 +157,6 @@ class SendPush:
                         self._documents.keep(user_id, written.version, written.document, written.size)
                     self._publish(user_id, written.push, written.withdrawn)
         except Exception:
-            log.exception("telling of a push failed", decision_id=entry.decision_id)
+            log.exception("telling of a push failed", decision=log_name(entry.decision_id))
         finally:
             answer.set_result(entry)

@@ -12,7 +12,8 @@ from typing import Protocol, TypeVar
 from tidings_core.contacts import SealedContact
 from tidings_core.errors import TidingsError
 from tidings_core.flags import GOOD, Flag
-from tidings_core.stored import Document, Entry, State, StoredEvent, StoredItem, StoredPush, Timer
+from tidings_core.stored import Document, Entry, Erased, Erasing, State, StoredEvent, StoredItem, StoredPush, Timer
+from tidings_server.application.erasures import Erasures
 
 _T = TypeVar("_T")
 
@@ -116,6 +117,10 @@ class Ledger(Protocol):
 
     def set_state(self, push_id: str, state: State, now: int) -> None:
         """Set the state of one push."""
+        ...
+
+    def remove_before(self, time: int, answers: bool, limit: int) -> int:
+        """Remove up to `limit` decisions of before a time: recorded answers or those about pushes; returns how many."""
         ...
 
     def keep_newest(self, state: State, count: int) -> int:
@@ -251,6 +256,11 @@ class Transaction(Protocol):
         """Contacts."""
         ...
 
+    @property
+    def erasures(self) -> Erasures:
+        """Who was erased."""
+        ...
+
 
 class Store(Protocol):
     """The store. Reads see everything whose write is done, from any thread, and never wait for a write."""
@@ -333,6 +343,29 @@ class Store(Protocol):
 
     def contacts(self, user_id: str) -> tuple[bytes, list[SealedContact]]:
         """The wrapped key of a user, b"" for none, and the user's contacts. Raises StorageFailed."""
+        ...
+
+    def erased(self) -> list[Erased]:
+        """All who were erased. Raises StorageFailed."""
+        ...
+
+    def erasing(self) -> list[Erasing]:
+        """The erasures that are not done. Raises StorageFailed."""
+        ...
+
+    def erased_vectors(self, key: bytes = b"") -> dict[str, int]:
+        """How many erased users each release has vectors of, as far as it is known; with a key that user alone.
+
+        Raises StorageFailed.
+        """
+        ...
+
+    def timers(self, user_id: str) -> list[Timer]:
+        """The timers of a user. Raises StorageFailed."""
+        ...
+
+    def scrub(self) -> "Future[bool]":
+        """Make what was removed unreadable on disk; whether it is. If not, that is done as soon as it can be."""
         ...
 
     def catalogue_item(self, item_id: str) -> StoredItem:

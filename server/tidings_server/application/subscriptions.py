@@ -189,6 +189,18 @@ class Subscriptions:
         if not self._mailbox.post(self._give_back, subscription, offset):
             log.debug("no credit to give back: the server has stopped")
 
+    def forget(self, user_id: str) -> bool:
+        """End the subscriptions of a user who was erased; whether there were any. For any thread."""
+        if user_id not in self._users:
+            return False
+        return self._mailbox.post(self._send_away, user_id)
+
+    def _send_away(self, user_id: str) -> None:
+        user = self._users.get(user_id)
+        for subscription in () if user is None else list(user.devices.values()):
+            subscription.ahead.clear()
+            self._end(subscription, GoAway("erased", 0.0, resumable=False))
+
     def stop(self) -> None:
         """Refuse new subscriptions and end all others, with a time to come back that spreads them."""
         self._stopping = True
@@ -203,10 +215,11 @@ class Subscriptions:
     def _admit(
         self, user_id: str, device_id: str, max_unacked: int, on_wake: Callable[[], None] | None
     ) -> Subscription:
-        """Register a subscription in place of the device's older one. Raises Stopping or Overloaded."""
+        """Register a subscription in place of the device's older one. Raises Stopping, Overloaded or ErasedUser."""
         limits = self._limits
         if self._stopping:
             raise Stopping("the server is stopping: try again, or try another one", 1 + self._clocks.random())
+        self._documents.erased.refuse(user_id)
         user = self._users.get(user_id) or User(user_id, {})
         older = user.devices.get(device_id)
         # One that takes the place of its older one finds room also in a full house, unless too many are still ending.

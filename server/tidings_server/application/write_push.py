@@ -6,6 +6,7 @@ from hashlib import blake2b
 from typing import Protocol
 
 from tidings_core.model import Snapshot
+from tidings_core.privacy import EVERYTHING, PrivacyRules
 from tidings_core.ranked import RankedItem
 from tidings_core.stored import Entry, State, StoredPush
 from tidings_server.application.documents import UserDocument, write_document
@@ -37,10 +38,19 @@ class Meter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """How many pushes a user gets in 24 hours at most, and how many are kept for one user."""
+    """How many pushes a user gets in 24 hours at most who has not said how many, and how many are kept for one user.
+
+    `privacy` says what profiles may be used for.
+    """
 
     max_per_day: int
     history: int
+    privacy: PrivacyRules = EVERYTHING
+
+    def cap(self, document: UserDocument) -> int:
+        """Pushes that a user with this document gets in 24 hours at most."""
+        own = document.profile.preferences.max_per_day
+        return self.max_per_day if own is None else own
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +99,11 @@ class Written:
 def push_id_of(decision_id: str) -> str:
     """The id of the push that a decision leads to: the same however often it is made."""
     return blake2b(decision_id.encode(), digest_size=16).hexdigest()
+
+
+def log_name(decision_id: str) -> str:
+    """What names a decision in the server's log: the id of an event in its own name may tell of a person."""
+    return push_id_of(decision_id)[:16]
 
 
 def write_push(

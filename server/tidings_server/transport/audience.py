@@ -54,7 +54,11 @@ def _next(pages: Iterator[Page]) -> bytes | None:
     if page is None:
         return None
     response = pb.FindAudienceResponse(
-        page_token=page.token, release_id=page.release_id, item_count=page.items, passing_count=page.passing
+        page_token=page.token,
+        release_id=page.release_id,
+        item_count=page.items,
+        passing_count=page.passing,
+        withheld=page.withheld,
     )
     for member in page.members:
         response.members.add(user_id=member.user_id, score=member.score, item_id=member.item_id)

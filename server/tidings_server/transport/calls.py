@@ -14,10 +14,12 @@ from tidings_core.errors import InvalidInput, TidingsError
 
 _Message = TypeVar("_Message", bound=Message)
 
-Lane = Literal["compute", "bulk", "record", "acknowledge", "send", "catalogue", "admin", "explain"]
+Lane = Literal[
+    "compute", "bulk", "record", "acknowledge", "send", "catalogue", "admin", "explain", "erase"
+]  # fmt: skip
 """Threads of their own for single answers, for batches asked for by one caller, for each kind of call that waits for
-the disk, for releases, and for who looks into a case: none waits for another kind, and a batch is not cut short by a
-call of another method.
+the disk, for releases, for who looks into a case, and for erasing people: none waits for another kind, and a batch is
+not cut short by a call of another method.
 """
 
 

@@ -7,11 +7,12 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from tidings.v1 import attribute_pb2, change_pb2, event_pb2
 from tidings.v1 import profile_service_pb2 as pb
-from tidings_core.changes import AttributeValue, Change, Logged, TagMove, TagSetting, Update
+from tidings_core.changes import AttributeValue, Change, Logged, Said, TagMove, TagSetting, Update, What
 from tidings_core.declared import UserKind
 from tidings_core.errors import StorageFailed
 from tidings_core.faults import Fault
 from tidings_server.transport.events import decode_event
+from tidings_server.transport.preferences import fill_preferences, read_preferences
 
 _MOST = 1000
 """Names looked at of a list that is too long anyway."""
@@ -25,6 +26,8 @@ def encode_change(change: Change) -> bytes:
             message.change.update.CopyFrom(_update(update))
         case TagMove(tag, entered):
             message.change.tag_move.CopyFrom(change_pb2.TagMove(tag=tag, entered=entered))
+        case Said(words):
+            fill_preferences(message.change.preferences, words)
     return message.SerializeToString(deterministic=True)
 
 
@@ -38,9 +41,14 @@ def decode_logged(content: bytes) -> Logged:
         return decode_event(content)
     match message.change.WhichOneof("what"):
         case "update":
-            what: Update | TagMove = _read_update(message.change.update)
+            what: What = _read_update(message.change.update)
         case "tag_move":
             what = TagMove(message.change.tag_move.tag, message.change.tag_move.entered)
+        case "preferences":
+            words, faults = read_preferences(message.change.preferences)
+            if faults:
+                raise StorageFailed(f"a change of the log is damaged: {faults[0][0]} {faults[0][1]}")
+            what = Said(words)
         case _:
             raise StorageFailed("a change of the log is damaged: it says nothing that this version knows")
     return Change(message.event_id, message.user_id, milliseconds(message.event_time), what)

@@ -30,6 +30,8 @@ CAUSES: Mapping[Cause, "pb.DegradationCause"] = {
     "no_release": pb.DEGRADATION_CAUSE_NO_RELEASE,
     "unknown_user": pb.DEGRADATION_CAUSE_UNKNOWN_USER,
     "unknown_context": pb.DEGRADATION_CAUSE_UNKNOWN_CONTEXT,
+    "no_consent": pb.DEGRADATION_CAUSE_NO_CONSENT,
+    "erased": pb.DEGRADATION_CAUSE_ERASED,
     "deadline": pb.DEGRADATION_CAUSE_DEADLINE,
     "failed": pb.DEGRADATION_CAUSE_FAILED,
 }

@@ -23,6 +23,7 @@ _STATUS: Mapping[Status, "event_service_pb2.EventStatus"] = {
     "accepted": event_service_pb2.EVENT_STATUS_ACCEPTED,
     "duplicate": event_service_pb2.EVENT_STATUS_DUPLICATE,
     "rejected": event_service_pb2.EVENT_STATUS_REJECTED,
+    "erased": event_service_pb2.EVENT_STATUS_ERASED,
 }
 _MAX_NANOS = 1_000_000_000
 _MAX_SECONDS = 253_402_300_799  # The last second of the year 9999, the largest that a Timestamp may hold.

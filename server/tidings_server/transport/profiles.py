@@ -18,6 +18,7 @@ from tidings_server.transport.calls import Call, parse
 from tidings_server.transport.changes import fill_value, read_update, stamp
 from tidings_server.transport.contacts import show_contact
 from tidings_server.transport.events import TYPES
+from tidings_server.transport.preferences import shown as shown_words
 
 log = structlog.get_logger(__name__)
 
@@ -77,8 +78,10 @@ class ProfileHandlers:
             return TidingsError("the server failed; its log says why")
 
     def _state(self, profile: pb.Profile, shown: ShownProfile) -> None:
-        """Add what is stated of the user, and how the user can be reached."""
+        """Add what is stated of the user, how the user can be reached, and what the user said."""
         profile.contacts.extend(show_contact(contact) for contact in shown.contacts)
+        if shown.preferences.words:
+            profile.preferences.CopyFrom(shown_words((n, w.value) for n, w in shown.preferences.words.items()))
         for name, word in shown.attributes:
             attribute = profile.attributes.add(name=name, source=word.source, since=stamp(word.time))
             declaration = self._declared.get(name)

@@ -35,6 +35,7 @@ MAX_FAULTS = 8
 _GO_AWAY = {
     "stopping": pb.GO_AWAY_REASON_STOPPING,
     "replaced": pb.GO_AWAY_REASON_REPLACED,
+    "erased": pb.GO_AWAY_REASON_ERASED,
     "failed": pb.GO_AWAY_REASON_FAILED,
 }
 _OUTCOMES: dict[int, Outcome] = {

@@ -263,7 +263,6 @@ class RecommendationHandlers:
                 log.debug(
                     "recommend",
                     request_id=one.request_id,
-                    user_id=one.query.user_id,
                     k=one.query.k,
                     items=len(answer.items),
                     degraded=[f"{gone.cause}:{gone.stage}" for gone in answer.degraded],

@@ -90,6 +90,7 @@ def _release(listed: Listed) -> pb.Release:
     else:
         out = _from_manifest(found)
         out.state = pb.RELEASE_STATE_SERVING if listed.serving else pb.RELEASE_STATE_AVAILABLE
+    out.erased_user_count = listed.erased
     if listed.promote_time is not None:
         out.promote_time.CopyFrom(_timestamp(listed.promote_time))
     return out

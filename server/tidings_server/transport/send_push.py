@@ -10,6 +10,7 @@ from tidings_core.errors import InvalidInput, TidingsError
 from tidings_core.events import id_fault
 from tidings_core.faults import Fault, text_fault
 from tidings_core.model import MAX_ID_BYTES
+from tidings_core.preferences import MAX_TOPIC_BYTES
 from tidings_core.stored import Entry
 from tidings_server.application.compose import MAX_BODY_BYTES, MAX_TITLE_BYTES, MAX_URL_BYTES
 from tidings_server.application.send_push import PushRequest, SendPush
@@ -86,6 +87,8 @@ def _read(body: bytes, ttl_seconds: float) -> PushRequest:
         url=request.url,
         data=dict(request.data),
         collapse_key=request.collapse_key,
+        topic=request.topic,
+        asked_for=request.asked_for,
     )
 
 
@@ -97,6 +100,7 @@ def _checks(request: "pb.SendPushRequest", ttl_seconds: float) -> Iterator[Fault
     yield "body", text_fault(request.body.replace("\n", " "), MAX_BODY_BYTES)
     yield "url", text_fault(request.url, MAX_URL_BYTES)
     yield "collapse_key", text_fault(request.collapse_key, MAX_ID_BYTES)
+    yield "topic", text_fault(request.topic, MAX_TOPIC_BYTES)
     if len(request.item_ids) > MAX_ITEMS:
         yield "item_ids", f"has {len(request.item_ids)} entries, may have {MAX_ITEMS} at most"
     else:

@@ -21,6 +21,7 @@ CODES: Mapping[type[errors.TidingsError], grpc.StatusCode] = {
     errors.NotFound: grpc.StatusCode.NOT_FOUND,
     errors.Conflict: grpc.StatusCode.FAILED_PRECONDITION,
     errors.ReleaseRefused: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.ErasedUser: grpc.StatusCode.FAILED_PRECONDITION,
     errors.InUse: grpc.StatusCode.ABORTED,
     errors.Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.Stopping: grpc.StatusCode.UNAVAILABLE,

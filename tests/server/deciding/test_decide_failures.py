@@ -16,6 +16,7 @@ from tidings_server.application.plan_push import AGAIN_SECONDS, Ask
 from tidings_server.application.push_timer import PushTimer
 from tidings_server.application.recommend import Answers
 from tidings_server.application.store import Transaction
+from tidings_server.application.write_push import log_name
 
 
 @pytest.mark.parametrize("error", [StorageFull("full", 5.0), StorageFailed("the disk is gone")])
@@ -122,7 +123,7 @@ def test_a_failure_inside_the_transaction_is_written_down(
         assert house.document("ann").newest_offset == 0
         assert house.store.next_due() is None
         (line,) = logged
-        assert (line["event"], line["decision_id"]) == ("a decision failed", entry.decision_id)
+        assert (line["event"], line["decision"]) == ("a decision failed", log_name(entry.decision_id))
         assert isinstance(line["exc_info"], ZeroDivisionError)
 
 

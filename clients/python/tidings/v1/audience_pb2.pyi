@@ -25,18 +25,20 @@ class FindAudienceRequest(_message.Message):
     def __init__(self, item_ids: _Optional[_Iterable[str]] = ..., filter: _Optional[_Union[_filter_pb2.Filter, _Mapping]] = ..., min_score: _Optional[float] = ..., limit: _Optional[int] = ..., page_size: _Optional[int] = ..., include_refused: bool = ..., page_token: _Optional[str] = ...) -> None: ...
 
 class FindAudienceResponse(_message.Message):
-    __slots__ = ("members", "page_token", "release_id", "item_count", "passing_count")
+    __slots__ = ("members", "page_token", "release_id", "item_count", "passing_count", "withheld")
     MEMBERS_FIELD_NUMBER: _ClassVar[int]
     PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     RELEASE_ID_FIELD_NUMBER: _ClassVar[int]
     ITEM_COUNT_FIELD_NUMBER: _ClassVar[int]
     PASSING_COUNT_FIELD_NUMBER: _ClassVar[int]
+    WITHHELD_FIELD_NUMBER: _ClassVar[int]
     members: _containers.RepeatedCompositeFieldContainer[AudienceMember]
     page_token: str
     release_id: str
     item_count: int
     passing_count: int
-    def __init__(self, members: _Optional[_Iterable[_Union[AudienceMember, _Mapping]]] = ..., page_token: _Optional[str] = ..., release_id: _Optional[str] = ..., item_count: _Optional[int] = ..., passing_count: _Optional[int] = ...) -> None: ...
+    withheld: bool
+    def __init__(self, members: _Optional[_Iterable[_Union[AudienceMember, _Mapping]]] = ..., page_token: _Optional[str] = ..., release_id: _Optional[str] = ..., item_count: _Optional[int] = ..., passing_count: _Optional[int] = ..., withheld: bool = ...) -> None: ...
 
 class AudienceMember(_message.Message):
     __slots__ = ("user_id", "score", "item_id")

@@ -1,5 +1,6 @@
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from tidings.v1 import attribute_pb2 as _attribute_pb2
+from tidings.v1 import preferences_pb2 as _preferences_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -8,12 +9,14 @@ from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Map
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class ProfileChange(_message.Message):
-    __slots__ = ("update", "tag_move")
+    __slots__ = ("update", "tag_move", "preferences")
     UPDATE_FIELD_NUMBER: _ClassVar[int]
     TAG_MOVE_FIELD_NUMBER: _ClassVar[int]
+    PREFERENCES_FIELD_NUMBER: _ClassVar[int]
     update: ProfileUpdate
     tag_move: TagMove
-    def __init__(self, update: _Optional[_Union[ProfileUpdate, _Mapping]] = ..., tag_move: _Optional[_Union[TagMove, _Mapping]] = ...) -> None: ...
+    preferences: _preferences_pb2.Preferences
+    def __init__(self, update: _Optional[_Union[ProfileUpdate, _Mapping]] = ..., tag_move: _Optional[_Union[TagMove, _Mapping]] = ..., preferences: _Optional[_Union[_preferences_pb2.Preferences, _Mapping]] = ...) -> None: ...
 
 class ProfileUpdate(_message.Message):
     __slots__ = ("attributes", "removed_attributes", "tags", "removed_tags", "source")

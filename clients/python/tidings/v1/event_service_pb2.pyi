@@ -13,10 +13,12 @@ class EventStatus(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     EVENT_STATUS_ACCEPTED: _ClassVar[EventStatus]
     EVENT_STATUS_DUPLICATE: _ClassVar[EventStatus]
     EVENT_STATUS_REJECTED: _ClassVar[EventStatus]
+    EVENT_STATUS_ERASED: _ClassVar[EventStatus]
 EVENT_STATUS_UNSPECIFIED: EventStatus
 EVENT_STATUS_ACCEPTED: EventStatus
 EVENT_STATUS_DUPLICATE: EventStatus
 EVENT_STATUS_REJECTED: EventStatus
+EVENT_STATUS_ERASED: EventStatus
 
 class RecordEventsRequest(_message.Message):
     __slots__ = ("events",)

@@ -2,7 +2,9 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from tidings.v1 import attribute_pb2 as _attribute_pb2
 from tidings.v1 import change_pb2 as _change_pb2
 from tidings.v1 import contact_pb2 as _contact_pb2
+from tidings.v1 import erasure_pb2 as _erasure_pb2
 from tidings.v1 import event_pb2 as _event_pb2
+from tidings.v1 import preferences_pb2 as _preferences_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -60,7 +62,7 @@ class GetProfileResponse(_message.Message):
     def __init__(self, profile: _Optional[_Union[Profile, _Mapping]] = ...) -> None: ...
 
 class Profile(_message.Message):
-    __slots__ = ("user_id", "version", "first_event_time", "last_event_time", "counts", "recent_events", "bought_items", "bought_item_count", "blocked_item_ids", "blocked_categories", "categories", "brands", "known_to_release", "spent", "attributes", "tags", "ratings", "searches", "visits", "prices", "contacts")
+    __slots__ = ("user_id", "version", "first_event_time", "last_event_time", "counts", "recent_events", "bought_items", "bought_item_count", "blocked_item_ids", "blocked_categories", "categories", "brands", "known_to_release", "spent", "attributes", "tags", "ratings", "searches", "visits", "prices", "contacts", "preferences")
     USER_ID_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     FIRST_EVENT_TIME_FIELD_NUMBER: _ClassVar[int]
@@ -82,6 +84,7 @@ class Profile(_message.Message):
     VISITS_FIELD_NUMBER: _ClassVar[int]
     PRICES_FIELD_NUMBER: _ClassVar[int]
     CONTACTS_FIELD_NUMBER: _ClassVar[int]
+    PREFERENCES_FIELD_NUMBER: _ClassVar[int]
     user_id: str
     version: int
     first_event_time: _timestamp_pb2.Timestamp
@@ -103,7 +106,8 @@ class Profile(_message.Message):
     visits: _containers.RepeatedCompositeFieldContainer[Visit]
     prices: PriceAffinity
     contacts: _containers.RepeatedCompositeFieldContainer[_contact_pb2.KnownContact]
-    def __init__(self, user_id: _Optional[str] = ..., version: _Optional[int] = ..., first_event_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., last_event_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., counts: _Optional[_Iterable[_Union[EventCount, _Mapping]]] = ..., recent_events: _Optional[_Iterable[_Union[RecentEvent, _Mapping]]] = ..., bought_items: _Optional[_Iterable[_Union[BoughtItem, _Mapping]]] = ..., bought_item_count: _Optional[int] = ..., blocked_item_ids: _Optional[_Iterable[str]] = ..., blocked_categories: _Optional[_Iterable[str]] = ..., categories: _Optional[_Iterable[_Union[Affinity, _Mapping]]] = ..., brands: _Optional[_Iterable[_Union[Affinity, _Mapping]]] = ..., known_to_release: bool = ..., spent: _Optional[float] = ..., attributes: _Optional[_Iterable[_Union[ProfileAttribute, _Mapping]]] = ..., tags: _Optional[_Iterable[_Union[ProfileTag, _Mapping]]] = ..., ratings: _Optional[_Iterable[_Union[Rating, _Mapping]]] = ..., searches: _Optional[_Iterable[_Union[Search, _Mapping]]] = ..., visits: _Optional[_Iterable[_Union[Visit, _Mapping]]] = ..., prices: _Optional[_Union[PriceAffinity, _Mapping]] = ..., contacts: _Optional[_Iterable[_Union[_contact_pb2.KnownContact, _Mapping]]] = ...) -> None: ...
+    preferences: _preferences_pb2.Preferences
+    def __init__(self, user_id: _Optional[str] = ..., version: _Optional[int] = ..., first_event_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., last_event_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., counts: _Optional[_Iterable[_Union[EventCount, _Mapping]]] = ..., recent_events: _Optional[_Iterable[_Union[RecentEvent, _Mapping]]] = ..., bought_items: _Optional[_Iterable[_Union[BoughtItem, _Mapping]]] = ..., bought_item_count: _Optional[int] = ..., blocked_item_ids: _Optional[_Iterable[str]] = ..., blocked_categories: _Optional[_Iterable[str]] = ..., categories: _Optional[_Iterable[_Union[Affinity, _Mapping]]] = ..., brands: _Optional[_Iterable[_Union[Affinity, _Mapping]]] = ..., known_to_release: bool = ..., spent: _Optional[float] = ..., attributes: _Optional[_Iterable[_Union[ProfileAttribute, _Mapping]]] = ..., tags: _Optional[_Iterable[_Union[ProfileTag, _Mapping]]] = ..., ratings: _Optional[_Iterable[_Union[Rating, _Mapping]]] = ..., searches: _Optional[_Iterable[_Union[Search, _Mapping]]] = ..., visits: _Optional[_Iterable[_Union[Visit, _Mapping]]] = ..., prices: _Optional[_Union[PriceAffinity, _Mapping]] = ..., contacts: _Optional[_Iterable[_Union[_contact_pb2.KnownContact, _Mapping]]] = ..., preferences: _Optional[_Union[_preferences_pb2.Preferences, _Mapping]] = ...) -> None: ...
 
 class ProfileAttribute(_message.Message):
     __slots__ = ("name", "value", "source", "since")

@@ -3,6 +3,8 @@
 import grpc
 import warnings
 
+from tidings.v1 import erasure_pb2 as tidings_dot_v1_dot_erasure__pb2
+from tidings.v1 import preferences_pb2 as tidings_dot_v1_dot_preferences__pb2
 from tidings.v1 import profile_service_pb2 as tidings_dot_v1_dot_profile__service__pb2
 
 GRPC_GENERATED_VERSION = '1.71.2'
@@ -45,6 +47,21 @@ class ProfileServiceStub(object):
                 request_serializer=tidings_dot_v1_dot_profile__service__pb2.UpdateProfileRequest.SerializeToString,
                 response_deserializer=tidings_dot_v1_dot_profile__service__pb2.UpdateProfileResponse.FromString,
                 _registered_method=True)
+        self.SetPreferences = channel.unary_unary(
+                '/tidings.v1.ProfileService/SetPreferences',
+                request_serializer=tidings_dot_v1_dot_preferences__pb2.SetPreferencesRequest.SerializeToString,
+                response_deserializer=tidings_dot_v1_dot_preferences__pb2.SetPreferencesResponse.FromString,
+                _registered_method=True)
+        self.ExportProfile = channel.unary_stream(
+                '/tidings.v1.ProfileService/ExportProfile',
+                request_serializer=tidings_dot_v1_dot_erasure__pb2.ExportProfileRequest.SerializeToString,
+                response_deserializer=tidings_dot_v1_dot_erasure__pb2.ExportProfileResponse.FromString,
+                _registered_method=True)
+        self.EraseProfile = channel.unary_unary(
+                '/tidings.v1.ProfileService/EraseProfile',
+                request_serializer=tidings_dot_v1_dot_erasure__pb2.EraseProfileRequest.SerializeToString,
+                response_deserializer=tidings_dot_v1_dot_erasure__pb2.EraseProfileResponse.FromString,
+                _registered_method=True)
 
 
 class ProfileServiceServicer(object):
@@ -67,6 +84,33 @@ class ProfileServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetPreferences(self, request, context):
+        """SetPreferences says what a person said about channels, topics, quiet hours and what may be done with what is known
+        of them. It holds from the moment it answers. Safe to retry.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExportProfile(self, request, context):
+        """ExportProfile streams everything that is kept of a person, for a machine to read. NOT_FOUND when nothing is.
+        RESOURCE_EXHAUSTED when too many exports are under way.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EraseProfile(self, request, context):
+        """EraseProfile erases a person: what was recorded, what was made of it and what is under way. From its first moment on
+        nothing is answered from it; when it returns all is gone. A keyed hash of the id stays, so that what comes later is
+        refused: RecordEvents gives it the verdict ERASED, other calls FAILED_PRECONDITION with the reason ERASED. Also for
+        a user of whom nothing is known. Safe to retry: an erasure that was cut short goes on, and one that is done gives
+        its receipt again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ProfileServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -79,6 +123,21 @@ def add_ProfileServiceServicer_to_server(servicer, server):
                     servicer.UpdateProfile,
                     request_deserializer=tidings_dot_v1_dot_profile__service__pb2.UpdateProfileRequest.FromString,
                     response_serializer=tidings_dot_v1_dot_profile__service__pb2.UpdateProfileResponse.SerializeToString,
+            ),
+            'SetPreferences': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetPreferences,
+                    request_deserializer=tidings_dot_v1_dot_preferences__pb2.SetPreferencesRequest.FromString,
+                    response_serializer=tidings_dot_v1_dot_preferences__pb2.SetPreferencesResponse.SerializeToString,
+            ),
+            'ExportProfile': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportProfile,
+                    request_deserializer=tidings_dot_v1_dot_erasure__pb2.ExportProfileRequest.FromString,
+                    response_serializer=tidings_dot_v1_dot_erasure__pb2.ExportProfileResponse.SerializeToString,
+            ),
+            'EraseProfile': grpc.unary_unary_rpc_method_handler(
+                    servicer.EraseProfile,
+                    request_deserializer=tidings_dot_v1_dot_erasure__pb2.EraseProfileRequest.FromString,
+                    response_serializer=tidings_dot_v1_dot_erasure__pb2.EraseProfileResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -136,6 +195,87 @@ class ProfileService(object):
             '/tidings.v1.ProfileService/UpdateProfile',
             tidings_dot_v1_dot_profile__service__pb2.UpdateProfileRequest.SerializeToString,
             tidings_dot_v1_dot_profile__service__pb2.UpdateProfileResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetPreferences(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tidings.v1.ProfileService/SetPreferences',
+            tidings_dot_v1_dot_preferences__pb2.SetPreferencesRequest.SerializeToString,
+            tidings_dot_v1_dot_preferences__pb2.SetPreferencesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportProfile(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/tidings.v1.ProfileService/ExportProfile',
+            tidings_dot_v1_dot_erasure__pb2.ExportProfileRequest.SerializeToString,
+            tidings_dot_v1_dot_erasure__pb2.ExportProfileResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EraseProfile(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tidings.v1.ProfileService/EraseProfile',
+            tidings_dot_v1_dot_erasure__pb2.EraseProfileRequest.SerializeToString,
+            tidings_dot_v1_dot_erasure__pb2.EraseProfileResponse.FromString,
             options,
             channel_credentials,
             insecure,

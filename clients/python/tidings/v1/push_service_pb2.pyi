@@ -20,6 +20,7 @@ class GoAwayReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     GO_AWAY_REASON_STOPPING: _ClassVar[GoAwayReason]
     GO_AWAY_REASON_REPLACED: _ClassVar[GoAwayReason]
     GO_AWAY_REASON_FAILED: _ClassVar[GoAwayReason]
+    GO_AWAY_REASON_ERASED: _ClassVar[GoAwayReason]
 
 class Disposition(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -45,12 +46,18 @@ class SuppressReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     SUPPRESS_REASON_EXPIRED: _ClassVar[SuppressReason]
     SUPPRESS_REASON_COOLDOWN: _ClassVar[SuppressReason]
     SUPPRESS_REASON_FAILED: _ClassVar[SuppressReason]
+    SUPPRESS_REASON_NO_CONSENT: _ClassVar[SuppressReason]
+    SUPPRESS_REASON_MINOR: _ClassVar[SuppressReason]
+    SUPPRESS_REASON_CHANNEL_OFF: _ClassVar[SuppressReason]
+    SUPPRESS_REASON_TOPIC_OFF: _ClassVar[SuppressReason]
+    SUPPRESS_REASON_QUIET_HOURS: _ClassVar[SuppressReason]
 WITHDRAW_CAUSE_UNSPECIFIED: WithdrawCause
 WITHDRAW_CAUSE_COLLAPSED: WithdrawCause
 GO_AWAY_REASON_UNSPECIFIED: GoAwayReason
 GO_AWAY_REASON_STOPPING: GoAwayReason
 GO_AWAY_REASON_REPLACED: GoAwayReason
 GO_AWAY_REASON_FAILED: GoAwayReason
+GO_AWAY_REASON_ERASED: GoAwayReason
 DISPOSITION_UNSPECIFIED: Disposition
 DISPOSITION_DELIVERED: Disposition
 DISPOSITION_DISPLAYED: Disposition
@@ -67,6 +74,11 @@ SUPPRESS_REASON_NO_RELEASE: SuppressReason
 SUPPRESS_REASON_EXPIRED: SuppressReason
 SUPPRESS_REASON_COOLDOWN: SuppressReason
 SUPPRESS_REASON_FAILED: SuppressReason
+SUPPRESS_REASON_NO_CONSENT: SuppressReason
+SUPPRESS_REASON_MINOR: SuppressReason
+SUPPRESS_REASON_CHANNEL_OFF: SuppressReason
+SUPPRESS_REASON_TOPIC_OFF: SuppressReason
+SUPPRESS_REASON_QUIET_HOURS: SuppressReason
 
 class SubscribeRequest(_message.Message):
     __slots__ = ("user_id", "device_id", "resume", "max_unacked")
@@ -210,7 +222,7 @@ class AcknowledgeResponse(_message.Message):
     def __init__(self, offset: _Optional[int] = ...) -> None: ...
 
 class SendPushRequest(_message.Message):
-    __slots__ = ("request_id", "user_id", "title", "body", "item_ids", "url", "data", "ttl", "collapse_key")
+    __slots__ = ("request_id", "user_id", "title", "body", "item_ids", "url", "data", "ttl", "collapse_key", "topic", "asked_for")
     class DataEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -227,6 +239,8 @@ class SendPushRequest(_message.Message):
     DATA_FIELD_NUMBER: _ClassVar[int]
     TTL_FIELD_NUMBER: _ClassVar[int]
     COLLAPSE_KEY_FIELD_NUMBER: _ClassVar[int]
+    TOPIC_FIELD_NUMBER: _ClassVar[int]
+    ASKED_FOR_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     user_id: str
     title: str
@@ -236,7 +250,9 @@ class SendPushRequest(_message.Message):
     data: _containers.ScalarMap[str, str]
     ttl: _duration_pb2.Duration
     collapse_key: str
-    def __init__(self, request_id: _Optional[str] = ..., user_id: _Optional[str] = ..., title: _Optional[str] = ..., body: _Optional[str] = ..., item_ids: _Optional[_Iterable[str]] = ..., url: _Optional[str] = ..., data: _Optional[_Mapping[str, str]] = ..., ttl: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., collapse_key: _Optional[str] = ...) -> None: ...
+    topic: str
+    asked_for: bool
+    def __init__(self, request_id: _Optional[str] = ..., user_id: _Optional[str] = ..., title: _Optional[str] = ..., body: _Optional[str] = ..., item_ids: _Optional[_Iterable[str]] = ..., url: _Optional[str] = ..., data: _Optional[_Mapping[str, str]] = ..., ttl: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., collapse_key: _Optional[str] = ..., topic: _Optional[str] = ..., asked_for: bool = ...) -> None: ...
 
 class SendPushResponse(_message.Message):
     __slots__ = ("decision", "reason", "push_id", "offset")

@@ -31,6 +31,8 @@ class DegradationCause(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     DEGRADATION_CAUSE_DEADLINE: _ClassVar[DegradationCause]
     DEGRADATION_CAUSE_FAILED: _ClassVar[DegradationCause]
     DEGRADATION_CAUSE_UNKNOWN_CONTEXT: _ClassVar[DegradationCause]
+    DEGRADATION_CAUSE_NO_CONSENT: _ClassVar[DegradationCause]
+    DEGRADATION_CAUSE_ERASED: _ClassVar[DegradationCause]
 
 class Verdict(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -81,6 +83,8 @@ DEGRADATION_CAUSE_UNKNOWN_USER: DegradationCause
 DEGRADATION_CAUSE_DEADLINE: DegradationCause
 DEGRADATION_CAUSE_FAILED: DegradationCause
 DEGRADATION_CAUSE_UNKNOWN_CONTEXT: DegradationCause
+DEGRADATION_CAUSE_NO_CONSENT: DegradationCause
+DEGRADATION_CAUSE_ERASED: DegradationCause
 VERDICT_UNSPECIFIED: Verdict
 VERDICT_RECOMMENDED: Verdict
 VERDICT_UNKNOWN_ITEM: Verdict

@@ -25,29 +25,29 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n tidings/v1/release_service.proto\x12\ntidings.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd5\x02\n\x07Release\x12\x12\n\nrelease_id\x18\x01 \x01(\t\x12/\n\x0b\x63reate_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\x05state\x18\x03 \x01(\x0e\x32\x18.tidings.v1.ReleaseState\x12\x30\n\x0cpromote_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nitem_count\x18\x05 \x01(\x03\x12\x12\n\nuser_count\x18\x06 \x01(\x03\x12\x0b\n\x03\x64im\x18\x07 \x01(\x05\x12\x0e\n\x06metric\x18\x08 \x01(\t\x12\x11\n\tindex_key\x18\t \x01(\t\x12\x0e\n\x06recall\x18\n \x01(\x01\x12\x10\n\x08recall_k\x18\x0b \x01(\x05\x12\x0f\n\x07sources\x18\x0c \x03(\t\x12\x0e\n\x06ranked\x18\r \x01(\x08\x12\x0f\n\x07problem\x18\x0e \x01(\t\"\x15\n\x13ListReleasesRequest\"=\n\x14ListReleasesResponse\x12%\n\x08releases\x18\x01 \x03(\x0b\x32\x13.tidings.v1.Release\"+\n\x15PromoteReleaseRequest\x12\x12\n\nrelease_id\x18\x01 \x01(\t\"[\n\x16PromoteReleaseResponse\x12$\n\x07release\x18\x01 \x01(\x0b\x32\x13.tidings.v1.Release\x12\x1b\n\x13previous_release_id\x18\x02 \x01(\t\"1\n\x16RollbackReleaseRequest\x12\x17\n\x0f\x66rom_release_id\x18\x01 \x01(\t\"\\\n\x17RollbackReleaseResponse\x12$\n\x07release\x18\x01 \x01(\x0b\x32\x13.tidings.v1.Release\x12\x1b\n\x13previous_release_id\x18\x02 \x01(\t*\x7f\n\x0cReleaseState\x12\x1d\n\x19RELEASE_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17RELEASE_STATE_AVAILABLE\x10\x01\x12\x19\n\x15RELEASE_STATE_SERVING\x10\x02\x12\x18\n\x14RELEASE_STATE_BROKEN\x10\x03\x32\x98\x02\n\x0eReleaseService\x12Q\n\x0cListReleases\x12\x1f.tidings.v1.ListReleasesRequest\x1a .tidings.v1.ListReleasesResponse\x12W\n\x0ePromoteRelease\x12!.tidings.v1.PromoteReleaseRequest\x1a\".tidings.v1.PromoteReleaseResponse\x12Z\n\x0fRollbackRelease\x12\".tidings.v1.RollbackReleaseRequest\x1a#.tidings.v1.RollbackReleaseResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n tidings/v1/release_service.proto\x12\ntidings.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf0\x02\n\x07Release\x12\x12\n\nrelease_id\x18\x01 \x01(\t\x12/\n\x0b\x63reate_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\x05state\x18\x03 \x01(\x0e\x32\x18.tidings.v1.ReleaseState\x12\x30\n\x0cpromote_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nitem_count\x18\x05 \x01(\x03\x12\x12\n\nuser_count\x18\x06 \x01(\x03\x12\x0b\n\x03\x64im\x18\x07 \x01(\x05\x12\x0e\n\x06metric\x18\x08 \x01(\t\x12\x11\n\tindex_key\x18\t \x01(\t\x12\x0e\n\x06recall\x18\n \x01(\x01\x12\x10\n\x08recall_k\x18\x0b \x01(\x05\x12\x0f\n\x07sources\x18\x0c \x03(\t\x12\x0e\n\x06ranked\x18\r \x01(\x08\x12\x0f\n\x07problem\x18\x0e \x01(\t\x12\x19\n\x11\x65rased_user_count\x18\x0f \x01(\x03\"\x15\n\x13ListReleasesRequest\"=\n\x14ListReleasesResponse\x12%\n\x08releases\x18\x01 \x03(\x0b\x32\x13.tidings.v1.Release\"+\n\x15PromoteReleaseRequest\x12\x12\n\nrelease_id\x18\x01 \x01(\t\"[\n\x16PromoteReleaseResponse\x12$\n\x07release\x18\x01 \x01(\x0b\x32\x13.tidings.v1.Release\x12\x1b\n\x13previous_release_id\x18\x02 \x01(\t\"1\n\x16RollbackReleaseRequest\x12\x17\n\x0f\x66rom_release_id\x18\x01 \x01(\t\"\\\n\x17RollbackReleaseResponse\x12$\n\x07release\x18\x01 \x01(\x0b\x32\x13.tidings.v1.Release\x12\x1b\n\x13previous_release_id\x18\x02 \x01(\t*\x7f\n\x0cReleaseState\x12\x1d\n\x19RELEASE_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17RELEASE_STATE_AVAILABLE\x10\x01\x12\x19\n\x15RELEASE_STATE_SERVING\x10\x02\x12\x18\n\x14RELEASE_STATE_BROKEN\x10\x03\x32\x98\x02\n\x0eReleaseService\x12Q\n\x0cListReleases\x12\x1f.tidings.v1.ListReleasesRequest\x1a .tidings.v1.ListReleasesResponse\x12W\n\x0ePromoteRelease\x12!.tidings.v1.PromoteReleaseRequest\x1a\".tidings.v1.PromoteReleaseResponse\x12Z\n\x0fRollbackRelease\x12\".tidings.v1.RollbackReleaseRequest\x1a#.tidings.v1.RollbackReleaseResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tidings.v1.release_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_RELEASESTATE']._serialized_start=794
-  _globals['_RELEASESTATE']._serialized_end=921
+  _globals['_RELEASESTATE']._serialized_start=821
+  _globals['_RELEASESTATE']._serialized_end=948
   _globals['_RELEASE']._serialized_start=82
-  _globals['_RELEASE']._serialized_end=423
-  _globals['_LISTRELEASESREQUEST']._serialized_start=425
-  _globals['_LISTRELEASESREQUEST']._serialized_end=446
-  _globals['_LISTRELEASESRESPONSE']._serialized_start=448
-  _globals['_LISTRELEASESRESPONSE']._serialized_end=509
-  _globals['_PROMOTERELEASEREQUEST']._serialized_start=511
-  _globals['_PROMOTERELEASEREQUEST']._serialized_end=554
-  _globals['_PROMOTERELEASERESPONSE']._serialized_start=556
-  _globals['_PROMOTERELEASERESPONSE']._serialized_end=647
-  _globals['_ROLLBACKRELEASEREQUEST']._serialized_start=649
-  _globals['_ROLLBACKRELEASEREQUEST']._serialized_end=698
-  _globals['_ROLLBACKRELEASERESPONSE']._serialized_start=700
-  _globals['_ROLLBACKRELEASERESPONSE']._serialized_end=792
-  _globals['_RELEASESERVICE']._serialized_start=924
-  _globals['_RELEASESERVICE']._serialized_end=1204
+  _globals['_RELEASE']._serialized_end=450
+  _globals['_LISTRELEASESREQUEST']._serialized_start=452
+  _globals['_LISTRELEASESREQUEST']._serialized_end=473
+  _globals['_LISTRELEASESRESPONSE']._serialized_start=475
+  _globals['_LISTRELEASESRESPONSE']._serialized_end=536
+  _globals['_PROMOTERELEASEREQUEST']._serialized_start=538
+  _globals['_PROMOTERELEASEREQUEST']._serialized_end=581
+  _globals['_PROMOTERELEASERESPONSE']._serialized_start=583
+  _globals['_PROMOTERELEASERESPONSE']._serialized_end=674
+  _globals['_ROLLBACKRELEASEREQUEST']._serialized_start=676
+  _globals['_ROLLBACKRELEASEREQUEST']._serialized_end=725
+  _globals['_ROLLBACKRELEASERESPONSE']._serialized_start=727
+  _globals['_ROLLBACKRELEASERESPONSE']._serialized_end=819
+  _globals['_RELEASESERVICE']._serialized_start=951
+  _globals['_RELEASESERVICE']._serialized_end=1231
 # @@protoc_insertion_point(module_scope)

@@ -19,7 +19,7 @@ RELEASE_STATE_SERVING: ReleaseState
 RELEASE_STATE_BROKEN: ReleaseState
 
 class Release(_message.Message):
-    __slots__ = ("release_id", "create_time", "state", "promote_time", "item_count", "user_count", "dim", "metric", "index_key", "recall", "recall_k", "sources", "ranked", "problem")
+    __slots__ = ("release_id", "create_time", "state", "promote_time", "item_count", "user_count", "dim", "metric", "index_key", "recall", "recall_k", "sources", "ranked", "problem", "erased_user_count")
     RELEASE_ID_FIELD_NUMBER: _ClassVar[int]
     CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -34,6 +34,7 @@ class Release(_message.Message):
     SOURCES_FIELD_NUMBER: _ClassVar[int]
     RANKED_FIELD_NUMBER: _ClassVar[int]
     PROBLEM_FIELD_NUMBER: _ClassVar[int]
+    ERASED_USER_COUNT_FIELD_NUMBER: _ClassVar[int]
     release_id: str
     create_time: _timestamp_pb2.Timestamp
     state: ReleaseState
@@ -48,7 +49,8 @@ class Release(_message.Message):
     sources: _containers.RepeatedScalarFieldContainer[str]
     ranked: bool
     problem: str
-    def __init__(self, release_id: _Optional[str] = ..., create_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., state: _Optional[_Union[ReleaseState, str]] = ..., promote_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., item_count: _Optional[int] = ..., user_count: _Optional[int] = ..., dim: _Optional[int] = ..., metric: _Optional[str] = ..., index_key: _Optional[str] = ..., recall: _Optional[float] = ..., recall_k: _Optional[int] = ..., sources: _Optional[_Iterable[str]] = ..., ranked: bool = ..., problem: _Optional[str] = ...) -> None: ...
+    erased_user_count: int
+    def __init__(self, release_id: _Optional[str] = ..., create_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., state: _Optional[_Union[ReleaseState, str]] = ..., promote_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., item_count: _Optional[int] = ..., user_count: _Optional[int] = ..., dim: _Optional[int] = ..., metric: _Optional[str] = ..., index_key: _Optional[str] = ..., recall: _Optional[float] = ..., recall_k: _Optional[int] = ..., sources: _Optional[_Iterable[str]] = ..., ranked: bool = ..., problem: _Optional[str] = ..., erased_user_count: _Optional[int] = ...) -> None: ...
 
 class ListReleasesRequest(_message.Message):
     __slots__ = ()
