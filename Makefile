@@ -50,15 +50,11 @@ protos-check: protos ## fail if the stubs are stale
 	@test -z "$$(git status --porcelain clients/python/tidings/v1)" \
 	  || { git status --short clients/python/tidings/v1; echo "the stubs are stale: commit what 'make protos' made"; exit 1; }
 
-bench: .venv/.dev ## measure calls per second, and event to push, against what the machine can do
-	$(BIN)/python loadtest/ratio.py --front grpcio
-	$(BIN)/python loadtest/ratio.py --front native
-	$(BIN)/python loadtest/fanout.py --front grpcio
-	$(BIN)/python loadtest/fanout.py --front native
-	$(BIN)/python loadtest/event_to_push.py
+bench: .venv/.dev ## measure everything into docs/benchmarks.md (an hour and a half; PART=serving: one part; ARGS=--quick: printed)
+	$(BIN)/python loadtest/benchmarks.py $(or $(ARGS),--write) $(if $(PART),--part $(PART))
 
-bench-retrieval: .venv/.dev ## measure recall and speed of search into docs/benchmarks.md (20 minutes; ARGS=--quick: a few, printed)
-	$(BIN)/python loadtest/benchmarks.py $(or $(ARGS),--write)
+bench-retrieval: .venv/.dev ## of these recall and speed of search (20 minutes)
+	$(BIN)/python loadtest/benchmarks.py $(or $(ARGS),--write) --part retrieval filters delta
 
 crash: .venv/.dev ## kill the server 100 times and compare with what it promised (half an hour)
 	$(BIN)/python loadtest/crash.py --rounds 100

@@ -1,7 +1,9 @@
-"""Run the retrieval benchmarks, one after the other, and print or write down what they say.
+"""Run the benchmarks, one after the other, and print or write down what they say.
 
-Each script prints a list of flat JSON objects, the rows of a table. With --write the tables go between the markers of
-docs/benchmarks.md, each under the commands that make it. --quick takes 100,000 items only, a few minutes in all.
+Each script prints flat JSON objects, the rows of tables. With --write they are kept in docs/benchmarks.json, and
+docs/benchmarks.md is made from that file alone: a table of what holds, and for each part, between its markers, a plot
+(docs/img), the commands and the tables. --part takes one part and leaves the others as they are; --page makes the page
+again and measures nothing. --quick takes small shops, a few minutes in all, and is not written down.
 Nothing else should run meanwhile: the ratios bear it, the times do not.
 """
 
@@ -16,90 +18,67 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
+from bounds import verdicts
+from parts import PARTS, Part
+from plots import PLOTS, save
 from turns import Row, kinds
-from vectors import KINDS
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "benchmarks.md"
-SIZES = {"10k": 10_000, "100k": 100_000, "1M": 1_000_000}
+FIGURES = PAGE.with_suffix(".json")
+IMAGES = PAGE.parent / "img"
+WIDE = 12
+"""A table of more columns, and not so many rows, is turned, so that each row of the page is one figure."""
+Kept = dict[str, dict[str, Any]]
+"""What was measured, by part: `measured` (when, and on what), `commands`, and `rows`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Section:
-    """A part of the page: its marker, the script that measures it, and with which arguments, also in the quick form."""
-
-    marker: str
-    script: str
-    runs: tuple[str, ...]
-    quick: tuple[str, ...]
-
-
-def _runs(sizes: Sequence[str], dims: Sequence[int], seconds: int, kinds: Sequence[str] = KINDS) -> tuple[str, ...]:
-    return tuple(
-        f"--items {SIZES[size]} --dim {dim} --kind {kind} --seconds {seconds}"
-        for size in sizes
-        for dim in dims
-        for kind in kinds
-    )
-
-
-def _metrics(metrics: Sequence[str], seconds: int) -> tuple[str, ...]:
-    return tuple(f"--items {SIZES['100k']} --metric {metric} --seconds {seconds}" for metric in metrics)
-
-
-SECTIONS = (
-    Section(
-        "retrieval",
-        "retrieval.py",
-        _runs(list(SIZES), (64, 128), 8) + _metrics(("cosine", "l2"), 8),
-        _runs(["100k"], (64,), 5),
-    ),
-    Section(
-        "filters",
-        "retrieval_filters.py",
-        _runs(["100k"], (64,), 20) + _runs(["1M"], (64,), 20, KINDS[:1]),
-        _runs(["100k"], (64,), 10),
-    ),
-    Section(
-        "delta",
-        "retrieval_delta.py",
-        _runs(["100k", "1M"], (64,), 20, KINDS[:1]),
-        _runs(["100k"], (64,), 10, KINDS[:1]),
-    ),
-)
-
-
-def measure(section: Section, quick: bool) -> list[Row]:
-    """The rows of all runs of a section's script. Raises SystemExit with what it said when one fails."""
+def measure(part: Part, quick: bool) -> list[Row]:
+    """The rows of all runs of a part. Raises SystemExit with what a script said when it fails."""
     rows: list[Row] = []
-    for arguments in section.quick if quick else section.runs:
-        command = f"loadtest/{section.script} {arguments}"
-        print(f"{time.strftime('%H:%M:%S')}  {command}", file=sys.stderr)
+    for command in part.quick if quick else part.runs:
+        print(f"{time.strftime('%H:%M:%S')}  loadtest/{command}", file=sys.stderr)
         with tempfile.TemporaryDirectory() as folder:
             figures = Path(folder) / "figures.json"
-            words = [sys.executable, *shlex.split(command), "--json", str(figures)]
+            words = [sys.executable, *shlex.split(f"loadtest/{command}"), "--json", str(figures)]
             ran = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
             if ran.returncode:
                 raise SystemExit(f"{command} failed:\n{ran.stdout}{ran.stderr}")
-            rows += json.loads(figures.read_text())
+            found = json.loads(figures.read_text())
+            rows += found if isinstance(found, list) else [found]
     return rows
 
 
-def section_text(section: Section, rows: Sequence[Row], quick: bool) -> str:
-    """What stands between a section's markers: its commands, and a table for each kind of row."""
-    runs = section.quick if quick else section.runs
-    commands = "\n".join(f"python loadtest/{section.script} {arguments}" for arguments in runs)
-    return "\n\n".join([f"```\n{commands}\n```", *tables(rows)])
+def part_text(part: Part, kept: Mapping[str, Any]) -> str:
+    """What stands between a part's markers: its plots, where it was measured, its commands, and its tables."""
+    plots = [name for name in (part.marker, *part.images) if (IMAGES / f"{name}.svg").exists()]
+    images = [f"![{part.heading}: {name}](img/{name}.svg)" for name in plots]
+    commands = "\n".join(f"python loadtest/{command}" for command in kept["commands"])
+    return "\n\n".join([*images, kept["measured"], f"```\n{commands}\n```", *tables(kept["rows"])])
 
 
 def tables(rows: Sequence[Row]) -> Iterator[str]:
-    """Markdown tables, one for all rows with the same names."""
-    for names, *lines in kinds(rows):
+    """Markdown tables, one for all rows with the same names; a wide one is turned."""
+    for table in kinds(rows):
+        turned = len(table[0]) > WIDE > len(table)
+        names, *lines = zip(*table, strict=True) if turned else table
         yield "\n".join(f"| {' | '.join(line)} |" for line in (names, ["---"] * len(names), *lines))
+
+
+def bounds_text(kept: Kept) -> str:
+    """The table of what holds, made from the figures."""
+    found = list(
+        verdicts({name: one["rows"] for name, one in kept.items()}, {part.marker: part.heading for part in PARTS})
+    )
+    failed = sum(verdict == "**no**" for *_, verdict in found)
+    measured = sum(verdict != "not measured" for *_, verdict in found)
+    lines = ["| what we hold ourselves to | bound | measured | holds |", "| --- | --- | --- | --- |"]
+    lines += [f"| {' | '.join(line)} |" for line in found]
+    return "\n".join([f"{measured - failed} of {measured} bounds hold.", "", *lines])
 
 
 def put(page: str, parts: Mapping[str, str]) -> str:
@@ -113,12 +92,31 @@ def put(page: str, parts: Mapping[str, str]) -> str:
     return page
 
 
+def write_page(kept: Kept) -> None:
+    """Make the page's plots and texts from what was measured."""
+    texts = {"bounds": bounds_text(kept)}
+    for part in PARTS:
+        if part.marker not in kept:
+            continue
+        figure = PLOTS[part.marker](kept[part.marker]["rows"])
+        if figure is not None:
+            save(figure, IMAGES / f"{part.marker}.svg")
+        texts[part.marker] = part_text(part, kept[part.marker])
+    PAGE.write_text(put(PAGE.read_text(), texts))
+
+
+def read_kept() -> Kept:
+    """What was measured so far."""
+    kept: Kept = json.loads(FIGURES.read_text()) if FIGURES.exists() else {}
+    return kept
+
+
 def machine() -> str:
     """Where and with what the figures were measured, in a line."""
     cpuinfo = Path("/proc/cpuinfo")
     found = re.search(r"model name\s*: (.*)", cpuinfo.read_text()) if cpuinfo.exists() else None
     processor = found[1] if found else platform.machine()
-    libraries = ", ".join(f"{name} {version(name)}" for name in ("faiss-cpu", "numpy"))
+    libraries = ", ".join(f"{name} {version(name)}" for name in ("faiss-cpu", "onnxruntime", "grpcio", "numpy"))
     when = time.strftime("%Y-%m-%d", time.gmtime())
     return f"Measured on {when}: {processor}, {os.cpu_count()} cores, Python {platform.python_version()}, {libraries}."
 
@@ -126,21 +124,27 @@ def machine() -> str:
 def main() -> None:
     """Measure, and print or write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="100,000 items only")
-    parser.add_argument("--write", action="store_true", help=f"write the tables into {PAGE.relative_to(ROOT)}")
-    parser.add_argument("--only", metavar="SECTION", choices=[section.marker for section in SECTIONS])
+    parser.add_argument("--quick", action="store_true", help="small shops, printed")
+    parser.add_argument("--write", action="store_true", help=f"write {PAGE.relative_to(ROOT)} and its figures")
+    parser.add_argument("--page", action="store_true", help="make the page again from the figures that are kept")
+    names = [part.marker for part in PARTS]
+    parser.add_argument("--part", metavar="PART", nargs="+", choices=names, help=f"some of {', '.join(names)}")
     options = parser.parse_args()
-    wanted = [section for section in SECTIONS if options.only in (None, section.marker)]
-    for section in wanted:
-        if not (ROOT / "loadtest" / section.script).exists():
-            print(f"skipped: there is no loadtest/{section.script}", file=sys.stderr)
-            continue
-        text = section_text(section, measure(section, options.quick), options.quick)
+    if options.page:
+        write_page(read_kept())
+        return
+    if options.quick and options.write:
+        parser.error("--quick is not written down: its shops are not those that the bounds are for")
+    for part in (part for part in PARTS if part.marker in (options.part or names)):
+        commands = part.quick if options.quick else part.runs
+        one = {"measured": machine(), "commands": list(commands), "rows": measure(part, options.quick)}
         if options.write:
-            # Section by section, so that a later failure costs nothing that was measured.
-            PAGE.write_text(put(PAGE.read_text(), {section.marker: f"{machine()}\n\n{text}"}))
-        else:
-            print(f"\n{section.marker}\n\n{text}")
+            # Part by part, so that a later failure costs nothing that was measured.
+            kept = {**read_kept(), part.marker: one}
+            FIGURES.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n")
+            write_page(kept)
+        elif one["rows"]:
+            print(f"\n{part.marker}\n\n{part_text(part, one)}")
 
 
 if __name__ == "__main__":
