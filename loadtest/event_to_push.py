@@ -229,11 +229,12 @@ def main() -> None:
     floor = middle["f1"] + middle["commits"]
     latencies = ("unloaded_p50", "unloaded_p99", "half_p50", "half_p99")
     over = {f"{name}_over_floor": middle[name] / floor for name in latencies}
+    result = {"front": options.front, "subscribers": options.subscribers, **middle, "floor": floor, **over}
     if options.json == "-":
-        print(json.dumps({**middle, "floor": floor, **over}))
+        print(json.dumps(result))
         return
     if options.json:
-        Path(options.json).write_text(json.dumps({**middle, "floor": floor, **over}) + "\n")
+        Path(options.json).write_text(json.dumps(result) + "\n")
     print(f"floor {floor * 1e3:.2f} ms: F1 {middle['f1'] * 1e3:.2f} + two commits {middle['commits'] * 1e3:.2f}")
     print(
         f"{middle['pushes_per_second']:.0f} pushes/s at most, {IN_FLIGHT} in flight, {options.subscribers} subscribers"

@@ -186,8 +186,9 @@ def measure(program: Path, folder: Path, options: argparse.Namespace) -> dict[st
     return {
         "front": options.front,
         "items": options.items,
-        "index": manifest.index.key,
-        "parameters": manifest.index.parameters,
+        "index": " ".join(
+            [manifest.index.key, *(f"{name}={value}" for name, value in manifest.index.parameters.items())]
+        ),
         "recall_at_100": manifest.index.recall,
         **middle,
         "f0_us": f0,
