@@ -150,7 +150,6 @@ def measure(kind: Kind, items: int, dim: int, seconds: float, seed: int) -> list
     )
     progress(f"{tuned.winner.key} {tuned.winner.parameters} {plan}")
     bench = Bench(made, tuned.index.with_plan(plan), seed)
-    bench.index.make_ready()
     facts = {"vectors": kind, "items": items, "dim": dim}
     return [*filtered(bench, seconds, facts, seed), *excluded(bench, seconds, facts, seed)]
 

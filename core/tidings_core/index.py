@@ -15,7 +15,7 @@ import numpy as np
 from tidings_core import division
 from tidings_core.division import Division, Told
 from tidings_core.errors import IndexFailed, InvalidInput
-from tidings_core.lists import Lists, copied, scan, scan_whole
+from tidings_core.lists import Lists, bound, copied, deviation, scan, scan_whole
 from tidings_core.model import Metric
 from tidings_core.rows import Passing, RowSet
 from tidings_core.tables import Bool, Float32, Int64
@@ -24,10 +24,11 @@ Parameters = Mapping[str, int]
 
 DROP_SHARE, DROP_SLACK, DROP_SPARE = 0.9, 1.2, 16
 """When so large a share of the rows may be found, so much more is searched for, and what may not is dropped."""
-EXACT_SHARE = 0.25
-"""When more than this share of the rows must be looked at, and there is no copy, all vectors are compared exactly."""
-RESCORED = 4
-"""Where most lists are searched, so many times k are found and ordered by their exact scores."""
+CROWDED, RESCORED = 0.25, 4
+"""Where the k best are less than so many standard deviations apart, codes are too coarse to tell which are nearest: so
+many times k are found and ordered by their exact scores."""
+EXACT_SHARE = 0.7
+"""When more than this share of all rows must be looked at, and there is no copy, all vectors are compared exactly."""
 MAX_COPY_ROWS, MAX_COPY_BYTES = 1 << 17, 64 << 20
 """Of more rows no copy is made: it would take the first search that needs it too long, and too much memory."""
 
@@ -60,26 +61,27 @@ class FilterPlan:
     """How an index is searched for some of its rows only, as measured when it was built.
 
     Up to `whole_up_to` rows are all looked at, in a copy. Of more, inverted lists are searched, nearest first, until
-    enough of the rows were looked at: `scan` holds pairs (rows, how many of them are enough), ascending, for rows that
-    are spread over the lists as all rows are. Between two of them the shares are interpolated; without any all rows are
-    looked at. Of other rows, more lists are searched until no more of the best are likely to be missed than the share
-    `missed`.
+    enough of the rows were looked at: `even` holds pairs (rows, how many of them are enough), ascending, for rows that
+    are spread over the lists as all rows are. Between two of them the number is interpolated; without any all rows are
+    looked at. Of other rows so many times as many are looked at, `uneven`; or `left`, where some are left out or most
+    pass. Then those lists are searched too that are
+    so near that rows a number of standard deviations, `wide`, nearer than usual in them would be better than the last
+    that was found. `spread` is this deviation: of the vectors in a list, on average of all lists and dimensions.
     """
 
     whole_up_to: int = 4096
-    scan: tuple[tuple[int, int], ...] = ()
-    missed: float = 0.1
+    even: tuple[tuple[int, int], ...] = ()
+    uneven: float = 2.0
+    left: float = 1.0
+    wide: float = 4.0
+    spread: float = 0.0
 
-    def enough(self, rows: int) -> int:
-        """Of so many rows, how many to look at."""
-        share, before = 1.0, 0
-        for count, enough in self.scan:
-            if rows <= count:
-                near = 1.0 if not before else (rows - before) / (count - before)
-                share += (enough / count - share) * near
-                break
-            share, before = enough / count, count
-        return min(rows, math.ceil(rows * share))
+    def enough(self, rows: int, times: float = 1.0) -> int:
+        """Of so many rows, how many to look at: so many times as many as of rows that are spread evenly."""
+        if not self.even:
+            return rows
+        known, told = zip(*self.even, strict=True)
+        return min(rows, math.ceil(float(np.interp(rows, known, told)) * times))
 
 
 class FaissIndex:
@@ -105,7 +107,7 @@ class FaissIndex:
         self._metric: Metric = metric
         self._vectors = vectors
         self._hnsw = isinstance(index, faiss.IndexHNSW)
-        self._lists = Lists.of(index, vectors) if isinstance(index, faiss.IndexIVF) else None
+        self._lists = Lists.of(index) if isinstance(index, faiss.IndexIVF) else None
 
     @property
     def item_count(self) -> int:
@@ -113,9 +115,9 @@ class FaissIndex:
         return int(self._index.ntotal)
 
     @property
-    def has_lists(self) -> bool:
-        """Whether it is made of inverted lists, which can be searched one by one."""
-        return self._lists is not None
+    def lists(self) -> Lists | None:
+        """The inverted lists it is made of, which can be searched one by one; None: it is not made of any."""
+        return self._lists
 
     @property
     def dim(self) -> int:
@@ -147,11 +149,6 @@ class FaissIndex:
         other.parameters, other.plan = dict(parameters), plan
         return other
 
-    def make_ready(self) -> None:
-        """Compute what searches among some of the rows need, before the first of them asks for it."""
-        if self._lists is not None:
-            self._lists.moments()
-
     def prepare(self, rows: RowSet, *, gather: bool = True) -> Passing:
         """Make a set of rows ready to be searched for; many searches may use it, in any thread.
 
@@ -160,24 +157,38 @@ class FaissIndex:
         rows = rows.resized(self.item_count)
         counts = None if self._lists is None else self._lists.counts(rows)
         if not gather:
-            alone = Passing(rows, counts)
-            return replace(alone, others=self.without(None, alone))
+            return Passing(rows, counts, others=self.alone(~rows, left=True))
         kept = None
         if 0 < rows.count < DROP_SHARE * rows.size and rows.count * self.dim * 4 <= MAX_COPY_BYTES:
             if counts is None or rows.count <= self.plan.whole_up_to:
                 kept = copied(self._vectors, rows.rows(), self._metric)
             elif rows.count <= MAX_COPY_ROWS:
                 kept = copied(self._vectors, rows.rows(), self._metric, self._lists)
-        return self._listed(Passing(rows, counts, copy=kept))
+        return self._listed(Passing(rows, counts, copy=kept), False)
 
-    def _listed(self, passing: Passing) -> Passing:
-        """With what is known of rows whose numbers in every list are known."""
+    def alone(self, rows: RowSet, *, left: bool = False) -> Passing:
+        """Make a set of rows ready to be searched for in the index itself: no copy of them is made.
+
+        `left`: they are what is left when some rows are left out, perhaps those that are nearest.
+        """
+        counts = None if self._lists is None else self._lists.counts(rows)
+        return self._listed(Passing(rows, counts, scattered=not left), left)
+
+    def _listed(self, passing: Passing, left: bool, even: bool | None = None) -> Passing:
+        """With what is known of rows whose numbers in every list are known; `even`: whether they are spread so."""
         if self._lists is None or passing.lists is None:
             return passing
-        filled = np.flatnonzero(passing.lists)
-        # Of few lists the tables are gathered, which takes longer than to read all of many.
-        numbers = filled if 3 * len(filled) < len(passing.lists) else None
-        return replace(passing, numbers=numbers, even=self._lists.even(passing.lists))
+        even = self._lists.even(passing.lists) if even is None else even
+        left = left or passing.rows.count >= DROP_SHARE * passing.rows.size
+        times = 1.0 if even else self.plan.left if left else self.plan.uneven
+        return self.reaching(replace(passing, even=even), self.plan.enough(passing.rows.count, times))
+
+    def reaching(self, passing: Passing, enough: int) -> Passing:
+        """The same rows of an index with lists, of which so many are enough, whatever is planned."""
+        assert self._lists is not None
+        assert passing.lists is not None
+        only = passing.rows if passing.copy is None or passing.narrowed else None
+        return replace(passing, reach=self._lists.reach(passing.lists, enough, only))
 
     def without(self, passing: Passing | None, excluded: Passing) -> Passing:
         """The rows of `passing` (None: all) that are not among those excluded: quickly, for one search.
@@ -187,14 +198,14 @@ class FaissIndex:
         if passing is None:
             if excluded.others is not None:
                 return excluded.others
-            sizes = None if self._lists is None or excluded.lists is None else self._lists.sizes - excluded.lists
-            return self._listed(Passing(~excluded.rows, sizes, scattered=False))
+            return self.alone(~excluded.rows, left=True)
         rows = passing.rows - excluded.rows
         left = replace(passing, rows=rows, narrowed=True, scattered=False, even=False)
         if self._lists is None or passing.lists is None or excluded.lists is None:
             return left
+        lists = self._lists.without(passing.lists, excluded.lists, rows.count)
         even = passing.even and excluded.others is not None and excluded.others.even
-        return replace(left, lists=self._lists.without(passing.lists, excluded.lists, rows.count), even=even)
+        return self._listed(replace(left, lists=lists), False, even)
 
     def search(self, queries: Float32, k: int, passing: Passing | None = None) -> tuple[Int64, Float32]:
         """Nearest items of queries f32[B, D]: rows i64[B, k] padded with -1, scores f32[B, k] (0 in the padding).
@@ -214,7 +225,9 @@ class FaissIndex:
         """The cheapest way that keeps recall: drop a few, look at all of a copy, or look where the rows are."""
         if passing.rows.count == 0:
             return np.full((len(queries), k), -1, np.int64), np.zeros((len(queries), k), np.float32)
-        if passing.copy is None and passing.scattered and passing.rows.count >= DROP_SHARE * passing.rows.size:
+        # Lists are searched for just the rows, once it is known how many of them are enough.
+        drop = passing.copy is None and passing.scattered and not (self._lists is not None and self.plan.even)
+        if drop and passing.rows.count >= DROP_SHARE * passing.rows.size:
             return self._search_and_drop(queries, k, passing)
         return self._search_rows(queries, k, passing)
 
@@ -240,25 +253,43 @@ class FaissIndex:
             index = self._index.storage if self._hnsw else self._index
             options = faiss.SearchParameters(sel=faiss.IDSelectorBitmap(passing.rows.bits))
             return self._found(*index.search(queries, k, params=options))
+        found = [self._search_lists(queries[at : at + 1], k, passing) for at in range(len(queries))]
+        if len(found) == 1:
+            return found[0]
+        return np.concatenate([rows for rows, _ in found]), np.concatenate([scores for _, scores in found])
+
+    def _search_lists(self, query: Float32, k: int, passing: Passing) -> tuple[Int64, Float32]:
+        """Search the nearest lists that have enough rows; then those that are likely to have better than was found."""
+        reach, kept = passing.reach, passing.copy
+        assert self._lists is not None
+        assert reach is not None
         index = self._index if kept is None else kept.kept[0]
-        keys, distances = self._lists.nearest(
-            queries, passing, max(self.plan.enough(passing.rows.count), k), self._metric
-        )
-        rows, scores = self._found(*scan(index, queries, k, keys, distances, only))
+        near, order, taken, beyond = self._lists.nearest(query, reach, max(reach.enough, k), self._metric)
+        seen = order[:taken]
+        rows, scores = self._found(*self._lists.first(index, query, k, reach, seen))
+        # Fewer were found than there are: no list may be left out.
+        least, crowded = -math.inf, True
         last = min(k, passing.rows.count) - 1
-        for at in range(len(queries)):
-            if passing.even and rows[at, last] >= 0:
-                continue
-            more = self._unseen(queries[at], keys[at], rows[at, last], scores[at, last], passing, last + 1)[None]
-            if more.size:
-                wanted = np.concatenate([keys[at : at + 1][keys[at : at + 1] >= 0], more[0]])[None]
-                if kept is None and float(passing.lists[wanted].sum()) > EXACT_SHARE * passing.rows.count:
-                    rows[at], scores[at] = self._search_all(queries[at], k, passing.rows)
-                    continue
-                apart = np.zeros(wanted.shape, np.float32)
-                found = scan(index, queries[at : at + 1], k * RESCORED, wanted, apart, only)[1][0]
-                rows[at], scores[at] = self._rescored(queries[at], found[found >= 0], k)
-        return rows, scores
+        if rows[0, last] >= 0:
+            if passing.even:
+                return rows, scores
+            score, spread = float(scores[0, last]), self.plan.spread
+            least = bound(query, score, self.plan.wide, spread, self._metric)
+            crowded = scores[0, 0] - score < CROWDED * deviation(query, score, spread, self._metric)
+        if beyond <= least:
+            return rows, scores
+        likely = near > least
+        likely[seen] = False
+        more = likely.nonzero()[0]
+        if not crowded:
+            return _joined(rows, scores, *self._found(*scan(index, query, k, reach, more)), k)
+        seen = np.concatenate([seen, more])
+        if kept is None and self._lists.held(reach, seen) > EXACT_SHARE * self.item_count:
+            best, exact = self._search_all(query, k, passing.rows)
+        else:
+            found = scan(index, query, k * RESCORED, reach, seen)[1][0]
+            best, exact = self._rescored(query[0], found[found >= 0], k)
+        return best[None], exact[None]
 
     def _search_all(self, query: Float32, k: int, rows: RowSet) -> tuple[Int64, Float32]:
         """The best k of rows, compared one by one with the vectors themselves."""
@@ -270,7 +301,7 @@ class FaissIndex:
             np.negative(said, out=said)
         said[~rows.mask()] = np.inf
         best = np.argpartition(said, min(k, len(said)) - 1)[:k]
-        return self._rescored(query, best[rows.contains(best)], k)
+        return self._rescored(query[0], best[rows.contains(best)], k)
 
     def _rescored(self, query: Float32, rows: Int64, k: int) -> tuple[Int64, Float32]:
         """The best k of rows by their exact scores, padded: where nothing stands out, codes are too coarse to tell."""
@@ -284,18 +315,6 @@ class FaissIndex:
         out_rows[: len(order)], out_scores[: len(order)] = rows[order], exact[order]
         return out_rows, out_scores
 
-    def _unseen(self, query: Float32, seen: Int64, row: int, score: float, passing: Passing, k: int) -> Int64:
-        """The lists i64[P] that must be searched too: they are likely to have more of the best k than may be missed.
-
-        `seen` are those that were searched, in which the k-th best has this row (-1: there are fewer) and score. Where
-        a user has nothing near among what passes, all that passes is about equally far, and most lists are needed.
-        """
-        assert self._lists is not None
-        assert passing.lists is not None
-        if row < 0:
-            return np.setdiff1d(np.flatnonzero(passing.lists), seen)
-        return self._lists.unseen(query, seen, score, passing, self.plan.missed * k, self._metric)
-
     def _options(self, k: int) -> "faiss.SearchParameters | None":
         if self._lists is not None:
             return faiss.SearchParametersIVF(nprobe=self.parameters.get("nprobe", 1))
@@ -308,6 +327,9 @@ class FaissIndex:
         """What FAISS found, with scores that are larger for nearer rows and 0 in the padding."""
         if self._metric == "l2":
             scores = -scores
+        # What is padded is padded at the end.
+        if len(rows) == 1 and rows[0, -1] >= 0:
+            return rows, scores
         return rows, np.where(rows >= 0, scores, np.float32(0.0))
 
     def write(self, path: Path) -> None:
@@ -316,6 +338,14 @@ class FaissIndex:
             faiss.write_index(self._index, str(path))
         except RuntimeError as error:
             raise OSError(f"{path.name} cannot be written: {error}") from error
+
+
+def _joined(rows: Int64, scores: Float32, others: Int64, said: Float32, k: int) -> tuple[Int64, Float32]:
+    """The best k of two answers [1, k] to a query, each with the best first."""
+    both, told = np.concatenate([rows, others], axis=1)[0], np.concatenate([scores, said], axis=1)[0]
+    # Padding scores 0, which can be more than the best.
+    order = np.where(both >= 0, -told, np.float32(np.inf)).argsort(kind="stable")[:k]
+    return both[order][None], told[order][None]
 
 
 def _first(rows: Int64, scores: Float32, kept: Bool, k: int) -> tuple[Int64, Float32, bool]:

@@ -1,49 +1,25 @@
 """Inverted lists: which rows each has, which are nearest to a query, and copies of some rows in lists of their own."""
 
-import threading
+import math
 from dataclasses import dataclass
-from typing import Any
 
 import faiss
 import numpy as np
 
 from tidings_core.model import Metric
-from tidings_core.rows import Copy, Passing, RowSet
-from tidings_core.tables import Float32, Int32, Int64, picked
+from tidings_core.rows import Copy, Reach, RowSet
+from tidings_core.tables import Float32, Int32, Int64
 
 EVEN_SLACK = 0.05
 """The variance of the lists' shares, relative to the mean squared, that still counts as an even spread."""
-TAIL = 2.0
-"""The scores in a list have longer tails than the normal distribution: its variance is taken so many times as large."""
+DROP_SLACK, DROP_SPARE, DROP_MOST = 1.1, 8, 2.5
+"""So much more is searched for where what does not pass is dropped; more than so many times k are not."""
+GATHERED = 0.75
+"""Where rows are in fewer of the lists than this share, a table is made of the centroids of these."""
+WIDER = 6.0
+"""So many more lists than have enough rows on average are put in order."""
 LARGEST = 30_000.0
 """Of vectors with larger numbers a copy is kept in float32: float16 ends at 65504."""
-
-
-class Moments:
-    """The means and variances f32[L, D] of the vectors in each list, computed when they are first asked for."""
-
-    def __init__(self, vectors: Float32, of_row: Int32, lists: int) -> None:
-        self._given = (vectors, of_row, lists)
-        self._found: tuple[Float32, Float32] | None = None
-        self._computing = threading.Lock()
-
-    def __call__(self) -> tuple[Float32, Float32]:
-        """The two arrays. For any thread."""
-        if self._found is None:
-            with self._computing:
-                self._found = self._found or self._compute(*self._given)
-        return self._found
-
-    @staticmethod
-    def _compute(vectors: Float32, of_row: Int32, lists: int) -> tuple[Float32, Float32]:
-        means, variances = np.zeros((2, lists, vectors.shape[1]), np.float32)
-        order = np.argsort(of_row, kind="stable")
-        ends = np.cumsum(np.bincount(of_row, minlength=lists))
-        for number, rows in enumerate(np.split(order, ends[:-1])):
-            if len(rows):
-                held = vectors[rows]
-                means[number], variances[number] = held.mean(axis=0), held.var(axis=0)
-        return means, variances
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +32,12 @@ class Lists:
     of_row: Int32
     sizes: Int32
     centroids: Float32
-    moments: Moments
     quantizer: "faiss.Index"
     plain: bool
 
     @classmethod
-    def of(cls, index: "faiss.IndexIVF", vectors: Float32) -> "Lists":
-        """Read them from an index of vectors f32[N, D]."""
+    def of(cls, index: "faiss.IndexIVF") -> "Lists":
+        """Read them from an index."""
         lists = index.invlists
         of_row = np.zeros(index.ntotal, np.int32)
         sizes = np.array([lists.list_size(number) for number in range(index.nlist)], np.int32)
@@ -70,8 +45,7 @@ class Lists:
             of_row[faiss.rev_swig_ptr(lists.get_ids(number), int(sizes[number]))] = number
         centroids = index.quantizer.reconstruct_n(0, index.nlist)
         plain = isinstance(index, faiss.IndexIVFFlat)
-        moments = Moments(vectors, of_row, index.nlist)
-        return cls(of_row, sizes, centroids, moments, index.quantizer, plain)
+        return cls(of_row, sizes, centroids, index.quantizer, plain)
 
     def counts(self, rows: RowSet) -> Int32:
         """How many of some rows each list has, i32[L]."""
@@ -101,88 +75,120 @@ class Lists:
         whole = float(stay.sum())
         return (stay * (left / whole if whole else 0.0)).astype(np.float32)
 
-    def nearest(self, queries: Float32, passing: Passing, enough: int, metric: Metric) -> tuple[Int64, Float32]:
-        """The nearest lists i64[B, P] of queries f32[B, D] that have `enough` of the rows, -1: padding; distances f32.
+    def reach(self, counts: Int32 | Float32, enough: int, only: RowSet | None) -> Reach:
+        """How to search for rows, so many of them in each list, of which so many are enough.
 
-        Distances are those of FAISS to the centroids.
+        `only`: the lists hold others too.
         """
-        assert passing.lists is not None
-        centroids, counts = _of(passing, self.centroids, passing.lists)
-        distances = np.empty((len(queries), len(counts)), np.float32)
+        filled = np.flatnonzero(counts)
+        # Of most lists a table of their own is no gain: what has none of the rows is at times looked at for nothing.
+        part = filled if len(filled) < GATHERED * len(counts) else None
+        within: Int32 | Float32 = counts if part is None else counts[part]
+        usual = float(within.sum()) / max(len(within), 1)
+        width = max(1, min(len(within), math.ceil(WIDER * enough / max(usual, 1e-9)) + 4))
+        centroids = self.centroids if part is None else self.centroids[part]
+        return Reach(centroids, within, part, enough, width, only, _told(width, only), _told(width, None))
+
+    def held(self, reach: Reach, places: Int64) -> int:
+        """How many rows the lists at places i64[T] of a reach have, whether they pass or not."""
+        return int(self.sizes[places if reach.numbers is None else reach.numbers[places]].sum())
+
+    def first(
+        self, index: "faiss.IndexIVF", query: Float32, k: int, reach: Reach, places: Int64
+    ) -> tuple[Float32, Int64]:
+        """As `scan`. Where many of what the lists have pass, all are looked at, and what does not pass is dropped."""
+        if reach.only is not None and (held := self.held(reach, places)):
+            more = math.ceil(k * held / max(float(reach.counts[places].sum()), 1.0) * DROP_SLACK) + DROP_SPARE
+            if more <= min(DROP_MOST * k, held):
+                scores, rows = scan(index, query, more, reach, places, every=True)
+                kept = reach.only.holds(rows[0]).nonzero()[0][:k]
+                if len(kept) == k:
+                    return scores[:, kept], rows[:, kept]
+        return scan(index, query, k, reach, places)
+
+    def nearest(self, query: Float32, reach: Reach, enough: int, metric: Metric) -> tuple[Float32, Int64, int, float]:
+        """How near each list of a reach is to a query f32[1, D], f32[P], and those nearest that have `enough` rows.
+
+        They are the first so many, the third value, of places i64 in the reach, nearest first. The last value is how
+        near the next one is, -inf: there is no other. Larger is nearer. Every microsecond here is one of each search.
+        """
+        count, width = len(reach.counts), reach.width
+        near = np.empty(count, np.float32)
         measure = faiss.fvec_L2sqr_ny if metric == "l2" else faiss.fvec_inner_products_ny
-        for at in range(len(queries)):
-            # One by one: a product of matrices would go to a BLAS with threads of its own.
-            pointers = (faiss.swig_ptr(each) for each in (distances[at], queries[at], centroids))
-            measure(*pointers, queries.shape[1], len(counts))
-        there = counts > 0
-        order = np.argsort(np.where(there, distances if metric == "l2" else -distances, np.float32(np.inf)), axis=1)
-        seen = np.cumsum(counts[order], axis=1)
-        widths = np.minimum((seen < enough).sum(axis=1) + 1, int(np.count_nonzero(there)))
-        order = order[:, : int(widths.max())]
-        keys = order if passing.numbers is None else passing.numbers[order]
-        if len(keys) > 1:
-            keys = np.where(np.arange(order.shape[1]) < widths[:, None], keys, -1)
-        return np.ascontiguousarray(keys, np.int64), np.ascontiguousarray(picked(distances, order))
-
-    def unseen(
-        self, query: Float32, seen: Int64, least: float, passing: Passing, allowed: float, metric: Metric
-    ) -> Int64:
-        """The lists i64[P] to search besides those seen, so that no more rows than `allowed` are likely to be missed.
-
-        Rows with a score of `least` or more for a query f32[D] are counted, as if the scores of a list's rows were
-        normally distributed, with the mean, and TAIL times the variance, that its vectors have along the query.
-        """
-        assert passing.lists is not None
-        means, variances, counts, sizes = _of(passing, *self.moments(), passing.lists, self.sizes)
+        # A product of matrices would go to a BLAS with threads of its own.
+        measure(*map(faiss.swig_ptr, (near, query, reach.centroids)), query.shape[1], count)
         if metric == "l2":
-            apart = (means - query) ** 2
-            mean = -(apart + variances).sum(axis=1)
-            variance = (4.0 * apart * variances + 2.0 * variances**2).sum(axis=1)
-        else:
-            mean, variance = np.empty((2, len(counts)), np.float32)
-            for out, vector, table in ((mean, query, means), (variance, query * query, variances)):
-                faiss.fvec_inner_products_ny(*map(faiss.swig_ptr, (out, vector, table)), len(query), len(counts))
-        above = np.clip((np.float32(least) - mean) / np.sqrt(TAIL * variance + np.float32(1e-30)), -6.0, 6.0)
-        # The tail of the normal distribution, within 2e-4 (Page, Applied Statistics 26, 1977).
-        # Those of a list that pass may be its best.
-        likely = np.minimum(sizes / (1.0 + np.exp(above * (1.5976 + 0.07056 * above * above))), counts)
-        known = np.zeros(len(self.sizes), np.bool_)
-        known[seen[seen >= 0]] = True
-        likely[known if passing.numbers is None else known[passing.numbers]] = 0.0
-        total = float(likely.sum())
-        if total <= allowed:
-            return np.empty(0, np.int64)
-        order = np.argsort(-likely)
-        order = order[: int(np.searchsorted(np.cumsum(likely[order]), total - allowed)) + 1]
-        return order if passing.numbers is None else passing.numbers[order]
+            np.negative(near, out=near)
+        while width < count:
+            some = near.argpartition(count - width - 1)[count - width - 1 :]
+            order = some[near[some].argsort()[::-1]]
+            taken = int(reach.counts[order].cumsum().searchsorted(enough)) + 1
+            if taken <= width:
+                return near, order, taken, float(near[order[taken]])
+            width *= 2
+        order = np.ascontiguousarray(near.argsort()[::-1])
+        taken = int(reach.counts[order].cumsum().searchsorted(enough)) + 1
+        if taken < count:
+            return near, order, taken, float(near[order[taken]])
+        return near, order, count, -math.inf
 
 
-def _of(passing: Passing, *tables: Any) -> tuple[Any, ...]:
-    """The entries of tables that are of lists which can have rows."""
-    return tables if passing.numbers is None else tuple(table[passing.numbers] for table in tables)
+def bound(query: Float32, score: float, wide: float, spread: float, metric: Metric) -> float:
+    """How near a list must be to a query f32[1, D] for some of its rows to be likely to have more than a score.
+
+    `spread` is the standard deviation of the vectors in a list, of all dimensions; rows may well be so many of it
+    nearer than usual, `wide`.
+    """
+    if metric != "l2":
+        return score - wide * deviation(query, score, spread, metric)
+    # A row at random is farther than the centroid by what varies in all dimensions.
+    beside = (wide * spread) ** 2 - score - query.shape[1] * spread**2
+    return -((wide * spread + math.sqrt(max(beside, 0.0))) ** 2)
+
+
+def deviation(query: Float32, score: float, spread: float, metric: Metric) -> float:
+    """The standard deviation of the scores, near this one, that the rows of a list have for a query f32[1, D]."""
+    if metric != "l2":
+        return spread * math.sqrt(float(query[0] @ query[0]))
+    return 2.0 * spread * math.sqrt(max(-score, 0.0))
+
+
+def _told(width: int, only: RowSet | None) -> "faiss.SearchParametersIVF":
+    """What FAISS is told to search so many lists for these rows only."""
+    return faiss.SearchParametersIVF(sel=None if only is None else faiss.IDSelectorBitmap(only.bits), nprobe=width)
 
 
 def scan(
-    index: "faiss.IndexIVF", queries: Float32, k: int, keys: Int64, distances: Float32, only: RowSet | None
+    index: "faiss.IndexIVF", query: Float32, k: int, reach: Reach, places: Int64, every: bool = False
 ) -> tuple[Float32, Int64]:
-    """Search lists i64[B, P] (-1: none) for queries f32[B, D], for these rows only: scores f32[B, k], rows i64."""
-    selector = None if only is None else faiss.IDSelectorBitmap(only.bits)
-    scores, rows = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
-    index.search_preassigned_c(
-        len(queries),
-        faiss.swig_ptr(queries),
-        k,
-        *map(faiss.swig_ptr, (keys, distances, scores, rows)),
-        False,
-        faiss.SearchParametersIVF(sel=selector, nprobe=keys.shape[1]),
-        None,
-    )
-    return scores, rows
+    """Search the lists at places i64[T] of a reach for a query f32[1, D]: scores f32[1, k], rows i64[1, k].
+
+    With `every`, for rows that do not pass too.
+    """
+    keys, told = places, reach.all_told if every else reach.told
+    if reach.numbers is not None:
+        keys = reach.numbers[places]
+    if len(keys) < reach.width:
+        keys = np.concatenate([keys, np.full(reach.width - len(keys), -1, np.int64)])
+    elif len(keys) > reach.width:
+        told = _told(len(keys), None if every else reach.only)
+    return _scan(index, query, k, keys, told)
 
 
 def scan_whole(index: "faiss.IndexIVF", queries: Float32, k: int, only: RowSet | None) -> tuple[Float32, Int64]:
-    """Search the one list that there is."""
-    return scan(index, queries, k, np.zeros((len(queries), 1), np.int64), np.zeros((len(queries), 1), np.float32), only)
+    """Search the one list that there is, for queries f32[B, D]: scores f32[B, k], rows i64[B, k]."""
+    return _scan(index, queries, k, np.zeros(len(queries), np.int64), _told(1, only))
+
+
+def _scan(
+    index: "faiss.IndexIVF", queries: Float32, k: int, keys: Int64, told: "faiss.SearchParametersIVF"
+) -> tuple[Float32, Int64]:
+    scores, rows = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
+    # Codes are not of what is left beside a centroid: how far that is does not matter.
+    apart = np.empty(len(keys), np.float32)
+    pointers = map(faiss.swig_ptr, (keys, apart, scores, rows))
+    index.search_preassigned_c(len(queries), faiss.swig_ptr(queries), k, *pointers, False, told, None)
+    return scores, rows
 
 
 def copied(vectors: Float32, rows: Int32, metric: Metric, lists: Lists | None = None) -> Copy:

@@ -353,7 +353,6 @@ class _Arrays:
         index = open_index(
             self._folder / INDEX_FILE, manifest.metric, chosen.key, chosen.parameters, vectors, chosen.filter_plan
         )
-        index.make_ready()
         return Snapshot(
             items=self._ids("items", items),
             users=self._ids("users", users),

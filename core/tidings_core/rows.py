@@ -42,6 +42,10 @@ class RowSet:
         found = np.right_shift(self.bits[safe >> 3], (safe & 7).astype(np.uint8)) & np.uint8(1)
         return found.view(np.bool_) & there
 
+    def holds(self, rows: Int64) -> Bool:
+        """Which of rows i64 are in the set, quickly: all must be from 0 to `size` - 1."""
+        return ((self.bits[rows >> 3] >> (rows & 7).astype(np.uint8)) & np.uint8(1)).view(np.bool_)
+
     def rows(self) -> Int32:
         """The rows of the set, ascending i32[count]."""
         return np.flatnonzero(self.mask()).astype(np.int32)
@@ -95,13 +99,38 @@ class Copy:
 
 
 @dataclass(frozen=True, slots=True)
+class Reach:
+    """Where a search among some rows looks: in the nearest lists, until these have `enough` of the rows.
+
+    `centroids` f32[P, D] are those of the lists with these `numbers` i64[P] (None: of all lists), `counts` i32[P] (f32:
+    guessed) how many of the rows each has. So many lists, `width`, are likely to have enough; `told` is what FAISS is
+    told when no more are. `only`: the lists have other rows too (None: they do not); `all_told` is what FAISS is told
+    to find also those.
+    """
+
+    centroids: Float32
+    counts: Int32 | Float32
+    numbers: Int64 | None
+    enough: int
+    width: int
+    only: RowSet | None
+    told: Any
+    all_told: Any
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory of its own."""
+        return 0 if self.numbers is None else self.centroids.nbytes + self.counts.nbytes + self.numbers.nbytes
+
+
+@dataclass(frozen=True, slots=True)
 class Passing:
     """Rows that a search may find, or that it may not, prepared by the index that is searched.
 
-    `lists` i32[L] (f32: guessed) tells how many of them each inverted list has, `numbers` i64 which have any (None:
-    many). A copy may hold more than the rows: `narrowed`. `scattered` says whether what is missing is thought to be
-    anywhere, so that dropping it from an answer may do, and `even` whether the rows are spread over the lists as all
-    rows are. `others` is, of rows that are to be left out, what is left without them.
+    `lists` i32[L] (f32: guessed) tells how many of them each inverted list has, and `reach` how they are searched. A
+    copy may hold more than the rows: `narrowed`. `scattered` says whether what is missing is thought to be anywhere, so
+    that dropping it from an answer may do, and `even` whether the rows are spread over the lists as all rows are.
+    `others` is, of rows that are to be left out, what is left without them.
 
     With a delta, `within` is what passes in the release alone, prepared by its own index (None: everything), of which
     `lost` rows no longer do; `more` i32[M] are rows of the release that pass besides, with their vectors f32[M, D].
@@ -111,7 +140,7 @@ class Passing:
 
     rows: RowSet
     lists: Int32 | Float32 | None = None
-    numbers: Int64 | None = None
+    reach: Reach | None = None
     copy: Copy | None = None
     narrowed: bool = False
     scattered: bool = True
@@ -127,6 +156,6 @@ class Passing:
     @property
     def nbytes(self) -> int:
         """Bytes of memory, with those of the copy."""
-        parts = (self.lists, self.numbers, self.more, self.more_vectors, self.own)
-        arrays = sum(array.nbytes for array in parts if array is not None)
+        parts = (self.lists, self.reach, self.more, self.more_vectors, self.own)
+        arrays = sum(part.nbytes for part in parts if part is not None)
         return self.rows.nbytes + arrays + (0 if self.copy is None else self.copy.nbytes)

@@ -2,29 +2,48 @@
 
 For smaller and smaller shares of the items, taken at random, two ways are compared: inverted lists, nearest first,
 until enough of the rows were looked at (how many are enough is measured), and all of the rows in one piece. From where
-that is faster on, it is what is done. For rows that are not spread at random the lists that are likely to have more are
-searched too: how much may be likely to be missed is measured on the rows nearest to users, and on the farthest.
+that is faster on, it is what is done. For rows that are not spread at random (of some categories; all but much of what
+is nearest to a user, as what somebody has bought; the nearest to a user, or the farthest) it is measured how many more
+rows are best looked at first, and from how near on further lists are searched.
 """
 
+import math
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import product
 
 import numpy as np
 
 from tidings_core.index import DROP_SHARE, MAX_COPY_ROWS, FaissIndex, FilterPlan, exact_search, set_threads
+from tidings_core.lists import Lists
 from tidings_core.model import Metric
-from tidings_core.rows import RowSet
-from tidings_core.tables import Float32, Int32, Int64
+from tidings_core.rows import Passing, RowSet
+from tidings_core.tables import Float32, Float64, Int32, Int64
 from tidings_index_builder.progress import Progress, silent
 
-USERS, FEW = 48, 12
-"""So many users are asked for, and for so many their own nearest and farthest items are tried."""
+USERS, SOME, FEW = 160, 48, 16
+"""So many users are asked for, so many of them with rows that lie together, and so many with their own nearest."""
 SHARES = tuple(0.5**halvings for halvings in range(12))
 STEP, HALVINGS = 1.5, 2
 """The number of rows looked at is raised by this factor until recall is reached, then the gap is halved so often."""
-MISSED = (0.5, 0.3, 0.2, 0.1, 0.05, 0.02, 0.01)
+UNEVEN, LEFT = (1.0, 2.0, 3.0, 4.0, 6.0), (0.4, 0.6, 0.8, 1.0, 1.5, 2.0)
+WIDE = (1.0, 1.5, *(2.0 + 0.25 * step for step in range(13)))
+"""What is tried, the least first."""
 NEARLY = 0.005
+UNDISTURBED = 0.98
+"""Of searches that take different times, the slowest but so many are thought to have waited for something else."""
+TOGETHER = (0.5, 0.1, 0.03)
+GROUPS = 64
+"""Rows that lie together are such shares of all; those of single lists, or of so many parts of all lists."""
+NEAREST, LEFT_OUT = 0.1, 0.5
+"""Of so large a share of the rows, those nearest to a user, so many are left out."""
+FARTHER = 0.05
+"""All of so large a share, those nearest to a user, do not pass."""
+OWN = (0.5, 0.1)
+"""Such shares of the rows are a user's nearest, farthest, or another user's nearest."""
 LEAST = 1000
 """Fewer rows are always all looked at."""
 CHUNK = 1 << 16
@@ -36,15 +55,23 @@ Clock = Callable[[], float]
 
 @dataclass(frozen=True, slots=True)
 class _Bench:
-    """What is measured on: the index, its vectors f32[N, D], queries f32[Q, D], and the recall@k to reach."""
+    """What is measured on: the index, its vectors f32[N, D], queries f32[Q, D], and the recall@k to reach.
+
+    What is measured on few users must hold for others: the `goal` is part of the way from the `target` to 1.
+    """
 
     index: FaissIndex
     vectors: Float32
     queries: Float32
     metric: Metric
-    goal: float
+    target: float
     k: int
     clock: Clock
+
+    @property
+    def goal(self) -> float:
+        """The recall to reach on the users who are asked for."""
+        return self.target + (1.0 - self.target) / 5
 
     def least(self, rows: Int32) -> Float32:
         """The least score that is among the k best of some rows, for each query f32[Q]."""
@@ -93,20 +120,19 @@ def plan_filters(
     k: int,
     seed: int = 0,
     progress: Progress = silent,
-    clock: Clock = time.perf_counter,
+    clock: Clock = time.thread_time,
 ) -> FilterPlan:
     """Measure how to search an index over vectors f32[N, D] for some rows only, for queries like users f32[U, D].
 
     `target` is the recall@k to reach. An index without inverted lists is not measured: all rows are looked at.
     """
     count = len(vectors)
-    if not index.has_lists or count < LEAST:
+    if index.lists is None or count < LEAST:
         return FilterPlan(whole_up_to=count)
     progress("measuring how to search with filters")
     rng = np.random.default_rng(seed)
     queries = users[rng.permutation(len(users))[:USERS]]
-    # Part of the way to 1: what was measured on few users must hold for others.
-    bench = _Bench(index, vectors, queries, metric, target + (1.0 - target) / 5, min(k, count), clock)
+    bench = _Bench(index, vectors, queries, metric, target, min(k, count), clock)
     costs: list[_Cost] = []
     set_threads(1)
     for cost in _costs(bench, rng):
@@ -114,7 +140,7 @@ def plan_filters(
         if cost.whole <= cost.lists:
             break
     plan = FilterPlan(_crossing(costs), tuple((cost.rows, cost.enough) for cost in reversed(costs)))
-    return replace(plan, missed=_missed(bench, plan))
+    return _uneven(bench, replace(plan, spread=_spread(index.lists, vectors)), index.lists, rng)
 
 
 def _costs(bench: _Bench, rng: np.random.Generator) -> Iterator[_Cost]:
@@ -135,15 +161,15 @@ def _costs(bench: _Bench, rng: np.random.Generator) -> Iterator[_Cost]:
 def _lists_cost(bench: _Bench, rows: RowSet, share: float) -> tuple[int, float]:
     """How many of the rows must be looked at to reach the goal, give or take 10 %, and the µs that takes."""
     least = bench.least(rows.rows())
-    # Also of most rows the lists are searched: that is what is measured here.
-    passing = replace(bench.index.with_plan(FilterPlan(0)).prepare(rows), scattered=False, even=True)
+    index = bench.index.with_plan(FilterPlan(0))
+    # In the index itself: a copy is finer.
+    within = replace(index.alone(rows), even=True, scattered=False)
 
-    def planned(share: float) -> tuple[FaissIndex, int]:
-        enough = min(rows.count, max(bench.k, round(rows.count * share)))
-        return bench.index.with_plan(FilterPlan(0, ((rows.count, enough),))), enough
+    def enough(share: float) -> int:
+        return min(rows.count, max(bench.k, round(rows.count * share)))
 
     def reaches(share: float) -> bool:
-        found, _ = planned(share)[0].search(bench.queries, bench.k, passing)
+        found, _ = index.search(bench.queries, bench.k, index.reaching(within, enough(share)))
         return bench.recall(bench.queries, found, least) >= bench.goal
 
     while share < 1.0 and not reaches(share):
@@ -152,8 +178,8 @@ def _lists_cost(bench: _Bench, rows: RowSet, share: float) -> tuple[int, float]:
     for _ in range(HALVINGS):
         middle = (high * low) ** 0.5
         high, low = (middle, low) if reaches(middle) else (high, middle)
-    index, enough = planned(high)
-    return enough, bench.timed(lambda query: index.search(query, bench.k, passing))
+    passing = index.reaching(replace(index.prepare(rows), scattered=False, even=True), enough(high))
+    return enough(high), bench.timed(lambda query: index.search(query, bench.k, passing))
 
 
 def _whole_cost(bench: _Bench, rows: RowSet) -> float:
@@ -176,39 +202,127 @@ def _crossing(costs: list[_Cost]) -> int:
     return round(last.rows * (before.rows / last.rows) ** float(gained / max(gained + lost, 1e-9)))
 
 
-def _missed(bench: _Bench, plan: FilterPlan) -> float:
-    """The largest share that may be likely to be missed, so that recall is reached for rows that depend on vectors.
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """Rows that are not spread at random, for a user who asks: query f32[1, D], and the least score to find.
 
-    For each user those nearest, those farthest, and those nearest to another user.
+    `kind`: the cases whose recall counts together, 0 where much is left out; `usual`: how fast they are counts.
     """
+
+    kind: int
+    usual: bool
+    query: Float32
+    rows: RowSet
+    least: Float32
+
+
+def _uneven(bench: _Bench, plan: FilterPlan, lists: Lists, rng: np.random.Generator) -> FilterPlan:
+    """With how rows that are not spread at random are searched: the fastest way that reaches recall for every kind."""
+    cases = [*_together(bench, lists, rng), *_own(bench, rng)]
+    # In the index itself: a copy is finer, and takes room.
+    alone = {at: bench.index.alone(rows) for at, rows in {id(case.rows): case.rows for case in cases}.items()}
+
+    def planned(plan: FilterPlan, kinds: Callable[[int], bool]) -> Iterator[tuple[_Case, FaissIndex, Passing]]:
+        index = bench.index.with_plan(plan)
+        prepared: dict[int, Passing] = {}
+        for case in cases:
+            if kinds(case.kind):
+                at = id(case.rows)
+                if at not in prepared:
+                    enough = plan.enough(case.rows.count, plan.uneven if case.kind else plan.left)
+                    prepared[at] = index.reaching(replace(alone[at], even=False, scattered=False), enough)
+                yield case, index, prepared[at]
+
+    def reached(plan: FilterPlan, kinds: Callable[[int], bool] = bool) -> Float64:
+        found: dict[int, list[float]] = {}
+        for case, index, passing in planned(plan, kinds):
+            near, _ = index.search(case.query, bench.k, passing)
+            found.setdefault(case.kind, []).append(bench.recall(case.query, near, case.least))
+        return np.array([np.mean(found[kind]) for kind in sorted(found)])
+
+    def taken(plan: FilterPlan, kinds: Callable[[int], bool] = bool) -> float:
+        spent = []
+        for case, index, passing in planned(plan, kinds):
+            if case.usual:
+                start = bench.clock()
+                index.search(case.query, bench.k, passing)
+                spent.append(bench.clock() - start)
+        return float(np.mean(np.sort(spent)[: round(UNDISTURBED * len(spent))]))
+
+    # What codes cannot tell apart no search finds: then nearly the best there is will do.
+    wanted = np.minimum(reached(replace(plan, wide=WIDE[-1])) - NEARLY, (bench.target + bench.goal) / 2)
+    ways = []
+    for uneven in UNEVEN:
+        first = partial(replace, plan, uneven=uneven)
+        at = bisect_left(
+            WIDE, True, hi=len(WIDE) - 1, key=lambda wide: bool((reached(first(wide=wide)) >= wanted).all())
+        )
+        ways.append(first(wide=WIDE[at]))
+    plan = min(ways, key=taken)
+    left = [replace(plan, left=left) for left in LEFT]
+    found = [float(reached(way, _none)[0]) for way in left]
+    enough = [way for way, recall in zip(left, found, strict=True) if recall >= min(bench.goal, max(found))]
+    return min(enough, key=partial(taken, kinds=_none))
+
+
+def _none(kind: int) -> bool:
+    return kind == 0
+
+
+def _together(bench: _Bench, lists: Lists, rng: np.random.Generator) -> Iterator[_Case]:
+    """Rows that are those of some lists, drawn at random: of single ones, or each with those nearest to it."""
     count = len(bench.vectors)
-    cases = []
-    queries = bench.queries[:FEW]
-    towards = [_scores(bench.vectors, query, bench.metric) for query in queries]
-    for at, (query, along) in enumerate(zip(queries, towards, strict=True)):
-        for part in (0.5, 0.1):
-            size = max(round(part * count), bench.k)
-            for side in (along, -along, towards[at - 1]):
-                mask = side >= np.partition(side, count - size)[count - size]
-                least = np.partition(along[mask], -bench.k)[-bench.k :][:1]
-                passing = bench.index.prepare(RowSet.of_mask(mask), gather=False)
-                cases.append((query[None], least, replace(passing, scattered=False)))
+    squares = (lists.centroids**2).sum(axis=1)
+    for kind, (part, group) in enumerate(product(TOGETHER, (1, max(1, len(lists.sizes) // GROUPS))), 1):
+        size = max(round(part * count), bench.k)
+        taken = np.zeros(len(lists.sizes), np.bool_)
+        for number in rng.permutation(len(taken)).tolist():
+            if lists.sizes[taken].sum() >= size:
+                break
+            apart = squares - 2.0 * (lists.centroids @ lists.centroids[number])
+            taken[np.argpartition(apart, group - 1)[:group]] = True
+        rows = RowSet.of_rows(rng.permutation(np.flatnonzero(taken[lists.of_row]))[:size], count)
+        for query, least in zip(bench.queries[:SOME], bench.least(rows.rows()), strict=False):
+            yield _Case(kind, True, query[None], rows, least[None])
 
-    def worst(missed: float) -> float:
-        index = bench.index.with_plan(replace(plan, missed=missed))
-        found = [
-            bench.recall(query, index.search(query, bench.k, passing)[0], least) for query, least, passing in cases
-        ]
-        # Each of the six kinds must reach it by itself.
-        return float(np.array(found).reshape(-1, 6).mean(axis=0).min())
 
-    reached: dict[float, float] = {}
-    for missed in MISSED:
-        reached[missed] = worst(missed)
-        if reached[missed] >= bench.goal:
-            return missed
-    # What codes cannot tell apart no search finds: then as little as gives nearly the best there is.
-    return next(missed for missed in MISSED if reached[missed] >= max(reached.values()) - NEARLY)
+def _own(bench: _Bench, rng: np.random.Generator) -> Iterator[_Case]:
+    """Rows that depend on who asks: without many of the nearest; just the nearest, the farthest, another's nearest."""
+    count = len(bench.vectors)
+    first = 2 * len(TOGETHER)
+    queries = bench.queries[:SOME]
+    before = _scores(bench.vectors, queries[-1], bench.metric)
+    for at, query in enumerate(queries):
+        along = _scores(bench.vectors, query, bench.metric)
+        nearest = _most(along, round(NEAREST * count))
+        masks = [np.ones(count, np.bool_)]
+        masks[0][rng.permutation(nearest)[: round(LEFT_OUT * len(nearest))]] = False
+        if at < FEW:
+            masks.append(np.ones(count, np.bool_))
+            masks[-1][_most(along, round(FARTHER * count))] = False
+            for part, side in product(OWN, (along, -along, before)):
+                masks.append(np.zeros(count, np.bool_))
+                masks[-1][_most(side, max(round(part * count), bench.k))] = True
+        for kind, mask in enumerate(masks):
+            least = along[mask][_most(along[mask], bench.k)].min()
+            yield _Case(first + kind if kind else 0, kind == 0, query[None], RowSet.of_mask(mask), least[None])
+        before = along
+
+
+def _most(scores: Float32, count: int) -> Int64:
+    """Where so many of the largest scores are."""
+    return np.argpartition(scores, len(scores) - count)[len(scores) - count :]
+
+
+def _spread(lists: Lists, vectors: Float32) -> float:
+    """The root of how much the vectors f32[N, D] of a list vary, on average of all rows and dimensions."""
+    sizes = np.maximum(lists.sizes, 1)
+    total = 0.0
+    for column in vectors.T:
+        numbers = column.astype(np.float64)
+        sums = np.bincount(lists.of_row, numbers, len(sizes))
+        total += float(numbers @ numbers) - float((sums**2 / sizes).sum())
+    return math.sqrt(max(total, 0.0) / vectors.size)
 
 
 def _scores(vectors: Float32, query: Float32, metric: Metric) -> Float32:

@@ -80,7 +80,7 @@ def test_a_search_among_rows_finds_the_nearest_of_them_whatever_the_way(
     rows = some_rows(share, seed, how, metric)
     # A graph, and lists at their own effort, miss some when only a few are dropped; all other ways look at all rows.
     exact = rows.count < DROP_SHARE * ITEMS or not gather or key in ("Flat", "SQfp16")
-    check(index, index.prepare(rows, gather=gather), rows, metric, 0.97 if exact else 0.8)
+    check(index, index.prepare(rows) if gather else index.alone(rows), rows, metric, 0.97 if exact else 0.8)
 
 
 @settings(max_examples=60, deadline=None)
@@ -101,9 +101,10 @@ def test_what_is_left_out_leaves_the_nearest_of_the_others(
 
 
 def test_a_plan_says_how_many_rows_are_enough() -> None:
-    """Between what was measured the share is interpolated, beyond it stays; there are no more than all."""
+    """Between what was measured the number is interpolated, beyond it stays; there are no more than all."""
     plan = FilterPlan(100, ((1000, 500), (10_000, 1000)))
-    assert [plan.enough(rows) for rows in (10, 1000, 5500, 10_000, 20_000)] == [5, 500, 1650, 1000, 2000]
+    assert [plan.enough(rows) for rows in (10, 1000, 5500, 10_000, 20_000)] == [10, 500, 750, 1000, 1000]
+    assert [plan.enough(rows, 3.0) for rows in (1000, 10_000)] == [1000, 3000]
     assert FilterPlan(100).enough(777) == 777
 
 
@@ -143,7 +144,7 @@ def test_what_passes_is_found_also_where_the_user_has_nothing_near(metric: Metri
     """With a plan for filters at random, recall holds for the half that is farthest from the user, and the nearest."""
     vectors, queries = VECTORS[metric], QUERIES[metric]
     index = build_index("IVF64,SQfp16", vectors, metric, {"nprobe": 8})
-    index = index.with_plan(FilterPlan(0, ((1500, 250), (3000, 400)), 0.02))
+    index = index.with_plan(FilterPlan(0, ((1500, 250), (3000, 400)), 1.0, 1.0, 4.0, 0.4))
     reached, naive = [], []
     for user in range(len(queries)):
         one = queries[user : user + 1]
