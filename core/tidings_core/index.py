@@ -267,22 +267,22 @@ class FaissIndex:
         near, order, taken, beyond = self._lists.nearest(query, reach, max(reach.enough, k), self._metric)
         seen = order[:taken]
         rows, scores = self._found(*self._lists.first(index, query, k, reach, seen))
-        # Fewer were found than there are: no list may be left out.
-        least, crowded = -math.inf, True
         last = min(k, passing.rows.count) - 1
-        if rows[0, last] >= 0:
+        # Where fewer were found than there are, no list may be left out.
+        least, full = -math.inf, rows[0, last] >= 0
+        if full:
             if passing.even:
                 return rows, scores
-            score, spread = float(scores[0, last]), self.plan.spread
-            least = bound(query, score, self.plan.wide, spread, self._metric)
-            crowded = scores[0, 0] - score < CROWDED * deviation(query, score, spread, self._metric)
+            least = bound(query, float(scores[0, last]), self.plan.wide, self.plan.spread, self._metric)
         if beyond <= least:
             return rows, scores
         likely = near > least
         likely[seen] = False
         more = likely.nonzero()[0]
-        if not crowded:
-            return _joined(rows, scores, *self._found(*scan(index, query, k, reach, more)), k)
+        if full and not self._crowded(query, scores[0], last):
+            rows, scores = _joined(rows, scores, *self._found(*scan(index, query, k, reach, more)), k)
+            if not self._crowded(query, scores[0], last):
+                return rows, scores
         seen = np.concatenate([seen, more])
         if kept is None and self._lists.held(reach, seen) > EXACT_SHARE * self.item_count:
             best, exact = self._search_all(query, k, passing.rows)
@@ -290,6 +290,11 @@ class FaissIndex:
             found = scan(index, query, k * RESCORED, reach, seen)[1][0]
             best, exact = self._rescored(query[0], found[found >= 0], k)
         return best[None], exact[None]
+
+    def _crowded(self, query: Float32, scores: Float32, last: int) -> bool:
+        """Whether the best by their codes, f32[k], are too near to each other to be told apart by these."""
+        wide = deviation(query, float(scores[last]), self.plan.spread, self._metric)
+        return bool(scores[0] - scores[last] < CROWDED * wide)
 
     def _search_all(self, query: Float32, k: int, rows: RowSet) -> tuple[Int64, Float32]:
         """The best k of rows, compared one by one with the vectors themselves."""

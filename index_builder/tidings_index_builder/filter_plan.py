@@ -21,10 +21,10 @@ from tidings_core.index import DROP_SHARE, MAX_COPY_ROWS, FaissIndex, FilterPlan
 from tidings_core.lists import Lists
 from tidings_core.model import Metric
 from tidings_core.rows import Passing, RowSet
-from tidings_core.tables import Float32, Float64, Int32, Int64
+from tidings_core.tables import Float32, Int32, Int64
 from tidings_index_builder.progress import Progress, silent
 
-USERS, SOME, FEW = 160, 48, 16
+USERS, SOME, FEW = 160, 48, 12
 """So many users are asked for, so many of them with rows that lie together, and so many with their own nearest."""
 SHARES = tuple(0.5**halvings for halvings in range(12))
 STEP, HALVINGS = 1.5, 2
@@ -71,7 +71,7 @@ class _Bench:
     @property
     def goal(self) -> float:
         """The recall to reach on the users who are asked for."""
-        return self.target + (1.0 - self.target) / 5
+        return self.target + 0.3 * (1.0 - self.target)
 
     def least(self, rows: Int32) -> Float32:
         """The least score that is among the k best of some rows, for each query f32[Q]."""
@@ -206,74 +206,75 @@ def _crossing(costs: list[_Cost]) -> int:
 class _Case:
     """Rows that are not spread at random, for a user who asks: query f32[1, D], and the least score to find.
 
-    `kind`: the cases whose recall counts together, 0 where much is left out; `usual`: how fast they are counts.
+    `kind`: the cases whose recall counts together; `usual`: how fast they are counts; `passing`: the rows, prepared
+    without a copy, which is finer and takes room.
     """
 
     kind: int
     usual: bool
     query: Float32
-    rows: RowSet
+    passing: Passing
     least: Float32
+
+    @property
+    def most(self) -> bool:
+        """Whether some rows are left out of all."""
+        return self.passing.rows.count >= DROP_SHARE * self.passing.rows.size
 
 
 def _uneven(bench: _Bench, plan: FilterPlan, lists: Lists, rng: np.random.Generator) -> FilterPlan:
     """With how rows that are not spread at random are searched: the fastest way that reaches recall for every kind."""
     cases = [*_together(bench, lists, rng), *_own(bench, rng)]
-    # In the index itself: a copy is finer, and takes room.
-    alone = {at: bench.index.alone(rows) for at, rows in {id(case.rows): case.rows for case in cases}.items()}
-
-    def planned(plan: FilterPlan, kinds: Callable[[int], bool]) -> Iterator[tuple[_Case, FaissIndex, Passing]]:
-        index = bench.index.with_plan(plan)
-        prepared: dict[int, Passing] = {}
-        for case in cases:
-            if kinds(case.kind):
-                at = id(case.rows)
-                if at not in prepared:
-                    enough = plan.enough(case.rows.count, plan.uneven if case.kind else plan.left)
-                    prepared[at] = index.reaching(replace(alone[at], even=False, scattered=False), enough)
-                yield case, index, prepared[at]
-
-    def reached(plan: FilterPlan, kinds: Callable[[int], bool] = bool) -> Float64:
-        found: dict[int, list[float]] = {}
-        for case, index, passing in planned(plan, kinds):
-            near, _ = index.search(case.query, bench.k, passing)
-            found.setdefault(case.kind, []).append(bench.recall(case.query, near, case.least))
-        return np.array([np.mean(found[kind]) for kind in sorted(found)])
-
-    def taken(plan: FilterPlan, kinds: Callable[[int], bool] = bool) -> float:
-        spent = []
-        for case, index, passing in planned(plan, kinds):
-            if case.usual:
-                start = bench.clock()
-                index.search(case.query, bench.k, passing)
-                spent.append(bench.clock() - start)
-        return float(np.mean(np.sort(spent)[: round(UNDISTURBED * len(spent))]))
-
+    most = [case for case in cases if case.most]
     # What codes cannot tell apart no search finds: then nearly the best there is will do.
-    wanted = np.minimum(reached(replace(plan, wide=WIDE[-1])) - NEARLY, (bench.target + bench.goal) / 2)
+    best = _reached(bench, replace(plan, wide=WIDE[-1]), cases)
+    wanted = {kind: min(recall - NEARLY, (bench.target + bench.goal) / 2) for kind, recall in best.items()}
+
+    def enough(plan: FilterPlan, cases: list[_Case]) -> bool:
+        return all(recall >= wanted[kind] for kind, recall in _reached(bench, plan, cases).items())
+
     ways = []
     for uneven in UNEVEN:
         first = partial(replace, plan, uneven=uneven)
-        at = bisect_left(
-            WIDE, True, hi=len(WIDE) - 1, key=lambda wide: bool((reached(first(wide=wide)) >= wanted).all())
-        )
+        at = bisect_left(WIDE, True, hi=len(WIDE) - 1, key=lambda wide: enough(first(wide=wide), cases))
         ways.append(first(wide=WIDE[at]))
-    plan = min(ways, key=taken)
-    left = [replace(plan, left=left) for left in LEFT]
-    found = [float(reached(way, _none)[0]) for way in left]
-    enough = [way for way, recall in zip(left, found, strict=True) if recall >= min(bench.goal, max(found))]
-    return min(enough, key=partial(taken, kinds=_none))
+    plan = min(ways, key=lambda way: _taken(bench, way, cases))
+    ways = [way for way in (replace(plan, left=left) for left in LEFT) if enough(way, most)]
+    return min([plan, *ways], key=lambda way: _taken(bench, way, most))
 
 
-def _none(kind: int) -> bool:
-    return kind == 0
+def _searched(bench: _Bench, plan: FilterPlan, cases: list[_Case]) -> Iterator[tuple[_Case, Int64, float]]:
+    """What each case finds by a plan, rows i64[1, k], and the seconds it takes."""
+    index = bench.index.with_plan(plan)
+    prepared: dict[int, Passing] = {}
+    for case in cases:
+        if id(case.passing) not in prepared:
+            enough = plan.enough(case.passing.rows.count, plan.left if case.most else plan.uneven)
+            prepared[id(case.passing)] = index.reaching(replace(case.passing, even=False), enough)
+        start = bench.clock()
+        rows, _ = index.search(case.query, bench.k, prepared[id(case.passing)])
+        yield case, rows, bench.clock() - start
+
+
+def _reached(bench: _Bench, plan: FilterPlan, cases: list[_Case]) -> dict[int, float]:
+    """The recall of each kind of case."""
+    found: dict[int, list[float]] = {}
+    for case, rows, _ in _searched(bench, plan, cases):
+        found.setdefault(case.kind, []).append(bench.recall(case.query, rows, case.least))
+    return {kind: float(np.mean(recalls)) for kind, recalls in found.items()}
+
+
+def _taken(bench: _Bench, plan: FilterPlan, cases: list[_Case]) -> float:
+    """The mean seconds of usual cases."""
+    spent = np.sort([seconds for case, _, seconds in _searched(bench, plan, cases) if case.usual])
+    return float(spent[: round(UNDISTURBED * len(spent))].mean())
 
 
 def _together(bench: _Bench, lists: Lists, rng: np.random.Generator) -> Iterator[_Case]:
     """Rows that are those of some lists, drawn at random: of single ones, or each with those nearest to it."""
     count = len(bench.vectors)
     squares = (lists.centroids**2).sum(axis=1)
-    for kind, (part, group) in enumerate(product(TOGETHER, (1, max(1, len(lists.sizes) // GROUPS))), 1):
+    for kind, (part, group) in enumerate(product(TOGETHER, (1, max(1, len(lists.sizes) // GROUPS)))):
         size = max(round(part * count), bench.k)
         taken = np.zeros(len(lists.sizes), np.bool_)
         for number in rng.permutation(len(taken)).tolist():
@@ -282,30 +283,31 @@ def _together(bench: _Bench, lists: Lists, rng: np.random.Generator) -> Iterator
             apart = squares - 2.0 * (lists.centroids @ lists.centroids[number])
             taken[np.argpartition(apart, group - 1)[:group]] = True
         rows = RowSet.of_rows(rng.permutation(np.flatnonzero(taken[lists.of_row]))[:size], count)
+        passing = bench.index.alone(rows, left=True)
         for query, least in zip(bench.queries[:SOME], bench.least(rows.rows()), strict=False):
-            yield _Case(kind, True, query[None], rows, least[None])
+            yield _Case(kind, True, query[None], passing, least[None])
 
 
 def _own(bench: _Bench, rng: np.random.Generator) -> Iterator[_Case]:
     """Rows that depend on who asks: without many of the nearest; just the nearest, the farthest, another's nearest."""
     count = len(bench.vectors)
-    first = 2 * len(TOGETHER)
     queries = bench.queries[:SOME]
     before = _scores(bench.vectors, queries[-1], bench.metric)
     for at, query in enumerate(queries):
         along = _scores(bench.vectors, query, bench.metric)
         nearest = _most(along, round(NEAREST * count))
-        masks = [np.ones(count, np.bool_)]
-        masks[0][rng.permutation(nearest)[: round(LEFT_OUT * len(nearest))]] = False
+        chosen = [(True, rng.permutation(nearest)[: round(LEFT_OUT * len(nearest))])]
         if at < FEW:
-            masks.append(np.ones(count, np.bool_))
-            masks[-1][_most(along, round(FARTHER * count))] = False
+            chosen.append((True, _most(along, round(FARTHER * count))))
             for part, side in product(OWN, (along, -along, before)):
-                masks.append(np.zeros(count, np.bool_))
-                masks[-1][_most(side, max(round(part * count), bench.k))] = True
-        for kind, mask in enumerate(masks):
+                chosen.append((False, _most(side, max(round(part * count), bench.k))))
+        for kind, (out, some) in enumerate(chosen):
+            mask = np.full(count, out)
+            mask[some] = not out
             least = along[mask][_most(along[mask], bench.k)].min()
-            yield _Case(first + kind if kind else 0, kind == 0, query[None], RowSet.of_mask(mask), least[None])
+            passing = bench.index.alone(RowSet.of_mask(mask), left=True)
+            # Kinds from 0 on are those of rows that lie together.
+            yield _Case(-1 - kind, kind == 0, query[None], passing, least[None])
         before = along
 
 
