@@ -118,3 +118,18 @@ class Erasing:
     key: bytes
     user_ids: tuple[str, ...]
     counts: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredImport:
+    """How far an import of history has come: rows before `next_row` are done, and what became of them.
+
+    `faults` is what is wrong with the first rejected rows, opaque.
+    """
+
+    import_id: str
+    next_row: int = 0
+    accepted: int = 0
+    duplicates: int = 0
+    rejected: int = 0
+    faults: bytes = b""

@@ -27,7 +27,7 @@ from tidings_server.application.acknowledge import Acknowledge
 from tidings_server.application.catalogue import Catalogue
 from tidings_server.application.check_recall import CheckRecall
 from tidings_server.application.compose import Composer
-from tidings_server.application.consistency import check_token
+from tidings_server.application.consistency import check_token, write_token
 from tidings_server.application.decide_push import DecidePushes
 from tidings_server.application.erase_profile import EraseProfile, resume_quietly
 from tidings_server.application.erasures import ErasedIds
@@ -35,6 +35,7 @@ from tidings_server.application.explain import Explain
 from tidings_server.application.find_audience import FindAudience
 from tidings_server.application.fold_back import FoldBack, FoldRules
 from tidings_server.application.get_profile import GetProfile
+from tidings_server.application.import_events import ImportEvents
 from tidings_server.application.known_documents import KnownDocuments
 from tidings_server.application.list_releases import ListReleases
 from tidings_server.application.live_controls import LiveControls
@@ -62,7 +63,7 @@ from tidings_server.metrics import Metrics
 from tidings_server.settings import Settings
 from tidings_server.transport.audience import AudienceHandlers
 from tidings_server.transport.batcher import Batcher
-from tidings_server.transport.calls import Lane, Method, Stream
+from tidings_server.transport.calls import Lane, Method, Stream, Upload
 from tidings_server.transport.catalogue import CatalogueHandlers
 from tidings_server.transport.catalogue_items import ItemCodec
 from tidings_server.transport.changes import decode_logged, encode_change
@@ -70,6 +71,7 @@ from tidings_server.transport.events import EventHandlers, encode_event
 from tidings_server.transport.explain import ExplainHandlers
 from tidings_server.transport.front import Front, find_front
 from tidings_server.transport.http import HttpListener
+from tidings_server.transport.import_events import ImportHandler
 from tidings_server.transport.profiles import ProfileHandlers
 from tidings_server.transport.push_encoding import encode_push, show_item
 from tidings_server.transport.pushes import PushHandlers
@@ -123,6 +125,7 @@ class Wired:
     monitor: CheckRecall
     folding: FoldBack
     subscriptions: Subscriptions
+    imports: ImportHandler
     watcher: ControlsWatcher
     erase: EraseProfile
     prune: Prune
@@ -198,6 +201,7 @@ class Server:
         finally:
             wired.watcher.close()
             wired.subscriptions.stop()
+            wired.imports.stop()
             await self._front.drain(settings.drain_seconds)
             await self._http.close()
             for batcher in wired.batchers.values():
@@ -269,6 +273,13 @@ class Server:
         upsert = UpsertItems(store, self._catalogue, self._serving, self._folding.changed)
         read = ReadItems(store, self._serving, self._codec)
         catalogue = CatalogueHandlers(upsert, read, time.time, metrics, partial(check_token, store))
+        imports = ImportHandler(
+            ImportEvents(store, documents, lambda: store.waiting > 0, time.time, privacy),
+            ThreadPoolExecutor(1, thread_name_prefix="import"),
+            time.time,
+            metrics,
+            partial(write_token, store),
+        )
         methods = (
             *self._recommendation(
                 ObserveAnswers(recommend, recording, checking, random.random),
@@ -295,10 +306,13 @@ class Server:
             Stream("tidings.v1.RecommendationService", "FindAudience", audience.find_audience),
             export,
         )
-        front = self._make_front(methods, batchers, metrics, settings.max_message_bytes, streams)
+        uploads = (Upload("tidings.v1.EventService", "ImportEvents", imports.import_events),)
+        front = self._make_front(methods, batchers, metrics, settings.max_message_bytes, streams, uploads)
         watcher = self._watcher()
         prune = Prune(store, documents, settings.retention.retention, decode_logged, time.time)
-        return Wired(front, batchers, decider, recorder, monitor, self._folding, subscriptions, watcher, erase, prune)
+        return Wired(
+            front, batchers, decider, recorder, monitor, self._folding, subscriptions, imports, watcher, erase, prune
+        )
 
     def _watcher(self) -> ControlsWatcher:
         """Make what looks after the file of controls."""

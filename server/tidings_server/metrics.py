@@ -67,6 +67,7 @@ PROMOTIONS = Spec(
     "Promotions and rollbacks tried, by operation and outcome (done, or the error's reason).",
 )
 EVENTS = Spec("tidings_events_total", "counter", ("type", "status"), "Events that came, by type and verdict.")
+IMPORTED = Spec("tidings_imported_rows_total", "counter", ("status",), "Rows of imports of history, by verdict.")
 ITEMS = Spec("tidings_items_total", "counter", ("result",), "Items that were to be upserted or deleted, by result.")
 DELTA = Spec(
     "tidings_delta_items",
@@ -144,6 +145,7 @@ METRICS = (
     DEGRADED,
     PROMOTIONS,
     EVENTS,
+    IMPORTED,
     ITEMS,
     DELTA,
     FOLDS,
@@ -187,6 +189,7 @@ class Metrics:
         self._degraded = Counter(DEGRADED.name, DEGRADED.help, DEGRADED.labels, registry=self.registry)
         self._promotions = Counter(PROMOTIONS.name, PROMOTIONS.help, PROMOTIONS.labels, registry=self.registry)
         self._events = Counter(EVENTS.name, EVENTS.help, EVENTS.labels, registry=self.registry)
+        self._imported = Counter(IMPORTED.name, IMPORTED.help, IMPORTED.labels, registry=self.registry)
         self._folds = Counter(FOLDS.name, FOLDS.help, FOLDS.labels, registry=self.registry)
         self._items = Counter(ITEMS.name, ITEMS.help, ITEMS.labels, registry=self.registry)
         self._jobs = Gauge(JOBS.name, JOBS.help, registry=self.registry)
@@ -243,6 +246,11 @@ class Metrics:
     def event(self, type: str, status: str) -> None:
         """Note the verdict on one event."""
         self._events.labels(type, status).inc()
+
+    def imported(self, accepted: int, duplicates: int, rejected: int) -> None:
+        """Count rows of an import of history."""
+        for status, rows in (("accepted", accepted), ("duplicate", duplicates), ("rejected", rejected)):
+            self._imported.labels(status).inc(rows)
 
     def item(self, result: str) -> None:
         """Count an item that was upserted or deleted."""

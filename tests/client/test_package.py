@@ -16,6 +16,7 @@ from tidings import (
     model_audience,
     model_contacts,
     model_explain,
+    model_import,
     model_privacy,
     model_profile,
     proto_files,
@@ -28,7 +29,16 @@ def test_all_lists_every_public_name() -> None:
     """`__all__` holds every public class of the errors and values, what filters are made of, both clients, no more."""
     public = {
         name
-        for module in (errors, model, model_audience, model_contacts, model_explain, model_privacy, model_profile)
+        for module in (
+            errors,
+            model,
+            model_audience,
+            model_contacts,
+            model_explain,
+            model_import,
+            model_privacy,
+            model_profile,
+        )
         for name, value in vars(module).items()
         if inspect.isclass(value) and value.__module__ == module.__name__ and not name.startswith("_")
     }

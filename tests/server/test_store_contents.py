@@ -5,7 +5,7 @@ import pytest
 from tests.server.storing import WAIT, Opened, add_pushes, entry, push, set_timers
 from tidings_core.errors import Conflict
 from tidings_core.flags import GOOD, Flag
-from tidings_core.stored import Document, State, StoredEvent, StoredItem, Timer
+from tidings_core.stored import Document, State, StoredEvent, StoredImport, StoredItem, Timer
 from tidings_server.application.store import Transaction
 
 # Events and items
@@ -82,6 +82,26 @@ def test_what_is_left_of_events_is_kept_by_user(opened: Opened) -> None:
     assert opened.do(job) == b"two"
     opened.do(lambda t: t.checkpoints.put("ben", b""))
     assert (opened.store.checkpoint("anna"), opened.store.checkpoint("ben")) == (b"two", b"")
+
+
+def test_how_far_an_import_came_is_kept_with_what_it_did(opened: Opened) -> None:
+    """An import that has not begun is at row 0; what a job puts stands with its other effects, or not at all."""
+    state = StoredImport("march", 7, 5, 1, 1, b"faults")
+
+    def job(transaction: Transaction) -> StoredImport:
+        transaction.imports.put(state)
+        return transaction.imports.get("march")
+
+    def failing(transaction: Transaction) -> None:
+        transaction.imports.put(StoredImport("march", 99))
+        raise ZeroDivisionError
+
+    assert opened.store.history("march") == StoredImport("march")
+    assert opened.do(job) == state
+    opened.store.write(failing).exception(WAIT)
+    assert opened.store.history("march") == state
+    opened.reopen()
+    assert (opened.store.history("march"), opened.store.history("april")) == (state, StoredImport("april"))
 
 
 def test_an_item_keeps_its_number(opened: Opened) -> None:

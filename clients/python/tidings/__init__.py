@@ -90,6 +90,7 @@ from tidings.model_explain import (
     SourceVerdict,
     Verdict,
 )
+from tidings.model_import import Imported, ImportFault
 from tidings.model_privacy import ErasureReceipt, Preferences, QuietHours, QuietSpan
 from tidings.model_profile import (
     Affinity,
@@ -141,6 +142,8 @@ __all__ = [
     "FailedPrecondition",
     "Feature",
     "Filter",
+    "ImportFault",
+    "Imported",
     "InternalError",
     "InvalidArgument",
     "Item",

@@ -14,6 +14,7 @@ from tidings import (
     contact_commands,
     errors,
     event_lines,
+    import_command,
     item_commands,
     model,
     privacy_commands,
@@ -24,7 +25,18 @@ _SUMMARY = "Record events, ask a Tidings server for recommendations, send and re
 _SECONDS = 5.0
 _RELEASE_SECONDS = 60.0
 _AUDIENCE_SECONDS = 600.0
+_IMPORT_SECONDS = 600.0
 _USER = "the shop's own id of the user"
+
+_HISTORY = """
+CSV and Parquet have the columns user_id and event_time, and any of event_id, type (default: purchase), item_id,
+quantity, price, category, query, value, push_id; rows that follow each other with one event_id are one event. JSON
+lines are those of `tidings record --file`. A time is ISO 8601 (UTC where it names no zone), or Unix seconds or
+milliseconds. Parquet needs pyarrow (pip install pyarrow).
+
+Run the command again after whatever ended it: it goes on where it was. Rows without an event_id are numbered under the
+import's name, which you then give. Rejected rows are named; then the exit status is 1. No trigger is started.
+"""
 
 _WHERE = "what items must be, such as brand=Lumo,Aurora or price<20 or new=true (quoted); may be repeated"
 
@@ -95,6 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_explain(actions)
     _add_audience(actions)
     _add_record(actions)
+    _add_import(actions)
     _add_profile(actions)
     _add_update_profile(actions)
     _add_privacy(actions)
@@ -176,6 +189,24 @@ def _add_record(actions: _Actions) -> None:
     parser.add_argument("--push-id", default="", metavar="ID", help="the push that led to it")
     parser.add_argument("--time", type=_time, metavar="ISO", help="when, such as 2024-05-01T12:30:00Z (default: now)")
     parser.add_argument("--file", metavar="PATH", help='JSON lines, one event each; "-" reads the input')
+
+
+def _add_import(actions: _Actions) -> None:
+    parser = actions.add_parser(
+        "import-events",
+        help="history, from a file of any size; goes on where it was cut off",
+        parents=[_common()],
+        epilog=_HISTORY,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=import_command.import_events, refuse=parser.error, default_timeout=_IMPORT_SECONDS)
+    parser.add_argument("file", metavar="FILE", help="Parquet, CSV or JSON lines; the latter two also as .gz")
+    parser.add_argument(
+        "--import-id", default="", metavar="NAME", help="its name (default: made of the file's content)"
+    )
+    parser.add_argument(
+        "--columns", default="", metavar="OURS=THEIRS,...", help="what the file calls our columns, where it differs"
+    )
 
 
 def _add_profile(actions: _Actions) -> None:

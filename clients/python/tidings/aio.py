@@ -3,7 +3,7 @@
 import asyncio
 import uuid
 import weakref
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from random import Random
 from types import TracebackType
@@ -13,10 +13,12 @@ import grpc
 
 from tidings import (
     errors,
+    history,
     model,
     model_audience,
     model_contacts,
     model_explain,
+    model_import,
     model_privacy,
     model_profile,
     wire,
@@ -209,6 +211,30 @@ class Client:
         request, rejected = wire_events.record_request(events)
         answer = None if request is None else await self._call(self._events.RecordEvents, request, timeout)
         return wire_events.recorded(answer, rejected)
+
+    async def import_events(
+        self,
+        import_id: str,
+        events: history.Rows,
+        *,
+        on_progress: Callable[[model_import.Imported], None] | None = None,
+        timeout: float = 600.0,
+    ) -> model_import.Imported:
+        """Import history and return how far it has come; see `tidings.Client.import_events`."""
+        rows = history.History(import_id, events)
+        sending = iter((rows.question,))
+        while True:
+            try:
+                state = rows.reached(await self._call(self._events.ImportEvents, sending, timeout))
+            except errors.TidingsError as error:
+                await asyncio.sleep(rows.failed(error))
+                sending = iter((rows.question,))
+                continue
+            if on_progress is not None:
+                on_progress(state)
+            if not rows.more():
+                return state
+            sending = rows.messages()
 
     async def get_profile(
         self, user_id: str, *, consistency_token: str = "", timeout: float | None = None

@@ -1,8 +1,9 @@
 """The blocking client."""
 
+import time
 import uuid
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from random import Random
 from types import TracebackType
@@ -12,10 +13,12 @@ import grpc
 
 from tidings import (
     errors,
+    history,
     model,
     model_audience,
     model_contacts,
     model_explain,
+    model_import,
     model_privacy,
     model_profile,
     wire,
@@ -223,6 +226,39 @@ class Client:
         request, rejected = wire_events.record_request(events)
         answer = None if request is None else self._call(self._events.RecordEvents, request, timeout)
         return wire_events.recorded(answer, rejected)
+
+    def import_events(
+        self,
+        import_id: str,
+        events: history.Rows,
+        *,
+        on_progress: Callable[[model_import.Imported], None] | None = None,
+        timeout: float = 600.0,
+    ) -> model_import.Imported:
+        """Import history: what users did before, any number of events of any users; return how far it has come.
+
+        `import_id` is a name of your own, the same whenever the import is gone on with: the server knows how far it
+        came, and rows that are done are taken from `events` and passed over, so give them from the first one on, in the
+        same order. A row that is not as it must be is rejected, and named in `faults`; an InvalidArgument in place of
+        an event stands for a row that cannot be read. Each event needs its `event_time`, and an `event_id` of the
+        shop's own: the import may then be repeated under another name too. No trigger is started. Some 10,000 rows go
+        in one call, for which `timeout` is; `on_progress` is told after each. When the server is gone for a moment, the
+        import goes on after it; any other error ends it, and what was done stays done.
+        """
+        rows = history.History(import_id, events)
+        sending = iter((rows.question,))
+        while True:
+            try:
+                state = rows.reached(self._call(self._events.ImportEvents, sending, timeout))
+            except errors.TidingsError as error:
+                time.sleep(rows.failed(error))
+                sending = iter((rows.question,))
+                continue
+            if on_progress is not None:
+                on_progress(state)
+            if not rows.more():
+                return state
+            sending = rows.messages()
 
     def get_profile(
         self, user_id: str, *, consistency_token: str = "", timeout: float | None = None

@@ -112,7 +112,14 @@ CREATE INDEX timers_by_user ON timers (user_id);
 CREATE INDEX decisions_by_time ON decisions (time);
 """
 
-MIGRATIONS = (_FIRST, _ANSWERS, _CATALOGUE, _EVENTS_OF_A_USER, _CONTACTS, _ERASURES)
+_IMPORTS = """
+CREATE TABLE imports (
+  import_id TEXT PRIMARY KEY, next_row INTEGER NOT NULL, accepted INTEGER NOT NULL, duplicates INTEGER NOT NULL,
+  rejected INTEGER NOT NULL, faults BLOB NOT NULL
+) STRICT;
+"""
+
+MIGRATIONS = (_FIRST, _ANSWERS, _CATALOGUE, _EVENTS_OF_A_USER, _CONTACTS, _ERASURES, _IMPORTS)
 """Each brings the tables from one version to the next. Those that were published are never changed."""
 
 

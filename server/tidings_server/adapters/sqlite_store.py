@@ -18,9 +18,20 @@ from typing import Any, TypeVar
 
 from tidings_core.contacts import SealedContact
 from tidings_core.errors import Overloaded, Stopping, StorageFailed, TidingsError
-from tidings_core.stored import Document, Entry, Erased, Erasing, StoredEvent, StoredItem, StoredPush, Timer
+from tidings_core.stored import (
+    Document,
+    Entry,
+    Erased,
+    Erasing,
+    StoredEvent,
+    StoredImport,
+    StoredItem,
+    StoredPush,
+    Timer,
+)
 from tidings_server.adapters.sqlite_contacts import read_contacts
 from tidings_server.adapters.sqlite_erasures import read_erased, read_erased_vectors, read_erasing
+from tidings_server.adapters.sqlite_imports import read_import
 from tidings_server.adapters.sqlite_schema import BUSY_MS, FILE, open_database, open_reader
 from tidings_server.adapters.sqlite_statements import Statements, failure
 from tidings_server.adapters.sqlite_tables import (
@@ -276,6 +287,11 @@ class SqliteStore:
         """
         with self._reading() as sql:
             return read_erased_vectors(sql, key)
+
+    def history(self, import_id: str) -> StoredImport:
+        """How far an import has come. Raises StorageFailed."""
+        with self._reading() as sql:
+            return read_import(sql, import_id)
 
     def catalogue_item(self, item_id: str) -> StoredItem:
         """What is known of an item. Raises StorageFailed."""

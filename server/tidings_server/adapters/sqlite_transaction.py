@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from tidings_server.adapters.sqlite_contacts import ContactTable
 from tidings_server.adapters.sqlite_erasures import ErasureTable
+from tidings_server.adapters.sqlite_imports import ImportTable
 from tidings_server.adapters.sqlite_statements import Statements
 from tidings_server.adapters.sqlite_tables import (
     CatalogueTable,
@@ -26,6 +27,7 @@ class SqliteTransaction:
         self.changes = Changes()
         self.events = EventTable(sql, self.changes)
         self.checkpoints = CheckpointTable(sql)
+        self.imports = ImportTable(sql)
         self.items = ItemTable(sql)
         self.users = UserTable(sql, self.changes)
         self.streams = PushTable(sql)

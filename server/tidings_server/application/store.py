@@ -12,7 +12,18 @@ from typing import Protocol, TypeVar
 from tidings_core.contacts import SealedContact
 from tidings_core.errors import TidingsError
 from tidings_core.flags import GOOD, Flag
-from tidings_core.stored import Document, Entry, Erased, Erasing, State, StoredEvent, StoredItem, StoredPush, Timer
+from tidings_core.stored import (
+    Document,
+    Entry,
+    Erased,
+    Erasing,
+    State,
+    StoredEvent,
+    StoredImport,
+    StoredItem,
+    StoredPush,
+    Timer,
+)
 from tidings_server.application.erasures import Erasures
 
 _T = TypeVar("_T")
@@ -50,6 +61,18 @@ class Checkpoints(Protocol):
 
     def put(self, user_id: str, content: bytes) -> None:
         """Replace what is left; b"" takes it out."""
+        ...
+
+
+class Imports(Protocol):
+    """How far imports of history have come."""
+
+    def get(self, import_id: str) -> StoredImport:
+        """How far an import has come, as this transaction sees it; at row 0 when it has not begun."""
+        ...
+
+    def put(self, state: StoredImport) -> None:
+        """Replace how far an import has come."""
         ...
 
 
@@ -217,6 +240,11 @@ class Transaction(Protocol):
         ...
 
     @property
+    def imports(self) -> Imports:
+        """How far imports have come."""
+        ...
+
+    @property
     def items(self) -> Items:
         """Numbers of items."""
         ...
@@ -343,6 +371,10 @@ class Store(Protocol):
 
     def contacts(self, user_id: str) -> tuple[bytes, list[SealedContact]]:
         """The wrapped key of a user, b"" for none, and the user's contacts. Raises StorageFailed."""
+        ...
+
+    def history(self, import_id: str) -> StoredImport:
+        """How far an import of history has come, at row 0 when it has not begun. Raises StorageFailed."""
         ...
 
     def erased(self) -> list[Erased]:

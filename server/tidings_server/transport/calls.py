@@ -1,10 +1,11 @@
 """The narrow line between a front and the rest: a batch of calls in, their answers out, or a stream; all of it bytes.
 
 A front (grpcio, or another) turns a wire into Calls and answers into a wire. It takes the Methods and Streams below and
-knows nothing of what they do, so another front is one file.
+knows nothing of what they do, so another front is one file. An Upload, a stream that callers send, is served by grpcio
+alone; another front hands it on.
 """
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeVar
 
@@ -86,7 +87,20 @@ class Stream:
     open: OpenSession | None = None
 
 
-_Rpc = TypeVar("_Rpc", Method, Stream)
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """One RPC that answers a stream of requests with one response. `name` is unique among all services.
+
+    The handler runs on the event loop and takes the requests one by one: the peer sends no more than the wire holds
+    until it asks for the next. Its TidingsError ends the call.
+    """
+
+    service: str
+    name: str
+    handler: Callable[[AsyncIterator[bytes]], Awaitable[bytes]]
+
+
+_Rpc = TypeVar("_Rpc", Method, Stream, Upload)
 
 
 def by_service(rpcs: Sequence[_Rpc]) -> Mapping[str, list[_Rpc]]:

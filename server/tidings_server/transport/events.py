@@ -57,7 +57,7 @@ class EventHandlers:
                 ("events", f"has {len(events)} entries, must have 1 to {MAX_EVENTS}: send them in several calls")
             )
         now_ms = int(self._now() * 1000)
-        return [_propose(event, now_ms) for event in events]
+        return [propose(event, now_ms) for event in events]
 
     def _answer(self, given: "list[Proposed | Verdict]", made: Recorded | TidingsError) -> bytes | TidingsError:
         if isinstance(made, TidingsError):
@@ -117,7 +117,8 @@ def decode_event(content: bytes) -> Event:
         raise StorageFailed(f"an event of the log is damaged: {error}") from error
 
 
-def _propose(message: event_pb2.Event, now_ms: int) -> Proposed | Verdict:
+def propose(message: event_pb2.Event, now_ms: int) -> Proposed | Verdict:
+    """The event in a message with what the log keeps of it, or the verdict on a message that holds none."""
     faults = []
     if message.HasField("change"):
         faults.append(("change", "is no event: UpdateProfile records what is said of a user"))

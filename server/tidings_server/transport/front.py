@@ -7,7 +7,7 @@ from tidings_core.errors import InvalidInput
 from tidings_server.metrics import Metrics
 from tidings_server.settings import Address
 from tidings_server.transport.batcher import Batcher
-from tidings_server.transport.calls import Lane, Method, Stream
+from tidings_server.transport.calls import Lane, Method, Stream, Upload
 from tidings_server.transport.front_grpcio import GrpcioFront
 
 
@@ -41,8 +41,9 @@ class MakeFront(Protocol):
         metrics: Metrics,
         max_message_bytes: int,
         streams: Sequence[Stream] = (),
+        uploads: Sequence[Upload] = (),
     ) -> Front:
-        """Take the methods, the batcher that runs each lane, and the streams."""
+        """Take the methods, the batcher that runs each lane, the streams, and the streams that callers send."""
         ...
 
 

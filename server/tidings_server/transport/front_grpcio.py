@@ -3,7 +3,7 @@
 import asyncio
 import math
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import TypeVar
@@ -20,7 +20,7 @@ from tidings_server.settings import Address
 from tidings_server.transport import status
 from tidings_server.transport.addresses import check_free
 from tidings_server.transport.batcher import Batcher
-from tidings_server.transport.calls import Call, Lane, Method, Stream, by_service
+from tidings_server.transport.calls import Call, Lane, Method, Stream, Upload, by_service
 
 READY_SERVICE = "tidings.v1.RecommendationService"
 """The health service that is SERVING only while a release answers."""
@@ -53,9 +53,10 @@ class GrpcioFront:
         metrics: Metrics,
         max_message_bytes: int,
         streams: Sequence[Stream] = (),
+        uploads: Sequence[Upload] = (),
         named: Sequence[str] = (),
     ) -> None:
-        """Take the methods, the batcher that runs each lane, and the streams.
+        """Take the methods, the batcher that runs each lane, the streams, and the streams that callers send.
 
         Reflection names the services of `named` too, which another front has.
         """
@@ -90,6 +91,10 @@ class GrpcioFront:
             for stream in its_streams:
                 sending = self._stream(stream, metrics.calls(stream.name))
                 handlers.setdefault(service, {})[stream.name] = grpc.unary_stream_rpc_method_handler(sending)
+        for service, its_uploads in by_service(uploads).items():
+            for upload in its_uploads:
+                taking = self._upload(upload, metrics.calls(upload.name))
+                handlers.setdefault(service, {})[upload.name] = grpc.stream_unary_rpc_method_handler(taking)
         for service, of_service in handlers.items():
             self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, of_service),))
         names = (*dict.fromkeys((*handlers, *named)), health.SERVICE_NAME, reflection.SERVICE_NAME)
@@ -166,6 +171,16 @@ class GrpcioFront:
             await self._serve(stream.name, context, seconds, ended, lambda _: send(body, context))
 
         return sending
+
+    def _upload(self, upload: Upload, ended: Ended) -> Callable[[AsyncIterator[bytes], Context], Awaitable[bytes]]:
+        """What grpcio runs for each call of a stream that callers send."""
+
+        async def take(messages: AsyncIterator[bytes], context: Context) -> bytes:
+            remaining = context.time_remaining()
+            seconds = math.inf if remaining is None else remaining
+            return await self._serve(upload.name, context, seconds, ended, lambda _: upload.handler(messages))
+
+        return take
 
     async def _serve(
         self, name: str, context: Context, seconds: float, ended: Ended, work: Callable[[float], Awaitable[_T]]

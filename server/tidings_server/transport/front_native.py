@@ -2,7 +2,8 @@
 
 Calls come to one thread, many at a time, and go from there to the batchers; a batcher's thread answers them itself, so
 that no call passes the event loop. Streams run on the event loop. Whatever else comes to the port (health, reflection,
-methods that nobody has) goes through to a grpcio front behind it, on a socket in a directory of its own.
+streams that callers send, methods that nobody has) goes through to a grpcio front behind it, on a socket in a directory
+of its own.
 """
 
 import asyncio
@@ -26,7 +27,7 @@ from tidings_server.settings import Address
 from tidings_server.transport import status
 from tidings_server.transport.addresses import check_free
 from tidings_server.transport.batcher import Batcher, Outcome
-from tidings_server.transport.calls import Call, Lane, Method, Session, Stream
+from tidings_server.transport.calls import Call, Lane, Method, Session, Stream, Upload
 from tidings_server.transport.front_grpcio import (
     KEEPALIVE_MS,
     KEEPALIVE_TIMEOUT_MS,
@@ -96,8 +97,9 @@ class NativeFront:
         metrics: Metrics,
         max_message_bytes: int,
         streams: Sequence[Stream] = (),
+        uploads: Sequence[Upload] = (),
     ) -> None:
-        """Take the methods, the batcher that runs each lane, and the streams."""
+        """Take the methods, the batcher that runs each lane, the streams, and the streams that callers send."""
         self._max_message_bytes = max_message_bytes
         rpcs: tuple[Method | Stream, ...] = (*methods, *streams)
         # What the native side calls a method is its place in this list.
@@ -115,7 +117,9 @@ class NativeFront:
         self._opening = 0
         self._native: NativeGrpcFront | None = None
         self._receiver = threading.Thread(target=self._receive, name="native-front", daemon=True)
-        self._behind = GrpcioFront([], {}, metrics, max_message_bytes, named=[rpc.service for rpc in rpcs])
+        self._behind = GrpcioFront(
+            [], {}, metrics, max_message_bytes, uploads=uploads, named=[rpc.service for rpc in rpcs]
+        )
         self._directory = tempfile.TemporaryDirectory(prefix="tidings-")
 
     def bind(self, address: Address) -> Address:

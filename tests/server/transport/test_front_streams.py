@@ -18,7 +18,7 @@ from tidings_core.errors import NotFound, Overloaded
 from tidings_server.metrics import Metrics
 from tidings_server.settings import Address
 from tidings_server.transport.batcher import Batcher
-from tidings_server.transport.calls import Lane, Method, OpenSession, Session, Stream
+from tidings_server.transport.calls import Lane, Method, OpenSession, Session, Stream, Upload
 from tidings_server.transport.front import Front, MakeFront, find_front
 
 PATIENCE = 30.0
@@ -98,9 +98,10 @@ def make_front(request: pytest.FixtureRequest) -> MakeFront:
         metrics: Metrics,
         max_message_bytes: int,
         streams: Sequence[Stream] = (),
+        uploads: Sequence[Upload] = (),
     ) -> Front:
         opening = [replace(stream, open=_opener(stream)) for stream in streams]
-        return chosen(methods, batchers, metrics, max_message_bytes, opening if sessions else streams)
+        return chosen(methods, batchers, metrics, max_message_bytes, opening if sessions else streams, uploads)
 
     return make
 

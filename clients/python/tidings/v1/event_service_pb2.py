@@ -25,15 +25,15 @@ _sym_db = _symbol_database.Default()
 from tidings.v1 import event_pb2 as tidings_dot_v1_dot_event__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1etidings/v1/event_service.proto\x12\ntidings.v1\x1a\x16tidings/v1/event.proto\"8\n\x13RecordEventsRequest\x12!\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x11.tidings.v1.Event\"]\n\x14RecordEventsResponse\x12*\n\x08verdicts\x18\x01 \x03(\x0b\x32\x18.tidings.v1.EventVerdict\x12\x19\n\x11\x63onsistency_token\x18\x02 \x01(\t\"_\n\x0c\x45ventVerdict\x12\'\n\x06status\x18\x01 \x01(\x0e\x32\x17.tidings.v1.EventStatus\x12&\n\x06\x66\x61ults\x18\x02 \x03(\x0b\x32\x16.tidings.v1.EventFault\"0\n\nEventFault\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t*\x96\x01\n\x0b\x45ventStatus\x12\x1c\n\x18\x45VENT_STATUS_UNSPECIFIED\x10\x00\x12\x19\n\x15\x45VENT_STATUS_ACCEPTED\x10\x01\x12\x1a\n\x16\x45VENT_STATUS_DUPLICATE\x10\x02\x12\x19\n\x15\x45VENT_STATUS_REJECTED\x10\x03\x12\x17\n\x13\x45VENT_STATUS_ERASED\x10\x04\x32\x61\n\x0c\x45ventService\x12Q\n\x0cRecordEvents\x12\x1f.tidings.v1.RecordEventsRequest\x1a .tidings.v1.RecordEventsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1etidings/v1/event_service.proto\x12\ntidings.v1\x1a\x16tidings/v1/event.proto\"8\n\x13RecordEventsRequest\x12!\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x11.tidings.v1.Event\"]\n\x14RecordEventsResponse\x12*\n\x08verdicts\x18\x01 \x03(\x0b\x32\x18.tidings.v1.EventVerdict\x12\x19\n\x11\x63onsistency_token\x18\x02 \x01(\t\"_\n\x0c\x45ventVerdict\x12\'\n\x06status\x18\x01 \x01(\x0e\x32\x17.tidings.v1.EventStatus\x12&\n\x06\x66\x61ults\x18\x02 \x03(\x0b\x32\x16.tidings.v1.EventFault\"0\n\nEventFault\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\"^\n\x13ImportEventsRequest\x12\x11\n\timport_id\x18\x01 \x01(\t\x12\x11\n\tfirst_row\x18\x02 \x01(\x03\x12!\n\x06\x65vents\x18\x03 \x03(\x0b\x32\x11.tidings.v1.Event\"\xa4\x01\n\x14ImportEventsResponse\x12\x10\n\x08next_row\x18\x01 \x01(\x03\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x02 \x01(\x03\x12\x12\n\nduplicates\x18\x03 \x01(\x03\x12\x10\n\x08rejected\x18\x04 \x01(\x03\x12\'\n\x06\x66\x61ults\x18\x05 \x03(\x0b\x32\x17.tidings.v1.ImportFault\x12\x19\n\x11\x63onsistency_token\x18\x06 \x01(\t\"B\n\x0bImportFault\x12\x0b\n\x03row\x18\x01 \x01(\x03\x12&\n\x06\x66\x61ults\x18\x02 \x03(\x0b\x32\x16.tidings.v1.EventFault*\x96\x01\n\x0b\x45ventStatus\x12\x1c\n\x18\x45VENT_STATUS_UNSPECIFIED\x10\x00\x12\x19\n\x15\x45VENT_STATUS_ACCEPTED\x10\x01\x12\x1a\n\x16\x45VENT_STATUS_DUPLICATE\x10\x02\x12\x19\n\x15\x45VENT_STATUS_REJECTED\x10\x03\x12\x17\n\x13\x45VENT_STATUS_ERASED\x10\x04\x32\xb6\x01\n\x0c\x45ventService\x12Q\n\x0cRecordEvents\x12\x1f.tidings.v1.RecordEventsRequest\x1a .tidings.v1.RecordEventsResponse\x12S\n\x0cImportEvents\x12\x1f.tidings.v1.ImportEventsRequest\x1a .tidings.v1.ImportEventsResponse(\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tidings.v1.event_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_EVENTSTATUS']._serialized_start=371
-  _globals['_EVENTSTATUS']._serialized_end=521
+  _globals['_EVENTSTATUS']._serialized_start=702
+  _globals['_EVENTSTATUS']._serialized_end=852
   _globals['_RECORDEVENTSREQUEST']._serialized_start=70
   _globals['_RECORDEVENTSREQUEST']._serialized_end=126
   _globals['_RECORDEVENTSRESPONSE']._serialized_start=128
@@ -42,6 +42,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EVENTVERDICT']._serialized_end=318
   _globals['_EVENTFAULT']._serialized_start=320
   _globals['_EVENTFAULT']._serialized_end=368
-  _globals['_EVENTSERVICE']._serialized_start=523
-  _globals['_EVENTSERVICE']._serialized_end=620
+  _globals['_IMPORTEVENTSREQUEST']._serialized_start=370
+  _globals['_IMPORTEVENTSREQUEST']._serialized_end=464
+  _globals['_IMPORTEVENTSRESPONSE']._serialized_start=467
+  _globals['_IMPORTEVENTSRESPONSE']._serialized_end=631
+  _globals['_IMPORTFAULT']._serialized_start=633
+  _globals['_IMPORTFAULT']._serialized_end=699
+  _globals['_EVENTSERVICE']._serialized_start=855
+  _globals['_EVENTSERVICE']._serialized_end=1037
 # @@protoc_insertion_point(module_scope)

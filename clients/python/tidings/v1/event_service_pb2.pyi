@@ -49,3 +49,37 @@ class EventFault(_message.Message):
     field: str
     description: str
     def __init__(self, field: _Optional[str] = ..., description: _Optional[str] = ...) -> None: ...
+
+class ImportEventsRequest(_message.Message):
+    __slots__ = ("import_id", "first_row", "events")
+    IMPORT_ID_FIELD_NUMBER: _ClassVar[int]
+    FIRST_ROW_FIELD_NUMBER: _ClassVar[int]
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    import_id: str
+    first_row: int
+    events: _containers.RepeatedCompositeFieldContainer[_event_pb2.Event]
+    def __init__(self, import_id: _Optional[str] = ..., first_row: _Optional[int] = ..., events: _Optional[_Iterable[_Union[_event_pb2.Event, _Mapping]]] = ...) -> None: ...
+
+class ImportEventsResponse(_message.Message):
+    __slots__ = ("next_row", "accepted", "duplicates", "rejected", "faults", "consistency_token")
+    NEXT_ROW_FIELD_NUMBER: _ClassVar[int]
+    ACCEPTED_FIELD_NUMBER: _ClassVar[int]
+    DUPLICATES_FIELD_NUMBER: _ClassVar[int]
+    REJECTED_FIELD_NUMBER: _ClassVar[int]
+    FAULTS_FIELD_NUMBER: _ClassVar[int]
+    CONSISTENCY_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    next_row: int
+    accepted: int
+    duplicates: int
+    rejected: int
+    faults: _containers.RepeatedCompositeFieldContainer[ImportFault]
+    consistency_token: str
+    def __init__(self, next_row: _Optional[int] = ..., accepted: _Optional[int] = ..., duplicates: _Optional[int] = ..., rejected: _Optional[int] = ..., faults: _Optional[_Iterable[_Union[ImportFault, _Mapping]]] = ..., consistency_token: _Optional[str] = ...) -> None: ...
+
+class ImportFault(_message.Message):
+    __slots__ = ("row", "faults")
+    ROW_FIELD_NUMBER: _ClassVar[int]
+    FAULTS_FIELD_NUMBER: _ClassVar[int]
+    row: int
+    faults: _containers.RepeatedCompositeFieldContainer[EventFault]
+    def __init__(self, row: _Optional[int] = ..., faults: _Optional[_Iterable[_Union[EventFault, _Mapping]]] = ...) -> None: ...

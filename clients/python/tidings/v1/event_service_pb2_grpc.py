@@ -41,6 +41,11 @@ class EventServiceStub(object):
                 request_serializer=tidings_dot_v1_dot_event__service__pb2.RecordEventsRequest.SerializeToString,
                 response_deserializer=tidings_dot_v1_dot_event__service__pb2.RecordEventsResponse.FromString,
                 _registered_method=True)
+        self.ImportEvents = channel.stream_unary(
+                '/tidings.v1.EventService/ImportEvents',
+                request_serializer=tidings_dot_v1_dot_event__service__pb2.ImportEventsRequest.SerializeToString,
+                response_deserializer=tidings_dot_v1_dot_event__service__pb2.ImportEventsResponse.FromString,
+                _registered_method=True)
 
 
 class EventServiceServicer(object):
@@ -56,6 +61,16 @@ class EventServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ImportEvents(self, request_iterator, context):
+        """ImportEvents takes history: what users did before, any number of events in one call or many. They go into the log
+        and the profiles as recorded events do, but start no trigger. How far an import has come is on disk with the events
+        themselves: after a cut, a call that brings only the name of the import says from which row to go on. What is
+        answered is on disk.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_EventServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -63,6 +78,11 @@ def add_EventServiceServicer_to_server(servicer, server):
                     servicer.RecordEvents,
                     request_deserializer=tidings_dot_v1_dot_event__service__pb2.RecordEventsRequest.FromString,
                     response_serializer=tidings_dot_v1_dot_event__service__pb2.RecordEventsResponse.SerializeToString,
+            ),
+            'ImportEvents': grpc.stream_unary_rpc_method_handler(
+                    servicer.ImportEvents,
+                    request_deserializer=tidings_dot_v1_dot_event__service__pb2.ImportEventsRequest.FromString,
+                    response_serializer=tidings_dot_v1_dot_event__service__pb2.ImportEventsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -94,6 +114,33 @@ class EventService(object):
             '/tidings.v1.EventService/RecordEvents',
             tidings_dot_v1_dot_event__service__pb2.RecordEventsRequest.SerializeToString,
             tidings_dot_v1_dot_event__service__pb2.RecordEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ImportEvents(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/tidings.v1.EventService/ImportEvents',
+            tidings_dot_v1_dot_event__service__pb2.ImportEventsRequest.SerializeToString,
+            tidings_dot_v1_dot_event__service__pb2.ImportEventsResponse.FromString,
             options,
             channel_credentials,
             insecure,
