@@ -10,8 +10,8 @@
    per second, whether answers came or not, and counts each from the time it was due (open loop). The first fifth of
    SECONDS is not counted. With LEAVE > 0 a call without an answer after so many milliseconds is left by resetting it;
    with TELL the server is told so in grpc-timeout. Prints one JSON object: calls/s and latencies of the calls that
-   ended well, how many did not (`failed`) and of these with RESOURCE_EXHAUSTED (`refused`), how many had no end, and
-   seconds of the processor that this program took. RECORD, if not -, is a file that gets (i64 nanoseconds of
+   ended well, how many did not (`failed`) and of these with RESOURCE_EXHAUSTED (`refused`), how many had no end, how
+   often a connection was lost and made again, and seconds of the processor that this program took. RECORD, if not -, is a file that gets (i64 nanoseconds of
    CLOCK_MONOTONIC when it was due, f32 milliseconds, i32 gRPC code) of each call that ended, counted or not.
 
    streams: opens COUNT streams, at random times within SPREAD seconds, and prints a JSON line when each had its first
@@ -162,7 +162,8 @@ static int by_size(const void *a, const void *b) {
 
 static double quantile(double q) { return latency_count ? latencies[(size_t)((latency_count - 1) * q)] : 0.0; }
 
-static int calls(char **a) {
+static int calls(char **a, uint32_t flows) {
+    uint64_t lost = 0;
     double seconds = atof(a[4]), rate = atof(a[7]);
     int in_flight = atoi(a[6]), at = 0;
     state += strtoull(a[9], NULL, 10) * 0x9e3779b97f4a7c15ull;
@@ -182,12 +183,13 @@ static int calls(char **a) {
             }
         }
         leave(t);
-        int dead = 0;
         for (int i = 0; i < link_count; i++) {
-            if (!links[i].dead && links[i].out.used && !links[i].writing) flush(&links[i]);
-            dead += links[i].dead;
+            if (links[i].dead) {
+                open_link(&links[i], a[0], atoi(a[1]), flows);
+                lost++;
+            }
+            if (links[i].out.used && !links[i].writing) flush(&links[i]);
         }
-        if (dead == link_count) errno = ECONNRESET, die("all connections");
         turn((rate > 0 && due - now() < 2000000) || (leave_after && leave_after < 10000000) ? 0 : 1);
     }
     int64_t took = stop - count_from;
@@ -202,9 +204,10 @@ static int calls(char **a) {
         if (!f || fwrite(ended, sizeof *ended, ended_count, f) != ended_count || fclose(f)) die(a[12]);
     }
     printf("{\"calls_per_second\": %.1f, \"p50_ms\": %.4f, \"p99_ms\": %.4f, \"short_answers\": %llu, \"failed\": %llu, "
-           "\"refused\": %llu, \"unanswered\": %llu, \"cpu_seconds\": %.3f}\n",
+           "\"refused\": %llu, \"unanswered\": %llu, \"connections_lost\": %llu, \"cpu_seconds\": %.3f}\n",
            latency_count / (took / 1e9), quantile(0.5), quantile(0.99), (unsigned long long)short_answers,
-           (unsigned long long)failed, (unsigned long long)refusals, (unsigned long long)under_way, cpu);
+           (unsigned long long)failed, (unsigned long long)refusals, (unsigned long long)under_way,
+           (unsigned long long)lost, cpu);
     return 0;
 }
 
@@ -288,5 +291,5 @@ int main(int argc, char **argv) {
     poller = epoll_create1(0);
     if (!(links = calloc(link_count, sizeof *links))) die("memory");
     for (int i = 0; i < link_count; i++) open_link(&links[i], a[0], atoi(a[1]), flows);
-    return calling ? calls(a) : streams(a);
+    return calling ? calls(a, flows) : streams(a);
 }

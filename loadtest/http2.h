@@ -155,10 +155,13 @@ static void flush(Link *l) {
     }
 }
 
+/* Connect; a link that was lost is opened anew. */
 static void open_link(Link *l, const char *host, int port, uint32_t flows) {
     struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(port)};
     int one = 1;
     if (inet_pton(AF_INET, host, &to.sin_addr) != 1) errno = EINVAL, die(host);
+    if (l->dead) close(l->fd);
+    free(l->in.at), free(l->out.at), free(l->flows);
     memset(l, 0, sizeof *l);
     l->fd = socket(AF_INET, SOCK_STREAM, 0);
     if (l->fd < 0 || connect(l->fd, (struct sockaddr *)&to, sizeof to)) die("connect");

@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -61,15 +61,18 @@ class Load:
     caller: Caller
     bodies: Sequence[bytes]
     folder: Path
+    lost: list[int] = field(default_factory=list)
+    """How many connections the callers lost, one entry for each time that they called."""
 
     def ended(self, seconds: float, rate: float, seed: int, connections: int = 8, leave_ms: int = 0,
               deadline: bool = False) -> NDArray[np.void]:  # fmt: skip
         """Call at random times, so many a second, and return an ENDED row for each call that ended."""
         record = self.folder / f"ended-{seed}"
-        self.caller.calls(
+        found = self.caller.calls(
             RECOMMEND, self.bodies, seconds, rate=rate, least=FULL_ANSWER, seed=seed, connections=connections,
             leave_ms=leave_ms, tell=deadline, record=record,
         )  # fmt: skip
+        self.lost.append(int(found["connections_lost"]))
         return np.fromfile(record, ENDED)
 
     def capacity(self, seconds: float) -> float:
@@ -107,6 +110,7 @@ def watched(served: Served) -> Iterator[Callable[[], tuple[float, float, float]]
 def surge(load: Load, most: float, half_p99: float, seconds: float, deadline_ms: int) -> dict[str, object]:
     """Three times what the server carries for `seconds`, with half load before, meanwhile and after."""
     calm = max(3.0, seconds / 4)
+    load.lost.clear()
     with watched(load.served) as memory, ThreadPoolExecutor(2) as pool:
         base = pool.submit(load.ended, 2 * calm + seconds, most / 2, 1, leave_ms=deadline_ms, deadline=True)
         time.sleep(calm)
@@ -133,6 +137,7 @@ def surge(load: Load, most: float, half_p99: float, seconds: float, deadline_ms:
         "refused_p50_ms": p(refused, 0.5),
         "refused_p99_ms": p(refused, 0.99),
         "otherwise_ended": int(np.sum((during["code"] != 0) & (during["code"] != REFUSED))),
+        "connections_lost": sum(load.lost),
         "recovered_s": recovered(steady, over, half_p99),
         "memory_before_mib": before,
         "memory_peak_mib": peak,
@@ -176,6 +181,7 @@ def calls(
 ) -> dict[str, object]:
     """Call in some other way, and tell what came of it."""
     ended = load.ended(seconds, rate, 21, connections, leave_ms, deadline)
+    lost = load.lost[-1]
     return {
         "calls": len(ended),
         "answered": int(np.sum(ended["code"] == 0)),
@@ -183,6 +189,7 @@ def calls(
         "left": int(np.sum(np.isin(ended["code"], (1, 4)))),
         "otherwise": int(np.sum(~np.isin(ended["code"], (0, 1, 4, REFUSED)))),
         "p99_ms": p(ended[ended["code"] == 0], 0.99),
+        "connections_lost": lost,
     }
 
 
