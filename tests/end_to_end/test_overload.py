@@ -33,10 +33,15 @@ def rows(request: pytest.FixtureRequest) -> list[dict[str, Any]]:
 
 @pytest.mark.long
 def test_three_times_too_much_passes_and_leaves_nothing_behind(rows: list[dict[str, Any]]) -> None:
-    """Afterwards all is as before within seconds, memory too."""
+    """Some are answered meanwhile, nobody waits past the deadline; afterwards memory is as before, and all is answered.
+
+    How soon depends on what else the machine does, so that is for the benchmark to say.
+    """
     (surge,) = (row for row in rows if "recovered_s" in row)
     assert surge["offered_over_carried"] > 1.5
-    assert surge["recovered_s"] != "never"
+    assert surge["answered_over_carried"] > 0
+    assert surge["answered_p99_ms"] < 1_100
+    assert [row["failed_later"] for row in rows if "failed_later" in row] == [0] * 4
     assert surge["memory_peak_mib"] - surge["memory_before_mib"] < 100
     assert surge["memory_after_mib"] - surge["memory_before_mib"] < 50
 
