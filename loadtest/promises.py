@@ -17,6 +17,7 @@ from sqlite3 import connect
 import grpc
 
 from catalogue_promises import Items, change, judge_items, new_items
+from erase_promises import Erased, erase, judge_erased
 from tidings.v1 import event_pb2, event_service_pb2, profile_service_pb2, push_service_pb2, recommendation_service_pb2
 from tidings.v1.catalog_service_pb2_grpc import CatalogServiceStub
 from tidings.v1.event_service_pb2_grpc import EventServiceStub
@@ -70,6 +71,7 @@ class Promises:
     """By user: an event that was accepted, and the token that came with it."""
     epoch: str = ""
     items: Items = field(default_factory=new_items)
+    erased: Erased = field(default_factory=Erased)
 
 
 class Shop:
@@ -106,7 +108,7 @@ class Load:
     def running(self) -> Iterator[None]:
         """Ask from several threads; on leaving, wait until they have noticed the end."""
         work: list[Callable[[random.Random, int], None]] = [self._record, self._record, self._send, self._read]
-        work += [self._changer("red"), self._changer("blue")]
+        work += [self._changer("red"), self._changer("blue"), self._erase]
         jobs = [*work, *(self._listener(user) for user in self.users)]
         threads = [threading.Thread(target=self._until_dead, args=(job, at)) for at, job in enumerate(jobs)]
         for thread in threads:
@@ -202,6 +204,10 @@ class Load:
             there = any(count.type == event.type and count.total for count in profile.counts)
             self.tally.check(there, "lost", f"the profile of {user_id} does not show {event_id}")
 
+    def _erase(self, chance: random.Random, number: int) -> None:
+        """Have somebody erased."""
+        erase(self.shop, self.promises.erased, self.tally, chance, self.turn, number)
+
     def _changer(self, owner: str) -> Callable[[random.Random, int], None]:
         def say(chance: random.Random, number: int) -> None:
             """Change items that nobody else does."""
@@ -296,6 +302,7 @@ def judge(shop: Shop, promises: Promises, tally: Tally, database: Path, users: S
         except grpc.RpcError as error:
             tally.check(False, "lost", f"the token of {event_id}: {error.code()}: {error.details()}")
     judge_items(shop, promises.items, tally)
+    judge_erased(shop, promises.erased, tally, database.parent)
     _judge_bounds(shop, promises, tally, users)
     _send_events_again(shop, promises, tally)
     _judge_bounds(shop, promises, tally, users)

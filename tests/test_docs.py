@@ -52,6 +52,7 @@ COMMANDS = {
         "backup",
         "restore",
         "verify",
+        "erasures",
         "export-changes",
         "controls check",
         "controls preview",

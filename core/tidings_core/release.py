@@ -37,7 +37,7 @@ from tidings_core.model import (
 )
 from tidings_core.ranker import OnnxRanker
 from tidings_core.sources import offered
-from tidings_core.tables import BytesTable, Float32, IdTable, Int32, Int64
+from tidings_core.tables import BytesTable, Float32, IdTable, Int64
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -325,10 +325,15 @@ def _validate(folder: Path, manifest: Manifest) -> Snapshot:
     return snapshot
 
 
-def find_users(folder: Path, user_ids: Sequence[str]) -> Int32:
-    """Rows i32 of users in a release directory, -1 of who is not in it. Raises NotFound or ReleaseRefused."""
+def read_user_ids(folder: Path) -> IdTable:
+    """The users of a release directory. Raises NotFound or ReleaseRefused."""
     manifest = read_manifest(folder)
-    return _Arrays(folder, manifest)._ids("users", manifest.user_count).find_many(user_ids)
+    return _Arrays(folder, manifest)._ids("users", manifest.user_count)
+
+
+def known_until(manifest: Manifest) -> int:
+    """Up to when a release may know what users did, in Unix milliseconds."""
+    return int((manifest.trained_until or manifest.created_at) * 1000)
 
 
 def read_recall_queries(folder: Path, manifest: Manifest) -> Float32:

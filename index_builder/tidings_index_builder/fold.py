@@ -6,7 +6,7 @@ same, so what was sent for it goes on being of use. This module needs no more th
 """
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -54,13 +54,20 @@ FOLDED = "folded"
 
 
 def fold(
-    folder: Path, changes: Iterable[Change], held: ChangesHeld, releases: Path, now: float, progress: Progress = silent
+    folder: Path,
+    changes: Iterable[Change],
+    held: ChangesHeld,
+    releases: Path,
+    now: float,
+    progress: Progress = silent,
+    without: Collection[str] = (),
 ) -> Manifest:
     """Write a release of what a release in `folder` and changes make together, and return its manifest.
 
-    `held` says which changes of which store these are, all up to a number; `now` is Unix seconds. Raises NotFound,
-    ReleaseRefused, InvalidInput (nothing is left, or recall cannot be kept), or OSError when the disk is full; then
-    nothing is left behind.
+    `held` says which changes of which store these are, all up to a number; `now` is Unix seconds. The users in
+    `without` are left out, with their vectors, wherever these stand, and histories. Raises NotFound, ReleaseRefused,
+    InvalidInput (nothing is left, or recall cannot be kept), or OSError when the disk is full; then nothing is left
+    behind.
     """
     progress("opening the release")
     release = open_release(folder)
@@ -76,13 +83,17 @@ def fold(
         raise InvalidInput(("changes", "leave no item"))
     progress("building the index")
     vectors = np.array(snapshot.item_vectors[kept], np.float32)
-    index, info = _index(vectors, read_recall_queries(folder, manifest), manifest, now)
-    parts = _parts_of(release, snapshot, kept, times, vectors, index, info, progress)
+    left_out = base.users.find_many(sorted(without))
+    users = np.setdiff1d(np.arange(len(base.users), dtype=np.int32), left_out).astype(np.int32)
+    queries = _without(read_recall_queries(folder, manifest), base.user_vectors[left_out[left_out >= 0]])
+    index, info = _index(vectors, queries, manifest, now)
+    parts = _parts_of(release, snapshot, kept, users, queries, times, vectors, index, info, progress)
     facts = {
         "from": manifest.release_id,
         "described": delta.size,
         "changed": len(delta.rows),
         "deleted": len(delta.deleted),
+        "users_left_out": len(base.users) - len(users),
         "recall_before": manifest.index.recall,
     }
     progress("writing and validating the release")
@@ -114,13 +125,18 @@ def _parts_of(
     release: Release,
     snapshot: Snapshot,
     kept: Int32,
+    users: Int32,
+    queries: Float32,
     times: Mapping[str, int],
     vectors: Float32,
     index: FaissIndex,
     info: IndexInfo,
     progress: Progress,
 ) -> Parts:
-    """What the new release holds: the rows `kept` of a snapshot, in order, with their vectors and index."""
+    """What the new release holds: the rows `kept` of a snapshot, in order, with their vectors and index.
+
+    Of its users those of the rows `users`; `queries` f32[Q, D] are what recall is measured on.
+    """
     base, manifest, count = release.snapshot, release.manifest, len(release.snapshot.items)
     item_to = np.full(len(snapshot.items), -1, np.int32)
     item_to[kept] = np.arange(len(kept), dtype=np.int32)
@@ -131,20 +147,19 @@ def _parts_of(
     if base.words is not None or base.categories is not None:
         words, categories = index_payloads(payloads, features[:, ITEM_FEATURES.index("log_purchases")], progress)
     trending = None if base.trending is None else remapped_trending(base.trending, item_to)
-    users = np.arange(len(base.users), dtype=np.int32)
     item_times = np.where(kept < count, base.item_times[np.minimum(kept, count - 1)], 0)
     described = [max(times.get(name, 0), time) for name, time in zip(ids, item_times.tolist(), strict=True)]
     return Parts(
         item_ids=ids,
-        user_ids=[base.users[row] for row in range(len(base.users))],
+        user_ids=[base.users[row] for row in users.tolist()],
         item_vectors=vectors,
-        user_vectors=base.user_vectors,
+        user_vectors=np.array(base.user_vectors[users], np.float32),
         metric=base.metric,
         index=index,
         index_info=info,
         item_features=features,
         payloads=payloads,
-        recall_queries=read_recall_queries(release.path, manifest),
+        recall_queries=queries,
         attributes=_attributes(snapshot, kept, count),
         neighbours=None if snapshot.neighbours is None else remapped_neighbours(snapshot.neighbours, kept, item_to),
         complements=None
@@ -162,6 +177,12 @@ def _parts_of(
         ranker=(release.path / RANKER_FILE).read_bytes() if manifest.ranked else None,
         encoder=(release.path / ENCODER_FILE).read_bytes() if manifest.encoded else None,
     )
+
+
+def _without(queries: Float32, vectors: Float32) -> Float32:
+    """The queries f32[Q, D] that are none of some vectors f32[n, D]."""
+    gone = {vector.tobytes() for vector in vectors}
+    return queries[[query.tobytes() not in gone for query in queries]] if gone else queries
 
 
 def _payloads(snapshot: Snapshot, kept: Int32) -> list[bytes]:

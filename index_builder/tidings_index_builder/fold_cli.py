@@ -25,13 +25,18 @@ def run(
     through: Annotated[int, typer.Option(min=0, help="Number of the last change.")],
     keep: Annotated[int, typer.Option(min=1, help="Folded releases to keep; older ones are removed.")] = 3,
     needed: Annotated[list[str] | None, typer.Option(metavar="ID", help="A release not to remove. Repeatable.")] = None,
+    without_users: Annotated[
+        Path | None, typer.Option(help="Users to leave out, one id a line: `tidings-server erasures --ids` tells them.")
+    ] = None,
 ) -> None:
     """Fold what changed in the catalogue back into a release: a new release beside it, ready to be promoted.
 
     One JSON line says which; `inspect` says the rest.
     """
     with faults_told(COMMAND):
-        manifest = fold(release, _read(changes), ChangesHeld(epoch, through), release.resolve().parent, time.time())
+        releases, without = release.resolve().parent, _lines(without_users)
+        held = ChangesHeld(epoch, through)
+        manifest = fold(release, _read(changes), held, releases, time.time(), without=without)
         kept = {manifest.release_id, release.resolve().name, *(needed or ())}
         pruned, problem = remove_folded(release.resolve().parent, keep, kept)
         told = {
@@ -44,6 +49,13 @@ def run(
             "prune_error": problem,
         }
         print_json(told, indent=None)
+
+
+def _lines(path: Path | None) -> list[str]:
+    try:
+        return [] if path is None else path.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput(("without_users", f"{path} cannot be read: {error}")) from error
 
 
 def _read(path: Path) -> Iterator[Change]:

@@ -15,7 +15,7 @@ import structlog
 
 from tidings_core.controls import Control
 from tidings_core.errors import TidingsError
-from tidings_core.release import Release
+from tidings_core.release import Release, known_until
 from tidings_server import log as logging_setup
 from tidings_server.adapters.fold_process import FoldProcess
 from tidings_server.adapters.release_directory import ReleaseDirectory
@@ -401,7 +401,14 @@ class Server:
         promote = PromoteRelease(self._releases, self._serving, time.time)
         rules = FoldRules(settings.fold, settings.fold_items, settings.fold_every_seconds)
         fold = FoldProcess(settings.state)
-        return FoldBack(self._store, self._catalogue, self._serving, promote, fold, rules, time.monotonic, told)
+        return FoldBack(
+            self._store, self._catalogue, self._serving, promote, fold, rules, time.monotonic, told, self._erased_in
+        )
+
+    def _erased_in(self, release: Release) -> list[str]:
+        """The users of a release who were erased."""
+        users = (release.snapshot.base or release.snapshot).users
+        return self._erased.among([users[row] for row in range(len(users))], known_until(release.manifest))
 
     def _catalogue_methods(self, handlers: CatalogueHandlers) -> tuple[Method, ...]:
         """What shows and changes items."""
@@ -416,6 +423,11 @@ class Server:
         """A release that can answer at once: with its delta, and with the rows of all items that anyone has seen."""
         release = self._catalogue.prepare(release)
         self._people.prepare(release)
+        # It may have been learned from what was exported before somebody was erased.
+        held = [self._erased.key(user_id) for user_id in self._erased_in(release)]
+        if held:
+            release_id = release.manifest.release_id
+            self._store.write(lambda tx: tx.erasures.hold(release_id, held)).result()
         return release
 
     def _changed(self) -> None:

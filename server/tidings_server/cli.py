@@ -28,6 +28,7 @@ from tidings_server.application.preview_controls import preview
 from tidings_server.application.serving import read_serving
 from tidings_server.control_settings import read_controls
 from tidings_server.default_config import default_config
+from tidings_server.erasures_cli import erasures
 from tidings_server.faults import faults_as_lines
 from tidings_server.keep_cli import backup, restore, verify
 from tidings_server.settings import Settings, load
@@ -100,6 +101,7 @@ def serve(
 command.command()(backup)
 command.command()(restore)
 command.command()(verify)
+command.command()(erasures)
 
 
 _State = Annotated[Path, typer.Option(help="State directory of the server.", metavar="DIR", envvar="TIDINGS_STATE")]

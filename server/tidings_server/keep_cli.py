@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from tidings_core.errors import Conflict, InvalidInput, TidingsError
+from tidings_core.stored import Erased
 from tidings_server.adapters.backup_directory import (
     MANIFEST,
     BackupManifest,
@@ -19,10 +20,12 @@ from tidings_server.adapters.backup_directory import (
     read_backup,
     write_backup,
 )
+from tidings_server.adapters.carry_erasures import carry_over
 from tidings_server.adapters.restore_directory import present_extent, refuse_newer
 from tidings_server.adapters.restore_directory import restore as restore_directory
 from tidings_server.adapters.sqlite_backup import Extent, Progress, open_copy
 from tidings_server.adapters.sqlite_check import find_faults
+from tidings_server.adapters.sqlite_erasures import read_erasures
 from tidings_server.adapters.sqlite_schema import FILE, find_database, open_reader
 from tidings_server.adapters.state_directory import KEY, KEY_BYTES, LOCK, read_file
 from tidings_server.application.documents import read_document
@@ -112,13 +115,27 @@ def restore(
     force: Annotated[
         bool, typer.Option("--force", help="Also over a newer state, or another; it is moved aside, not deleted.")
     ] = False,
+    erased_by: Annotated[
+        list[Path] | None,
+        typer.Option(help="Another state directory whose erasures to carry over. Repeatable.", metavar="DIR"),
+    ] = None,
     as_json: _Json = False,
 ) -> None:
     """Put a backup in the place of a state directory that is empty, missing or older. No server may run there.
 
     The backup is verified first. The history gets a new epoch, so that those who have offsets and tokens of what was
-    lost are told so. What stood there is moved aside.
+    lost are told so. What stood there is moved aside. Whoever was erased there since is erased from the backup's too.
     """
+    carried = 0
+
+    def carry(ready: Path) -> None:
+        nonlocal carried
+        own = read_file(ready, KEY) or b""
+        for folder in (state, *(erased_by or ())):
+            secret = read_file(folder, KEY)
+            if secret is not None and (folder / FILE).exists():
+                carried += carry_over(ready, _erased_in(folder, folder == state), secret, own)
+
     with faults_as_lines(), ShownProgress() as progress:
         manifest = read_backup(backup)
         try:
@@ -130,13 +147,13 @@ def restore(
         if found.faults:
             raise InvalidInput(*(("backup", f"{backup}: {fault}") for fault in found.faults))
         secret = None if key is None else _secret(key)
-        done = restore_directory(
-            backup, manifest, state, releases, secret, keep_epoch, lambda _: None, time.time(), progress
-        )
+        done = restore_directory(backup, manifest, state, releases, secret, keep_epoch, carry, time.time(), progress)
     if as_json:
-        print(json.dumps({"state": str(state), **asdict(done)}))
+        print(json.dumps({"state": str(state), **asdict(done), "erased": carried}))
         return
     print(f"{state} is {backup} now: {_extent(done.extent)}, of the history {done.epoch}")
+    if carried:
+        print(f"erased from it: {carried:,} people who were erased since it was made")
     if done.aside:
         print(f"what stood there is {done.aside} now")
     for release_id in done.missing_releases:
@@ -175,6 +192,16 @@ def _check_small(path: Path, manifest: BackupManifest | None) -> list[str]:
     except TidingsError as error:
         faults.append(str(error))
     return faults
+
+
+def _erased_in(folder: Path, may_fail: bool) -> list[Erased]:
+    """Who was erased by a state directory; of one that `may_fail` and cannot be read, nobody is known."""
+    try:
+        return read_erasures(folder)
+    except TidingsError:
+        if may_fail:
+            return []
+        raise
 
 
 def _secret(file: Path) -> bytes:

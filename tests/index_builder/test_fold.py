@@ -158,3 +158,27 @@ def test_changes_travel_between_processes_unchanged() -> None:
         assert decode_change(encode_change(change)) == change
     with pytest.raises(ValueError, match="no change"):
         decode_change(b"{}")
+
+
+def test_users_are_left_out_with_all_that_is_known_of_them(releases: Path, tmp_path: Path) -> None:
+    """Id, vector, history, and the vector among the queries that recall is measured on; everybody else stays."""
+    import shutil
+
+    (release_id,) = [one.name for one in releases.iterdir() if (one / "manifest.json").exists()][:1]
+    shutil.copytree(releases / release_id, tmp_path / release_id)
+    old = open_release(tmp_path / release_id)
+    gone = [old.snapshot.users.find(user_id) for user_id in ("user-3", "user-8")]
+    manifest = fold(tmp_path / release_id, [], HELD, tmp_path, NOW, without=["user-8", "user-3", "never-heard-of"])
+    new = open_release(tmp_path / manifest.release_id)
+    assert manifest.user_count == old.manifest.user_count - 2
+    assert manifest.lineage["folded"]["users_left_out"] == 2
+    for row in range(len(new.snapshot.users)):
+        before = old.snapshot.users.find(new.snapshot.users[row])
+        assert before >= 0
+        np.testing.assert_array_equal(new.snapshot.user_vectors[row], old.snapshot.user_vectors[before])
+        assert new.snapshot.histories is not None
+        assert old.snapshot.histories is not None
+        np.testing.assert_array_equal(new.snapshot.histories[row].rows, old.snapshot.histories[before].rows)
+    content = b"".join(file.read_bytes() for file in new.path.iterdir())
+    assert not [row for row in gone if old.snapshot.user_vectors[row].tobytes() in content]
+    assert b"user-3" not in content

@@ -3,6 +3,8 @@
 import base64
 import json
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime
@@ -13,6 +15,8 @@ import pytest
 import tidings
 from tests.server.conftest import Shop
 from tests.support.server import RunningServer, start_server
+from tidings_server.adapters.sqlite_erasures import TABLES
+from tidings_server.adapters.sqlite_store import SqliteStore
 
 CONFIG = """
 push_max_per_day = 50
@@ -65,6 +69,15 @@ def live(client: tidings.Client, user: str = WHO, word: str = SECRET) -> None:
     with client.subscribe(user, device_id=f"phone-{word}") as pushes:
         assert next(pushes).title
         assert next(pushes).title
+
+
+def told(shop: Shop, server: RunningServer, *more: str) -> list[str]:
+    """What `tidings-server erasures` prints, beside the running server."""
+    state = server.log.with_name("state")
+    words = [str(Path(sys.executable).with_name("tidings-server")), "erasures", "--releases", str(shop.path)]
+    return subprocess.run(
+        [*words, "--state", str(state), *more], capture_output=True, text=True, check=True, timeout=60
+    ).stdout.splitlines()
 
 
 def forms(text: str) -> dict[str, bytes]:
@@ -162,6 +175,11 @@ def test_who_was_erased_is_a_stranger_and_stays_one(server: RunningServer, shop:
         assert {one.release_id: one.erased_user_count for one in client.list_releases()} == dict.fromkeys(
             (shop.a, shop.b, shop.c), 1
         )
+        # The server does not know who was erased, but who of a release was.
+        assert told(shop, server, "--json") == [
+            json.dumps({"release_id": name, "users": 60, "erased": 1}) for name in (shop.c, shop.b, shop.a)
+        ]
+        assert told(shop, server, "--ids", shop.a) == [WHO]
 
 
 def test_an_erasure_outlives_a_restart_and_is_lifted_by_saying_so(
@@ -233,3 +251,44 @@ def test_erasing_is_asked_for_rightly(server: RunningServer) -> None:
         assert verdict.status is tidings.EventStatus.ERASED
         with pytest.raises(tidings.InvalidArgument, match="is empty"):
             client.set_preferences("someone", tidings.Preferences())
+
+
+def test_a_backup_that_is_put_back_brings_nobody_back(
+    server: RunningServer, shop: Shop, tmp_path: Path, config: Path
+) -> None:
+    """Whoever was erased since it was made is erased from it, and stays so; everybody else is there."""
+    state, backup = tmp_path / "state", tmp_path / "backup"
+    keep = [str(Path(sys.executable).with_name("tidings-server"))]
+    common = ["--state", str(state), "--releases", str(shop.path), "--json"]
+    with tidings.Client(server.address, timeout=30) as client:
+        live(client)
+        live(client, "user-13", "Huitzilopochtli")
+        subprocess.run([*keep, "backup", str(backup), *common], check=True, capture_output=True, timeout=60)
+        client.erase_profile(WHO)
+    server.stop()
+    done = subprocess.run(
+        [*keep, "restore", str(backup), *common, "--force"], check=True, capture_output=True, timeout=60
+    )
+    assert json.loads(done.stdout)["erased"] == 1
+    assert traces(state, SECRET, WHO) == []
+    with (
+        start_server(shop.path, state, "--config", str(config)) as again,
+        tidings.Client(again.address, timeout=30) as client,
+    ):
+        assert [one.item_id for one in client.get_profile("user-13").bought_items] == ["item-8"]
+        (verdict,) = client.record(tidings.Event(WHO, "view", ["item-3"])).verdicts
+        assert verdict.status is tidings.EventStatus.ERASED
+
+
+def test_whatever_is_kept_by_user_is_erased(tmp_path: Path) -> None:
+    """Every table of the database that has a user in it is one that an erasure goes through."""
+    SqliteStore.open(tmp_path, lambda: 0).close()
+    with closing(sqlite3.connect(tmp_path / "tidings.db")) as database:
+        names = [name for (name,) in database.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
+        about = {
+            name
+            for name in names
+            for column in database.execute(f"PRAGMA table_info({name})")
+            if column[1] == "user_id"
+        }
+    assert about == {*TABLES, "users", "contacts", "contact_keys"}

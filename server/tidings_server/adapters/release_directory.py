@@ -33,7 +33,7 @@ class ReleaseDirectory:
         for listed in self.list():
             if isinstance(listed, Manifest):
                 try:
-                    rows = release.find_users(self._path / listed.release_id, user_ids)
+                    rows = release.read_user_ids(self._path / listed.release_id).find_many(user_ids)
                 except (NotFound, ReleaseRefused):
                     continue
                 places = np.flatnonzero(rows >= 0).tolist()

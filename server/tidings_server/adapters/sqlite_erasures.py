@@ -1,11 +1,17 @@
 """Erasing people from the database: who was, what is under way, and the rows that go."""
 
 import json
+import sqlite3
 from collections.abc import Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
 from types import MappingProxyType
 
+from tidings_core.errors import StorageFailed
 from tidings_core.stored import Document, Erased, Erasing
-from tidings_server.adapters.sqlite_statements import Row, Statements
+from tidings_server.adapters.sqlite_ledger import check_tables
+from tidings_server.adapters.sqlite_schema import find_database, open_reader
+from tidings_server.adapters.sqlite_statements import Row, Statements, failure
 from tidings_server.adapters.sqlite_tables import Changes, event_key
 
 TABLES: Mapping[str, str] = MappingProxyType(
@@ -30,6 +36,21 @@ def read_erased_vectors(sql: Statements, key: bytes) -> dict[str, int]:
     """How many erased users each release has vectors of; with a key (b"": none) that user alone."""
     query = "SELECT release_id, count(*) FROM erased_vectors WHERE ?1 IN (x'', key) GROUP BY release_id"
     return dict(sql.rows(query, key))
+
+
+def read_erasures(directory: Path) -> list[Erased]:
+    """All who were erased by a state directory, beside a running server or without one.
+
+    Raises InvalidInput when it has no database of this version, StorageFailed when it cannot be read.
+    """
+    file = find_database(directory)
+    try:
+        with closing(open_reader(directory)) as connection:
+            sql = Statements(connection)
+            check_tables(sql, file)
+            return read_erased(sql)
+    except sqlite3.Error as error:
+        raise StorageFailed(f"{file} cannot be read: {failure(error)}") from error
 
 
 class ErasureTable:

@@ -1,15 +1,12 @@
 """Who was erased: known by a keyed hash of the id alone, in memory and in the store."""
 
-import hmac
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from hashlib import sha256
 from typing import Protocol
 
+from tidings_core.erased import erased_key
 from tidings_core.errors import ErasedUser
 from tidings_core.stored import Erased, Erasing
-
-KEY_BYTES = 16
 
 
 class Erasures(Protocol):
@@ -60,12 +57,14 @@ class ErasedIds:
     def __init__(self, key: bytes, erased: Iterable[Erased] = ()) -> None:
         """`key` is the state's own: without it nobody can tell whether an id is among the erased."""
         self._key = key
-        self._keys = {one.key for one in erased if not one.lifted}
+        known = list(erased)
+        self._keys = {one.key for one in known if not one.lifted}
+        self._lifted = {one.key: one.time for one in known if one.lifted}
         self._changing = threading.Lock()
 
     def key(self, user_id: str) -> bytes:
-        """The keyed hash of an id: HMAC-SHA256, cut to 16 bytes."""
-        return hmac.digest(self._key, b"erased/" + user_id.encode(), sha256)[:KEY_BYTES]
+        """The keyed hash of an id."""
+        return erased_key(self._key, user_id)
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -73,13 +72,29 @@ class ErasedIds:
     def __contains__(self, user_id: object) -> bool:
         return bool(self._keys) and isinstance(user_id, str) and self.key(user_id) in self._keys
 
+    def among(self, users: Sequence[str], known_until: int) -> list[str]:
+        """Those of some users who were erased, also who came back if that was after `known_until` (Unix milliseconds).
+
+        Some microseconds for each user when anybody was erased.
+        """
+        if not self._keys and not self._lifted:
+            return []
+        keyed = ((user_id, self.key(user_id)) for user_id in users)
+        return [one for one, key in keyed if key in self._keys or self._lifted.get(key, -1) >= known_until]
+
     def add(self, keys: Iterable[bytes]) -> None:
         """Put keys in."""
         with self._changing:
             self._keys = self._keys.union(keys)
 
+    def lift(self, key: bytes, time: int) -> None:
+        """Say that who was erased at `time` (Unix milliseconds) came back."""
+        with self._changing:
+            self._lifted = {**self._lifted, key: time}
+            self._keys = self._keys.difference([key])
+
     def remove(self, keys: Iterable[bytes]) -> None:
-        """Take keys out: the erasure was lifted, or never begun."""
+        """Take keys out: the erasure was never begun."""
         with self._changing:
             self._keys = self._keys.difference(keys)
 

@@ -5,7 +5,7 @@ number it holds them. A crash at any point loses nothing, since the store holds 
 """
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -27,8 +27,16 @@ CHANGED = 10
 class Fold(Protocol):
     """Makes a release of a release and changes, in another process."""
 
-    def __call__(self, release: Path, changes: Iterable[bytes], epoch: str, through: int, needed: list[str]) -> str:
-        """The id of the new release, beside the old one. `needed` are releases not to remove.
+    def __call__(
+        self,
+        release: Path,
+        changes: Iterable[bytes],
+        epoch: str,
+        through: int,
+        needed: list[str],
+        without: Sequence[str],
+    ) -> str:
+        """The id of the new release, beside the old one. `needed` are releases not to remove, `without` users.
 
         Raises DependencyFailed with the reason.
         """
@@ -79,8 +87,10 @@ class FoldBack:
         rules: FoldRules,
         monotonic: Callable[[], float],
         told: Told,
+        erased: Callable[[Release], Sequence[str]] = lambda _: (),
     ) -> None:
-        """`monotonic` gives seconds."""
+        """`monotonic` gives seconds. `erased` finds the users of a release who were erased since."""
+        self._erased = erased
         self._store = store
         self._catalogue = catalogue
         self._serving = serving
@@ -134,7 +144,8 @@ class FoldBack:
             through, changes = self._catalogue.changes(release)
             lines = map(encode_change, changes)
             earlier = self._serving.record.earlier[-1:]
-            release_id = self._fold(release.path, lines, self._store.epoch, through, list(earlier))
+            without = self._erased(release)
+            release_id = self._fold(release.path, lines, self._store.epoch, through, list(earlier), without)
             self._promote(release_id, instead_of=folded)
         except TidingsError as error:
             if not self._stopping.is_set():

@@ -11,7 +11,7 @@ from tidings_core.model import Person, Snapshot
 from tidings_core.person import view
 from tidings_core.privacy import EVERYTHING, PrivacyRules, standing_of
 from tidings_core.profile import Profile
-from tidings_core.release import Release
+from tidings_core.release import Release, known_until
 from tidings_core.standing import ERASED
 from tidings_core.stored import Document
 from tidings_core.tables import Int32
@@ -149,7 +149,7 @@ class People:
         standing = standing_of(profile, self._rules)
         if "profiling" not in standing.consent:
             return Person(version=stored.version, standing=standing, unlisted=True)
-        unlisted = _known_until(release) <= document.erased_through
+        unlisted = known_until(release.manifest) <= document.erased_through
         row = -1 if unlisted else snapshot.users.find(user_id)
         person = view(profile, self.rows_of(release, profile), snapshot, row)
         return replace(person, version=stored.version, standing=standing, unlisted=unlisted)
@@ -186,12 +186,6 @@ class People:
         for number, item_id in self._store.item_ids(len(self._names)):
             self._names.extend("" for _ in range(len(self._names), number))
             self._names.append(item_id)
-
-
-def _known_until(release: Release) -> int:
-    """Up to when a release may know what a user did, in Unix milliseconds."""
-    manifest = release.manifest
-    return int((manifest.trained_until or manifest.created_at) * 1000)
 
 
 def _made_for(version: int, release: Release) -> _MadeFor:

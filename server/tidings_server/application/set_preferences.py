@@ -46,13 +46,13 @@ class SetPreferences:
         """Take somebody back in, of whom nothing is known: what was done before the erasure stays unknown."""
         key = self._erased.key(user_id)
 
-        def job(tx: Transaction) -> None:
+        def job(tx: Transaction) -> int:
             erased = tx.erasures.get(key)
             if tx.erasures.under_way(key) is not None or erased is None:
                 raise Conflict("the erasure of this user is not done: try again when it is")
             tx.erasures.lift(key)
             if not tx.users.get(user_id).version:
                 tx.users.put(user_id, write_document(replace(UserDocument(), erased_through=erased.time)), 0)
+            return erased.time
 
-        self._store.write(job).result()
-        self._erased.remove([key])
+        self._erased.lift(key, self._store.write(job).result())
