@@ -5,6 +5,7 @@ import json
 import random
 import secrets
 import signal
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -81,6 +82,10 @@ from tidings_server.transport.send_push import SendPushHandler
 
 ADMIN_THREADS = 2
 """One may open a release while the other lists."""
+SWITCH_SECONDS = 0.001
+"""After so long a thread that computes lets go of the interpreter for one that lets calls in or refuses them."""
+STANDING = 5
+"""So many batches for each compute thread may wait for longer than a moment."""
 RECORD_THREADS = 2
 """One reads events while the other waits for the disk."""
 RECORD_TOGETHER = 64
@@ -101,6 +106,7 @@ log = structlog.get_logger(__name__)
 
 def run(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT. Raises TidingsError when the server cannot start."""
+    sys.setswitchinterval(SWITCH_SECONDS)
     logging_setup.configure(settings.log_format, settings.log_level)
     releases = ReleaseDirectory(settings.releases)
     state = StateDirectory.open(settings.state)
@@ -142,7 +148,7 @@ class Server:
         Raises InvalidInput when the state is damaged, or the front's library is not installed.
         """
         self._settings = settings
-        self._make_front = find_front(settings.front)
+        self._make_front = find_front(settings.front, settings.max_pending)
         self._releases = releases
         self._store = store
         self._key = state.key
@@ -229,7 +235,15 @@ class Server:
             "erase": (1, FEW_WAITING),
         }
         batchers = {
-            lane: Batcher(lane, threads, waiting, time.monotonic, self._metrics.batches(lane))
+            lane: Batcher(
+                lane,
+                threads,
+                waiting,
+                time.monotonic,
+                self._metrics.batches(lane),
+                self._metrics.unserved(lane),
+                STANDING * self._settings.max_batch * threads if lane == "compute" else None,
+            )
             for lane, (threads, waiting) in sizes.items()
         }
         for lane, batcher in batchers.items():

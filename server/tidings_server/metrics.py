@@ -54,6 +54,13 @@ STAGE_SECONDS = Spec(
 )
 BATCH_SIZE = Spec("tidings_batch_size", "histogram", ("lane",), "Calls answered together, by lane.")
 WAITING = Spec("tidings_waiting_calls", "gauge", ("lane",), "Calls that no thread has taken yet, by lane.")
+UNSERVED = Spec(
+    "tidings_unserved_calls_total",
+    "counter",
+    ("lane", "why"),
+    "Calls that no work was done for, by lane: refused (it would have waited too long), late (its deadline passed "
+    "as it waited), left (its caller went away).",
+)
 DEGRADED = Spec(
     "tidings_degraded_total",
     "counter",
@@ -142,6 +149,7 @@ METRICS = (
     STAGE_SECONDS,
     BATCH_SIZE,
     WAITING,
+    UNSERVED,
     DEGRADED,
     PROMOTIONS,
     EVENTS,
@@ -186,6 +194,7 @@ class Metrics:
             BATCH_SIZE.name, BATCH_SIZE.help, BATCH_SIZE.labels, registry=self.registry, buckets=SIZES
         )
         self._waiting = Gauge(WAITING.name, WAITING.help, WAITING.labels, registry=self.registry)
+        self._unserved = Counter(UNSERVED.name, UNSERVED.help, UNSERVED.labels, registry=self.registry)
         self._degraded = Counter(DEGRADED.name, DEGRADED.help, DEGRADED.labels, registry=self.registry)
         self._promotions = Counter(PROMOTIONS.name, PROMOTIONS.help, PROMOTIONS.labels, registry=self.registry)
         self._events = Counter(EVENTS.name, EVENTS.help, EVENTS.labels, registry=self.registry)
@@ -230,6 +239,11 @@ class Metrics:
     def batches(self, lane: str) -> Callable[[int], None]:
         """The function that notes the size of a lane's batch."""
         return self._batches.labels(lane).observe
+
+    def unserved(self, lane: str) -> Callable[[str], None]:
+        """The function that notes a call of a lane that no work was done for, by why."""
+        counts = {why: self._unserved.labels(lane, why).inc for why in ("refused", "late", "left")}
+        return lambda why: counts[why]()
 
     def watch_waiting(self, lane: str, count: Callable[[], int]) -> None:
         """Ask `count` at each scrape how many calls wait."""

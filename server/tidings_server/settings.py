@@ -182,7 +182,17 @@ class Settings(BaseSettings):
         1000, ge=1, le=600_000, description="Deadline in milliseconds of a recommendation whose caller sets none."
     )
     max_waiting: int = Field(
-        1024, ge=1, le=1_000_000, description="Calls that may wait; more are refused at once with RESOURCE_EXHAUSTED."
+        1024,
+        ge=1,
+        le=1_000_000,
+        description="Calls that may wait for a moment; more are refused at once with RESOURCE_EXHAUSTED, and so are "
+        "calls that would wait too long.",
+    )
+    max_pending: int = Field(
+        256,
+        ge=1,
+        le=1_000_000,
+        description="Calls that the front grpcio has not yet looked at; it cuts off more, without a word.",
     )
     max_batch: int = Field(16, ge=1, le=256, description="Calls that are answered together at most.")
     max_message_bytes: int = Field(

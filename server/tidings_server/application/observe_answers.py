@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from tidings_core.model import Answer, Query
 from tidings_server.application.check_recall import Answered
-from tidings_server.application.recommend import Answers, Recommend
+from tidings_server.application.recommend import Answers, Left, Recommend, nobody_left
 from tidings_server.application.record_answers import Given
 
 
@@ -42,12 +42,12 @@ class ObserveAnswers:
         self._checking = checking
         self._draw = draw
 
-    def __call__(self, queries: Sequence[Query], deadlines: Sequence[float]) -> Answers:
+    def __call__(self, queries: Sequence[Query], deadlines: Sequence[float], left: Left = nobody_left) -> Answers:
         """Answer each query before its deadline, as Recommend does; those that are recorded get the decision's name."""
         recording, checking = self._recording, self._checking
         names = [recording.new_id() if self._draw() < recording.share else "" for _ in queries]
         checked = [place for place in range(len(queries)) if self._draw() < checking.share]
-        made = self._recommend(queries, deadlines, keep=list(map(bool, names)) if any(names) else False)
+        made = self._recommend(queries, deadlines, left, keep=list(map(bool, names)) if any(names) else False)
         if made.release is None:
             return made
         for place in checked:

@@ -1,5 +1,6 @@
 """Answer queries: which release, in what time, and what to say when there is none."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -43,6 +44,15 @@ class Answers:
     decision_ids: Sequence[str] = ()
 
 
+Left = Callable[[int], bool]
+"""Whether nobody waits any more for the answer to the query at a place."""
+
+
+def nobody_left(_place: int) -> bool:
+    """Whoever asks waits for the answer."""
+    return False
+
+
 FindPerson = Callable[[str, Release], Person | None]
 """What a release makes of a user's profile, None without one. Raises StorageFailed."""
 
@@ -73,12 +83,18 @@ class Recommend:
         self._together = together
 
     def __call__(
-        self, queries: Sequence[Query], deadlines: Sequence[float], *, keep: bool | Sequence[bool] = False
+        self,
+        queries: Sequence[Query],
+        deadlines: Sequence[float],
+        left: Left = nobody_left,
+        *,
+        keep: bool | Sequence[bool] = False,
     ) -> Answers:
         """Answer each query before its deadline (monotonic seconds); one that has passed is DeadlinePassed.
 
-        A query that does not fit the release, such as one with a vector of other dimensions, is InvalidInput.
-        With `keep` an answer carries all that was considered.
+        So is one whose caller has `left`: no work is done for it from then on. A query that does not fit the release,
+        such as one with a vector of other dimensions, is InvalidInput. With `keep` an answer carries all that was
+        considered.
         """
         release = self._serving.release  # Read once: all of these answers come from the same one.
         now = self._now()
@@ -91,7 +107,8 @@ class Recommend:
             # Like with like: the nearest deadline of those computed together decides what all of them do without.
             places.sort(key=lambda place: deadlines[place])
             for first in range(0, len(places), self._together):
-                self._answer(places[first : first + self._together], queries, deadlines, release, now, answers, keep)
+                together = places[first : first + self._together]
+                self._answer(together, queries, deadlines, left, release, now, answers, keep)
         return Answers(release, now, answers, queries)
 
     def _answer(
@@ -99,6 +116,7 @@ class Recommend:
         places: Sequence[int],
         queries: list[Query],
         deadlines: Sequence[float],
+        left: Left,
         release: Release | None,
         now: float,
         answers: list[Made],
@@ -106,10 +124,14 @@ class Recommend:
     ) -> None:
         """Compute the answers at some places, together; each of their queries gets the person who asks."""
         start = self._monotonic()
-        live = [place for place in places if deadlines[place] > start]
+        live = []
         for place in places:
             if deadlines[place] <= start:
                 answers[place] = DeadlinePassed("the deadline passed before an answer was ready")
+            elif left(place):
+                answers[place] = DeadlinePassed("the caller left before an answer was ready")
+            else:
+                live.append(place)
         if release is None:
             return
         for place in live:
@@ -119,10 +141,14 @@ class Recommend:
         if not live:
             return
         nearest = min(deadlines[place] for place in live)
+
+        def time_left() -> float:
+            return -math.inf if all(map(left, live)) else nearest - self._monotonic()
+
         met = [self.meet(queries[place], release) for place in live]
         batch = [query for query, _ in met]
         kept = keep if isinstance(keep, bool) else [keep[place] for place in live]
-        made = recommend(batch, release.snapshot, now, lambda: nearest - self._monotonic(), kept)
+        made = recommend(batch, release.snapshot, now, time_left, kept)
         for place, answer, (query, missing) in zip(live, made, met, strict=True):
             queries[place] = query
             answers[place] = replace(answer, degraded=told(missing, answer.degraded)) if missing else answer

@@ -8,30 +8,26 @@ import asyncio
 import threading
 from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
-from typing import Any, Protocol, cast
+from typing import Any, Literal, cast
 
 import structlog
 
 from tidings_core.errors import DeadlinePassed, Overloaded, TidingsError
-from tidings_server.transport.calls import Call, Method
+from tidings_server.transport.admission import Admission
+from tidings_server.transport.calls import Call, Caller, Method
 
-RETRY_AFTER = 0.5
-"""Seconds a refused caller is asked to wait: longer than a full queue takes to empty."""
-
-
-class Caller(Protocol):
-    """Who waits for an answer: whatever a front knows a call by. A Future is one."""
-
-    def done(self) -> bool:
-        """Whether nobody waits any more."""
-        ...
+Unserved = Literal["refused", "late", "left"]
+"""Why no work is done for a call: it would have waited too long and was refused; its deadline passed, or its caller
+left, while it waited.
+"""
 
 
 Outcome = tuple[Any, bytes | TidingsError]
 """A Caller, and the answer or the error that the call ends with."""
 Deliver = Callable[[Sequence[Outcome]], None]
 """Hands back the answers of a batch, in the thread that made them. Never waits. Callers may be gone by then."""
-Waiting = tuple[Method, Call, Caller, Deliver]
+Waiting = tuple[Method, Call, Caller, Deliver, float]
+"""What the queue holds; the last are the seconds of work that a call is thought to be."""
 
 log = structlog.get_logger(__name__)
 
@@ -46,9 +42,15 @@ class Batcher:
         max_waiting: int,
         monotonic: Callable[[], float],
         observe_batch: Callable[[int], None] = lambda _: None,
+        observe_unserved: Callable[[Unserved], None] = lambda _: None,
+        standing: int | None = None,
     ) -> None:
-        """Start the threads. `observe_batch` is told the size of each batch."""
-        self._max_waiting = max_waiting
+        """Start the threads. `max_waiting` calls may wait, `standing` (None: as many) for longer than a moment.
+
+        `observe_batch` is told the size of each batch, `observe_unserved` of each call that no work is done for.
+        """
+        self._admission = Admission(threads, max_waiting, max_waiting if standing is None else standing)
+        self._observe_unserved = observe_unserved
         self._monotonic = monotonic
         self._observe_batch = observe_batch
         # A SimpleQueue is C code and takes no Python lock; its bound is kept by `put`, which one thread calls.
@@ -75,13 +77,24 @@ class Batcher:
         """Queue a call whose answer `deliver` hands to `caller`, together with those of the same batch.
 
         A batch goes to the `deliver` of its first call: all calls of a method come from one front. Raises Overloaded at
-        once when the queue is full.
+        once when the call would not have its turn in time.
         """
-        if self._queue.qsize() >= self._max_waiting:
-            raise Overloaded(
-                f"{self._max_waiting} calls are waiting, the most this server lets wait: try again later", RETRY_AFTER
-            )
-        self._queue.put((method, call, caller, deliver))
+        refused = self.refuse()
+        if refused is not None:
+            raise refused
+        late = self._admission.late(self._queue.qsize(), self._monotonic(), call.deadline)
+        if late is not None:
+            self._observe_unserved("refused")
+            raise late
+        call.caller = caller
+        self._queue.put((method, call, caller, deliver, self._admission.admit(method.name)))
+
+    def refuse(self) -> Overloaded | None:
+        """Why no call is let in now, whatever its deadline; None: one is. A front that asks refuses the call."""
+        refused = self._admission.refusal(self._queue.qsize(), self._monotonic())
+        if refused is not None:
+            self._observe_unserved("refused")
+        return refused
 
     def close(self, seconds: float) -> None:
         """End the threads after what waits; wait up to `seconds` for each."""
@@ -120,15 +133,16 @@ class Batcher:
 
     def _answer(self, group: Sequence[Waiting]) -> None:
         """Run one handler for the calls of its method that are still wanted, and hand the answers back."""
-        method, _, _, deliver = group[0]
+        method, _, _, deliver, _ = group[0]
         now = self._monotonic()
         outcomes: list[Outcome] = []
         calls: list[Call] = []
         callers: list[Caller] = []
-        for _, call, caller, _ in group:
+        for _, call, caller, _, _ in group:
             if caller.done():
-                continue  # The caller is gone.
-            if call.deadline <= now:
+                self._observe_unserved("left")
+            elif call.deadline <= now:
+                self._observe_unserved("late")
                 outcomes.append((caller, DeadlinePassed("the deadline passed while the call was waiting")))
             else:
                 calls.append(call)
@@ -136,6 +150,8 @@ class Batcher:
         if calls:
             self._observe_batch(len(calls))
             outcomes.extend(zip(callers, self._handle(method, calls), strict=True))
+            self._admission.learn(method.name, len(calls), self._monotonic() - now)
+        self._admission.done(sum(cost for *_, cost in group))
         if outcomes:
             try:
                 deliver(outcomes)

@@ -5,7 +5,7 @@ knows nothing of what they do, so another front is one file. An Upload, a stream
 alone; another front hands it on.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeVar
 
@@ -24,12 +24,25 @@ not cut short by a call of another method.
 """
 
 
+class Caller(Protocol):
+    """Who waits for an answer: whatever a front knows a call by. A Future is one."""
+
+    def done(self) -> bool:
+        """Whether nobody waits any more."""
+        ...
+
+
 @dataclass(slots=True)
 class Call:
-    """One call: its request as it came from the wire, and its deadline in monotonic seconds."""
+    """One call: its request as it came from the wire, its deadline in monotonic seconds, and who waits, when known."""
 
     body: bytes
     deadline: float
+    caller: Caller | None = None
+
+    def left(self) -> bool:
+        """Whether nobody waits for its answer any more: no work need be done for it."""
+        return self.caller is not None and self.caller.done()
 
 
 Handler = Callable[[Sequence[Call]], list[bytes | TidingsError]]
@@ -98,17 +111,6 @@ class Upload:
     service: str
     name: str
     handler: Callable[[AsyncIterator[bytes]], Awaitable[bytes]]
-
-
-_Rpc = TypeVar("_Rpc", Method, Stream, Upload)
-
-
-def by_service(rpcs: Sequence[_Rpc]) -> Mapping[str, list[_Rpc]]:
-    """RPCs by the full name of their service."""
-    found: dict[str, list[_Rpc]] = {}
-    for rpc in rpcs:
-        found.setdefault(rpc.service, []).append(rpc)
-    return found
 
 
 def parse(message: _Message, body: bytes) -> _Message:

@@ -1,6 +1,7 @@
 """What a front is, and which one a setting names."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Protocol
 
 from tidings_core.errors import InvalidInput
@@ -8,7 +9,7 @@ from tidings_server.metrics import Metrics
 from tidings_server.settings import Address
 from tidings_server.transport.batcher import Batcher
 from tidings_server.transport.calls import Lane, Method, Stream, Upload
-from tidings_server.transport.front_grpcio import GrpcioFront
+from tidings_server.transport.front_grpcio import MAX_PENDING, GrpcioFront
 
 
 class Front(Protocol):
@@ -47,8 +48,11 @@ class MakeFront(Protocol):
         ...
 
 
-def find_front(name: str) -> MakeFront:
-    """The front of a name in the settings. Raises InvalidInput when it needs a library that is not installed."""
+def find_front(name: str, max_pending: int = MAX_PENDING) -> MakeFront:
+    """The front of a name in the settings, `max_pending` being for grpcio.
+
+    Raises InvalidInput when it needs a library that is not installed.
+    """
     if name == "native":
         try:
             from tidings_server.transport.front_native import NativeFront
@@ -58,4 +62,4 @@ def find_front(name: str) -> MakeFront:
             needed = 'is native, which needs more than [server]: pip install "tidings[server,native]", or take grpcio'
             raise InvalidInput(("front", needed)) from error
         return NativeFront
-    return GrpcioFront
+    return partial(GrpcioFront, max_pending=max_pending)

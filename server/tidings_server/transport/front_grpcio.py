@@ -5,8 +5,9 @@ import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import grpc
 import grpc.aio
@@ -20,7 +21,7 @@ from tidings_server.settings import Address
 from tidings_server.transport import status
 from tidings_server.transport.addresses import check_free
 from tidings_server.transport.batcher import Batcher
-from tidings_server.transport.calls import Call, Lane, Method, Stream, Upload, by_service
+from tidings_server.transport.calls import Call, Lane, Method, Stream, Upload
 
 READY_SERVICE = "tidings.v1.RecommendationService"
 """The health service that is SERVING only while a release answers."""
@@ -31,16 +32,35 @@ RETRY_AFTER = 1.0
 """Seconds a caller is asked to wait for the next server."""
 
 MAX_PENDING = 1 << 16
-"""Calls that grpc-core holds at most until the event loop takes them."""
+"""Calls that grpc-core holds at most until the event loop takes them, unless told otherwise."""
 
 # Finds peers that vanished.
 KEEPALIVE_MS, KEEPALIVE_TIMEOUT_MS = 60_000, 20_000
 
 Context = grpc.aio.ServicerContext[bytes, bytes]
+Handler: TypeAlias = "grpc.RpcMethodHandler[bytes, bytes]"
+FindHandler = Callable[[], Any]
+"""Gives the Handler of the next call of a method."""
 
 _T = TypeVar("_T")
 
 log = structlog.get_logger(__name__)
+
+
+class _Handlers(grpc.GenericRpcHandler):
+    """Finds the handler of each call by the method's path."""
+
+    def __init__(self, found: Mapping[str, FindHandler]) -> None:
+        self._found = found
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> "Handler | None":
+        """The handler of a call; None for a method that nobody has."""
+        find = self._found.get(handler_call_details.method)
+        return None if find is None else find()
+
+
+def _always(handler: Handler) -> Handler:
+    return handler
 
 
 class GrpcioFront:
@@ -55,10 +75,12 @@ class GrpcioFront:
         streams: Sequence[Stream] = (),
         uploads: Sequence[Upload] = (),
         named: Sequence[str] = (),
+        max_pending: int = MAX_PENDING,
     ) -> None:
         """Take the methods, the batcher that runs each lane, the streams, and the streams that callers send.
 
-        Reflection names the services of `named` too, which another front has.
+        Reflection names the services of `named` too, which another front has. `max_pending` calls wait at most until
+        the event loop takes them; grpc-core cuts off more.
         """
         self._stopping = False
         self._under_way = 0
@@ -74,30 +96,29 @@ class GrpcioFront:
                 ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
                 ("grpc.keepalive_permit_without_calls", 1),
                 ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-                # What waits for the event loop is refused by the handlers, with a status and a time to come back. By
-                # default grpc-core resets calls itself, without a word, when 1000 to 3000 wait: a reconnect storm.
-                ("grpc.server.max_pending_requests", MAX_PENDING),
-                ("grpc.server.max_pending_requests_hard_limit", MAX_PENDING),
+                # What waits for the event loop is refused by the handlers, with a status and a time to come back. But
+                # to refuse a call costs the loop as much as any call does, some 150 us: where more come than it can
+                # even refuse, all would wait, and grpc-core resets calls itself, without a word.
+                ("grpc.server.max_pending_requests", max_pending),
+                ("grpc.server.max_pending_requests_hard_limit", max_pending),
             ]
         )
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        handlers: dict[str, dict[str, grpc.RpcMethodHandler[bytes, bytes]]] = {}
-        for service, its_methods in by_service(methods).items():
-            for method in its_methods:
-                call = self._call(method, batchers[method.lane], metrics.calls(method.name))
-                handlers.setdefault(service, {})[method.name] = grpc.unary_unary_rpc_method_handler(call)
-        for service, its_streams in by_service(streams).items():
-            for stream in its_streams:
-                sending = self._stream(stream, metrics.calls(stream.name))
-                handlers.setdefault(service, {})[stream.name] = grpc.unary_stream_rpc_method_handler(sending)
-        for service, its_uploads in by_service(uploads).items():
-            for upload in its_uploads:
-                taking = self._upload(upload, metrics.calls(upload.name))
-                handlers.setdefault(service, {})[upload.name] = grpc.stream_unary_rpc_method_handler(taking)
-        for service, of_service in handlers.items():
-            self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, of_service),))
-        names = (*dict.fromkeys((*handlers, *named)), health.SERVICE_NAME, reflection.SERVICE_NAME)
+        found: dict[str, FindHandler] = {}
+        for method in methods:
+            found[f"/{method.service}/{method.name}"] = self._found(
+                method, batchers[method.lane], metrics.calls(method.name)
+            )
+        for stream in streams:
+            sending: Handler = grpc.unary_stream_rpc_method_handler(self._stream(stream, metrics.calls(stream.name)))
+            found[f"/{stream.service}/{stream.name}"] = partial(_always, sending)
+        for upload in uploads:
+            taking: Handler = grpc.stream_unary_rpc_method_handler(self._upload(upload, metrics.calls(upload.name)))
+            found[f"/{upload.service}/{upload.name}"] = partial(_always, taking)
+        self._server.add_generic_rpc_handlers((_Handlers(found),))
+        services = [path.split("/")[1] for path in found]
+        names = (*dict.fromkeys((*services, *named)), health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
 
     def bind(self, address: Address) -> Address:
@@ -139,6 +160,28 @@ class GrpcioFront:
             await asyncio.sleep(0.01)
         # What is left are streams that watch health, and calls that are out of time.
         await self._server.stop(min(seconds, QUIET))
+
+    def _found(self, method: Method, batcher: Batcher, ended: Ended) -> FindHandler:
+        """What finds the handler of a method's next call."""
+        answering: Handler = grpc.unary_unary_rpc_method_handler(self._call(method, batcher, ended))
+
+        def find() -> Handler:
+            refused = None if self._stopping else batcher.refuse()
+            return answering if refused is None else self._refusing(refused, ended)
+
+        return find
+
+    def _refusing(self, error: TidingsError, ended: Ended) -> Handler:
+        """What refuses a call before its request is even read: nothing costs less, and there may be thousands."""
+
+        async def refuse(_: object, context: Context) -> bytes:
+            self._last_arrival = time.monotonic()
+            ended(status.code_of(error).name, 0.0)
+            await _refuse(context, error)
+            raise AssertionError("a refusal always raises")
+
+        # As if requests came in a stream: then none is waited for.
+        return grpc.stream_unary_rpc_method_handler(refuse)
 
     def _call(self, method: Method, batcher: Batcher, ended: Ended) -> Callable[[bytes, Context], Awaitable[bytes]]:
         """What grpcio runs for each call of a method."""

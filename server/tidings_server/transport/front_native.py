@@ -36,7 +36,7 @@ from tidings_server.transport.front_grpcio import (
     GrpcioFront,
 )
 
-TOGETHER = 64
+TOGETHER = 256
 """Calls that are taken from the native side at once."""
 IO_THREADS = 1
 """Threads for HTTP/2. One carries more calls than Python can answer."""

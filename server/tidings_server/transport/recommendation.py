@@ -15,7 +15,7 @@ from tidings_core.errors import Conflict, InvalidInput, TidingsError
 from tidings_core.faults import text_fault
 from tidings_core.model import Answer, Degradation, Query, ServingConfig
 from tidings_core.ranked import Items
-from tidings_server.application.recommend import Answers
+from tidings_server.application.recommend import Answers, Left
 from tidings_server.metrics import Metrics
 from tidings_server.transport.calls import Call, parse
 from tidings_server.transport.encoding import add_degraded, encode_answers, encode_batch
@@ -28,8 +28,8 @@ MAX_VIOLATIONS = 8
 
 NOTHING_FOUND = Items()
 
-Ask = Callable[[Sequence[Query], Sequence[float]], Answers]
-"""Answers queries, each before its deadline (monotonic seconds)."""
+Ask = Callable[[Sequence[Query], Sequence[float], Left], Answers]
+"""Answers queries, each before its deadline (monotonic seconds), and while its caller waits."""
 
 log = structlog.get_logger(__name__)
 
@@ -71,9 +71,7 @@ class RecommendationHandlers:
         self._decoded(self._monotonic() - start)
         good = [place for place, found in enumerate(asked) if isinstance(found, Asked)]
         answers: list[bytes | TidingsError] = [found for found in asked if isinstance(found, TidingsError)]
-        made = self._answer(
-            [found for found in asked if isinstance(found, Asked)], [calls[place].deadline for place in good]
-        )
+        made = self._answer([found for found in asked if isinstance(found, Asked)], [calls[place] for place in good])
         if not answers:
             return made
         bad, fine = iter(answers), iter(made)
@@ -95,7 +93,7 @@ class RecommendationHandlers:
         except (InvalidInput, Conflict) as error:
             return error
         self._decoded(self._monotonic() - start)
-        answers = self._answer(asked, [call.deadline] * len(asked))
+        answers = self._answer(asked, [call] * len(asked))
         unfit = _Faults()
         for at, answer in enumerate(answers):
             for field, problem in answer.violations if isinstance(answer, InvalidInput) else ():
@@ -189,22 +187,22 @@ class RecommendationHandlers:
         )
         return Asked(query, request.request_id)
 
-    def _answer(self, asked: Sequence[Asked], deadlines: Sequence[float]) -> list[bytes | TidingsError]:
+    def _answer(self, asked: Sequence[Asked], calls: Sequence[Call]) -> list[bytes | TidingsError]:
         """Answer requests together, or one by one when together they fail: one that fails must not hurt the others."""
         if not asked:
             return []
         try:
-            return self._answer_together(asked, deadlines)
+            return self._answer_together(asked, calls)
         except Exception:  # A fault of ours; what it was is in the log.
             log.exception("recommend failed", request_ids=[one.request_id for one in asked])
             if len(asked) == 1:
                 return [TidingsError("the server failed; its log says why")]
-            singly = zip(asked, deadlines, strict=True)
-            return [self._answer([one], [deadline])[0] for one, deadline in singly]
+            return [self._answer([one], [call])[0] for one, call in zip(asked, calls, strict=True)]
 
-    def _answer_together(self, asked: Sequence[Asked], deadlines: Sequence[float]) -> list[bytes | TidingsError]:
+    def _answer_together(self, asked: Sequence[Asked], calls: Sequence[Call]) -> list[bytes | TidingsError]:
         start = self._monotonic()
-        made = self._ask([one.query for one in asked], deadlines)
+        deadlines = [call.deadline for call in calls]
+        made = self._ask([one.query for one in asked], deadlines, lambda place: calls[place].left())
         ready = self._monotonic()
         self._recommended(ready - start)
         encoded = self._encode(asked, made)

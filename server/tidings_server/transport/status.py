@@ -1,6 +1,7 @@
 """The one table: which error ends a call with which gRPC status, and what the status tells a program."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import grpc
@@ -47,6 +48,18 @@ def message_of(error: errors.TidingsError) -> str:
 
 def details_of(error: errors.TidingsError) -> bytes:
     """The encoded google.rpc.Status of an error: ErrorInfo, and BadRequest or RetryInfo where they apply."""
+    if isinstance(error, errors.Overloaded):
+        # Of these there are most when there is least time to write them.
+        return _overloaded(str(error), error.retry_after)
+    return _details_of(error)
+
+
+@lru_cache(64)
+def _overloaded(message: str, retry_after: float) -> bytes:
+    return _details_of(errors.Overloaded(message, retry_after))
+
+
+def _details_of(error: errors.TidingsError) -> bytes:
     status = status_pb2.Status(code=code_of(error).value[0], message=message_of(error))
     _pack(status, error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN))
     if isinstance(error, errors.InvalidInput):

@@ -144,3 +144,20 @@ def test_a_ranker_that_fails_at_run_time_leaves_the_order_of_the_sources(
     unranked = make_world(ranked=False).snapshot()
     (by_sources,) = recommend(queries("user-1"), unranked, clock.now)
     assert [item.row for item in answer.items] == [item.row for item in by_sources.items]
+
+
+def test_for_a_caller_who_left_no_work_is_done_from_then_on(
+    promote: PromoteRelease, serving: Serving, clock: Clock, shop: Shop
+) -> None:
+    """Who leaves before a batch is computed is no part of it; when all have left, no stage of it is begun any more."""
+    promote(shop.a)
+    recommend = Recommend(serving, clock, Ticking(), together=2)
+    asked = queries("user-1", "user-2", "user-3", "user-4")
+    made = recommend(asked, [900.0] * 4, lambda place: place in (1, 2, 3))
+    assert [isinstance(answer, DeadlinePassed) for answer in made.answers] == [False, True, True, True]
+    assert good(made.answers[:1])[0].items
+    looks = iter([False, False, *[True] * 100])
+    made = recommend(queries("user-1", "user-2"), [900.0] * 2, lambda _: next(looks))
+    for answer in good(made.answers):
+        assert ("deadline", "ranker") in causes(answer)
+        assert ("deadline", "ann") in causes(answer)

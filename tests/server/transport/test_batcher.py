@@ -169,3 +169,42 @@ async def test_closing_answers_what_waits(gate: Gate) -> None:
     waiting = [batcher.submit(method_of(gate), Call(b"x", LATER)) for _ in range(10)]
     await asyncio.to_thread(batcher.close, 30)
     assert await asyncio.gather(*waiting) == [b"X"] * 10
+
+
+async def test_what_no_work_is_done_for_is_counted_by_why(gate: Gate) -> None:
+    """Refused, late, or left by its caller: each once."""
+    why: list[str] = []
+    batcher = Batcher("test", 1, 3, lambda: 0.0, observe_unserved=why.append)
+    method = method_of(gate)
+    first = await gate.hold(batcher, method)
+    left = batcher.submit(method, Call(b"left", LATER))
+    late = batcher.submit(method, Call(b"late", -1.0))
+    last = batcher.submit(method, Call(b"last", LATER))
+    with pytest.raises(Overloaded):
+        batcher.submit(method, Call(b"refused", LATER))
+    left.cancel()
+    gate.opened.set()
+    assert [await first, await last] == [b"FIRST", b"LAST"]
+    with pytest.raises(DeadlinePassed):
+        await late
+    assert sorted(why) == ["late", "left", "refused"]
+    batcher.close(30)
+
+
+async def test_a_handler_can_ask_whether_a_caller_still_waits(batcher: Batcher) -> None:
+    """So that it need not go on with a call that nobody waits for any more."""
+    entered, go, seen = threading.Event(), threading.Event(), []
+
+    def handle(calls: Sequence[Call]) -> list[bytes | TidingsError]:
+        seen.append(calls[0].left())
+        entered.set()
+        assert go.wait(30)
+        seen.append(calls[0].left())
+        return [b""]
+
+    call = batcher.submit(Method("test.Gate", "Slow", handle, "compute", 1, 1.0), Call(b"", LATER))
+    await asyncio.to_thread(entered.wait, 30)
+    call.cancel()
+    go.set()
+    await asyncio.to_thread(batcher.close, 30)
+    assert seen == [False, True]

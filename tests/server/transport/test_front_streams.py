@@ -90,7 +90,7 @@ def make_front(request: pytest.FixtureRequest) -> MakeFront:
     name, _, sessions = request.param.partition(", ")
     if name == "native":
         pytest.importorskip("pygrpc_native", reason="the extra [native] is not installed")
-    chosen = find_front(name)
+    chosen = find_front(name, max_pending=1 << 16)
 
     def make(
         methods: Sequence[Method],

@@ -18,7 +18,7 @@ from tidings.v1 import recommendation_service_pb2 as pb
 from tidings_core.errors import DeadlinePassed, InvalidInput, TidingsError
 from tidings_core.model import SERVING_CONFIGS, Query
 from tidings_core.release import Manifest, Release
-from tidings_server.application.recommend import Answers, Recommend
+from tidings_server.application.recommend import Answers, Left, Recommend
 from tidings_server.metrics import Metrics
 from tidings_server.transport import recommendation
 from tidings_server.transport.calls import Call
@@ -85,9 +85,9 @@ def desk(release: Release) -> Desk:
     answer = Recommend(Holder(release), lambda: NOW + 100.0, lambda: 0.0)  # type: ignore[arg-type]
     desk: Desk
 
-    def ask(queries: Sequence[Query], deadlines: Sequence[float]) -> Answers:
+    def ask(queries: Sequence[Query], deadlines: Sequence[float], left: Left) -> Answers:
         desk.asked.append(queries)
-        return answer(queries, deadlines)
+        return answer(queries, deadlines, left)
 
     desk = Desk(RecommendationHandlers(ask, SERVING_CONFIGS, metrics, lambda: 0.0, _refuse_token), metrics)
     return desk
@@ -288,10 +288,10 @@ def test_a_fault_of_ours_is_logged_with_the_request_and_hurts_only_its_own_call(
     """A query that breaks the application gets INTERNAL without its inside; its neighbours are answered."""
     answer = Recommend(Holder(release), lambda: NOW, lambda: 0.0)  # type: ignore[arg-type]
 
-    def ask(queries: Sequence[Query], deadlines: Sequence[float]) -> Answers:
+    def ask(queries: Sequence[Query], deadlines: Sequence[float], left: Left) -> Answers:
         if any(query.user_id == "poison" for query in queries):
             raise ZeroDivisionError("secret")
-        return answer(queries, deadlines)
+        return answer(queries, deadlines, left)
 
     desk = Desk(RecommendationHandlers(ask, SERVING_CONFIGS, Metrics(), lambda: 0.0, _refuse_token), Metrics())
     with structlog.testing.capture_logs() as lines:
