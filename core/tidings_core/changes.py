@@ -57,6 +57,11 @@ class Said:
 What = Update | TagMove | Said
 
 
+def base_of(tag: str) -> str:
+    """The family of a tag, which is the name of the rule that gives it, if one does: "lifecycle" of "lifecycle:new"."""
+    return tag.partition(":")[0]
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """One change of a profile, an entry of the log like an event. `time` is Unix milliseconds."""

@@ -21,8 +21,14 @@ EventType = Literal[
     "dismiss",
     "see_less",
     "rating",
+    "tag",
 ]
-EVENT_TYPES: tuple[EventType, ...] = get_args(EventType)
+"""What happened. "tag", which only triggers know, is no event of the log: a tag of the user came or went."""
+EVENT_TYPES: tuple[EventType, ...] = get_args(EventType)[:-1]
+"""What a user did."""
+
+NEVER: tuple[EventType, ...] = ("impression", "click", "dismiss", "see_less")
+"""What follows from a push starts no trigger: a decision never leads to a decision."""
 
 LIKING: Mapping[EventType, float] = MappingProxyType(
     {
@@ -69,7 +75,10 @@ class EventItem:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something a user did. `time` is Unix milliseconds; texts that do not apply are ""; `value` None: not said."""
+    """Something a user did. `time` is Unix milliseconds; texts that do not apply are ""; `value` None: not said.
+
+    `tag` is the one that came or went, of type "tag".
+    """
 
     event_id: str
     type: EventType
@@ -80,6 +89,7 @@ class Event:
     query: str = ""
     value: float | None = None
     push_id: str = ""
+    tag: str = ""
 
 
 def liking(type: EventType, value: float | None) -> float:

@@ -86,6 +86,19 @@ class Timer:
 
 
 @dataclass(frozen=True, slots=True)
+class Look:
+    """A user whose tags are to be looked at, at `due`.
+
+    `loud`: what is found may call for a push; else it follows from one. `looked`: the user was looked at before.
+    """
+
+    user_id: str
+    due: int
+    loud: bool
+    looked: bool
+
+
+@dataclass(frozen=True, slots=True)
 class StoredItem:
     """What the catalogue holds of an item: `content` is what stands, `time` the Unix microseconds of its newest word.
 

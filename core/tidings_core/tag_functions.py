@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import cast
 
-from tidings_core.events import EVENT_TYPES, EventType
+from tidings_core.events import EVENT_TYPES, NEVER, EventType
 from tidings_core.expressions import (
     Call,
     ExpressionFault,
@@ -17,7 +17,6 @@ from tidings_core.expressions import (
     is_numbers,
 )
 from tidings_core.profile import DAYS
-from tidings_core.triggers import NEVER
 
 MAX_WINDOW = 3650
 """Days that a window may be long."""

@@ -19,12 +19,11 @@ from tidings_core.affinities import affinities
 from tidings_core.attributes import keyword
 from tidings_core.changes import AttributeValue
 from tidings_core.declared import Declarations, day_of, value_fault
-from tidings_core.events import EventType
+from tidings_core.events import NEVER, EventType
 from tidings_core.features import ITEM_FEATURES, attribute_codes, attribute_text
 from tidings_core.model import Snapshot
 from tidings_core.profile import Profile
 from tidings_core.tables import Int32
-from tidings_core.triggers import NEVER
 
 DAY_MS = 86_400_000
 FOREVER = math.inf

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from tidings_core.changes import MAX_NAME_BYTES, MAX_WEIGHT
+from tidings_core.changes import MAX_NAME_BYTES, MAX_WEIGHT, base_of
 from tidings_core.declared import Declarations
 from tidings_core.evaluation import evaluate
 from tidings_core.events import EventType
@@ -124,9 +124,12 @@ def _check(field: str, expression: Expression, variable: str) -> None:
         raise ExpressionFault(0, f"gives a {kind}, where a flag, a text or texts say which tags there are")
 
 
-def base_of(tag: str) -> str:
-    """The name of the rule that gives a tag, if one does."""
-    return tag.partition(":")[0]
+def read_condition(source: str, declared: Declarations) -> Expression:
+    """The condition on a user in a text. Raises ExpressionFault."""
+    condition = parse(source, {one.name: _KINDS[one.kind] for one in declared.values()}, resolve)
+    if condition.root.kind != "flag":
+        raise ExpressionFault(0, f"gives a {condition.root.kind}; a flag is wanted: whether it holds")
+    return condition
 
 
 def circle(rules: Mapping[str, Rule]) -> list[str]:
@@ -170,6 +173,19 @@ def with_all_asked(names: Sequence[str], rules: Sequence[Rule]) -> tuple[Rule, .
         if rule.name in wanted:
             wanted.update(map(base_of, rule.tags))
     return tuple(rule for rule in rules if rule.name in wanted)
+
+
+def attributes_of(names: Sequence[str], rules: Sequence[Rule]) -> frozenset[str]:
+    """The attributes that tags of these names, or families, go by; rules stand in order."""
+    asked = with_all_asked([base_of(name) for name in names], rules)
+    return frozenset(attribute for rule in asked for attribute in rule.attributes)
+
+
+def read_by(condition: Expression, rules: Sequence[Rule]) -> frozenset[str]:
+    """The attributes that a condition goes by, also through the tags it asks for; rules stand in order."""
+    named = {node.name for node in condition.nodes if isinstance(node, Name)}
+    tags = [tag for node in condition.nodes if isinstance(node, Call) and (tag := tag_of(node)) is not None]
+    return frozenset(named) | attributes_of(tags, rules)
 
 
 def follows_pushes(rule: Rule) -> set[EventType]:

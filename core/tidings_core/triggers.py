@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from tidings_core.changes import TagMove, base_of
 from tidings_core.events import Event, EventType
+from tidings_core.expressions import Expression
 from tidings_core.profile import Profile, RecentEvent
 from tidings_core.tables import hash_id
 
-NEVER: tuple[EventType, ...] = ("impression", "click", "dismiss", "see_less")
-"""What follows from a push starts no trigger: a decision never leads to a decision."""
-
 Of = Literal["any", "item", "category"]
+Move = Literal["entered", "left"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,8 @@ class Trigger:
     `of` narrows a view to items or to a category. With `same`, only events that share an item or the category with the
     newest one count. An event older than `max_age_seconds` calls for nothing. `serving_config` and `k` say what is
     recommended, `template` how it is said; `ttl_seconds` and `collapse_key` are those of the push. For one user it
-    leads to one push in `cooldown_seconds`, and to none for who wants none on its `topic`.
+    leads to one push in `cooldown_seconds`, and to none for who wants none on its `topic`. Of the type "tag", `tag` is
+    the tag or family of tags that must come or go. `when` must hold of the user as the push is decided.
     """
 
     name: str
@@ -38,6 +39,13 @@ class Trigger:
     ttl_seconds: float = 86_400.0
     collapse_key: str = ""
     topic: str = ""
+    tag: str = ""
+    move: Move = "entered"
+    when: Expression | None = None
+
+    def calls(self, move: TagMove) -> bool:
+        """Whether a tag that came or went calls for a push."""
+        return self.tag in (move.tag, base_of(move.tag)) and move.entered == (self.move == "entered")
 
     def matches(self, event: Event, profile: Profile, now_ms: int, fired_ms: int = 0) -> bool:
         """Whether an event, which `profile` has taken in already, calls for a push at `now_ms` (Unix milliseconds).

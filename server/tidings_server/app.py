@@ -57,6 +57,8 @@ from tidings_server.application.serving import Serving
 from tidings_server.application.subscriptions import Clocks, Limits, Subscriptions
 from tidings_server.application.update_profile import UpdateProfile
 from tidings_server.application.upsert_items import UpsertItems
+from tidings_server.application.user_tags import UserTags
+from tidings_server.application.watch_tags import WatchTags
 from tidings_server.application.write_push import Rules
 from tidings_server.control_settings import read_controls
 from tidings_server.controls_watcher import ControlsWatcher
@@ -127,6 +129,7 @@ class Wired:
     front: Front
     batchers: dict[Lane, Batcher]
     decider: DecidePushes
+    watch: WatchTags
     recorder: RecordAnswers
     monitor: CheckRecall
     folding: FoldBack
@@ -163,6 +166,13 @@ class Server:
         self._controls = LiveControls(self._read_controls() if settings.controls else ())
         self._serving = Serving(state, self._changed, self._prepared, self._catalogue.renew, self._controls.dress)
         self._folding = self._make_folding()
+        self._tags = UserTags(
+            settings.tag_rules,
+            settings.declared,
+            lambda: self._serving.release,
+            self._people.rows_of,
+            settings.privacy.rules,
+        )
         self._metrics.watch_release(lambda: self._serving.release)
         self._metrics.watch_store(lambda: store.waiting, lambda: store.size)
         self._http = HttpListener(self._metrics.registry, self.not_ready)
@@ -192,6 +202,7 @@ class Server:
             await asyncio.to_thread(self._serving.resume, self._releases, _refused)
             await self._front.start()
             wired.decider.start()
+            wired.watch.start()
             wired.recorder.start()
             await asyncio.to_thread(resume_quietly, wired.erase)
             wired.monitor.start()
@@ -213,6 +224,7 @@ class Server:
             for batcher in wired.batchers.values():
                 batcher.close(1.0)
             # Off the loop, which what the decider still publishes is handed to.
+            await asyncio.to_thread(wired.watch.close, settings.drain_seconds)
             await asyncio.to_thread(wired.decider.close, settings.drain_seconds)
             await asyncio.to_thread(wired.recorder.close, settings.drain_seconds)
             await asyncio.to_thread(wired.monitor.close, settings.drain_seconds)
@@ -269,14 +281,18 @@ class Server:
             Wording(Composer(settings.templates), show_item, encode_push),
             rules,
             time.monotonic,
+            self._tags.holds,
         )
         decider = DecidePushes(
             store, documents, plans, rules, subscriptions.publish, metrics, time.time, time.monotonic
         )
         send = SendPush(store, documents, self._serving, encode_push, rules, subscriptions.publish, metrics, time.time)
         triggers = tuple(settings.triggers.values())
-        record = RecordEvents(store, documents, triggers, time.time, decider.wake, privacy)
-        acknowledge = Acknowledge(store, documents, subscriptions, encode_event, time.time, privacy)
+        clocks = time.time, time.monotonic
+        watch = WatchTags(store, documents, self._tags, triggers, encode_change, *clocks, decider.wake, metrics.moved)
+        self._watch = watch.wake if watch.watching else None
+        record = RecordEvents(store, documents, triggers, time.time, decider.wake, privacy, self._watch)
+        acknowledge = Acknowledge(store, documents, subscriptions, encode_event, time.time, privacy, self._watch)
         push = PushHandlers(subscriptions, acknowledge)
         recorder = RecordAnswers(store, settings.record_keep, metrics.recorded, erased=self._erased)
         erase = make_erase(store, self._releases, documents, self._people, subscriptions.forget, recorder.settle)
@@ -324,9 +340,8 @@ class Server:
         front = self._make_front(methods, batchers, metrics, settings.max_message_bytes, streams, uploads)
         watcher = self._watcher()
         prune = Prune(store, documents, settings.retention.retention, decode_logged, time.time)
-        return Wired(
-            front, batchers, decider, recorder, monitor, self._folding, subscriptions, imports, watcher, erase, prune
-        )
+        rest = self._folding, subscriptions, imports, watcher, erase, prune
+        return Wired(front, batchers, decider, watch, recorder, monitor, *rest)
 
     def _watcher(self) -> ControlsWatcher:
         """Make what looks after the file of controls."""
@@ -365,15 +380,14 @@ class Server:
         """What shows and changes profiles."""
         settings, people, service = self._settings, self._people, "tidings.v1.ProfileService"
         declared = settings.declared
-        record = RecordChange(self._store, self._documents, encode_change, time.time)
+        record = RecordChange(self._store, self._documents, encode_change, time.time, self._watch)
         handlers = ProfileHandlers(
             GetProfile(
                 self._documents,
                 self._serving,
                 people.item_ids,
                 people.rows_of,
-                declared,
-                settings.tag_rules,
+                self._tags,
                 time.time,
                 self._contacts.read,
             ),

@@ -73,7 +73,8 @@ def default_config() -> str:
     lines += [f"#   {name}: {field.description}" for name, field in TemplateTable.model_fields.items()]
     lines += [
         "# A template knows items, best first; item, the first of them; because, the item that the event was about",
-        "# (none when the release does not have it); query and category of the event; and event, its type. An item has",
+        "# (none when the release does not have it); query and category of the event; event, its type; and tag, the",
+        "# one that came or went. An item has",
         f"# {', '.join(one.name for one in dataclasses.fields(ShownItem))}.",
         "# There are none by default. One of each:",
         "",

@@ -93,6 +93,7 @@ STORE_BYTES = Spec("tidings_store_bytes", "gauge", (), "Bytes of the store's fil
 PROFILES = Spec(
     "tidings_profiles_total", "counter", ("kept",), "Profiles that answers needed, by whether they were kept (yes, no)."
 )
+TAG_MOVES = Spec("tidings_tag_moves_total", "counter", (), "Watched tags that came or went.")
 SUBSCRIPTIONS = Spec("tidings_subscriptions", "gauge", (), "Open subscriptions.")
 DECISIONS = Spec(
     "tidings_decisions_total",
@@ -160,6 +161,7 @@ METRICS = (
     JOBS,
     STORE_BYTES,
     PROFILES,
+    TAG_MOVES,
     SUBSCRIPTIONS,
     DECISIONS,
     DECIDE_SECONDS,
@@ -200,6 +202,7 @@ class Metrics:
         self._events = Counter(EVENTS.name, EVENTS.help, EVENTS.labels, registry=self.registry)
         self._imported = Counter(IMPORTED.name, IMPORTED.help, IMPORTED.labels, registry=self.registry)
         self._folds = Counter(FOLDS.name, FOLDS.help, FOLDS.labels, registry=self.registry)
+        self._tag_moves = Counter(TAG_MOVES.name, TAG_MOVES.help, TAG_MOVES.labels, registry=self.registry)
         self._items = Counter(ITEMS.name, ITEMS.help, ITEMS.labels, registry=self.registry)
         self._jobs = Gauge(JOBS.name, JOBS.help, registry=self.registry)
         self._store_bytes = Gauge(STORE_BYTES.name, STORE_BYTES.help, registry=self.registry)
@@ -273,6 +276,10 @@ class Metrics:
     def folded(self, outcome: str) -> None:
         """Count a fold."""
         self._folds.labels(outcome).inc()
+
+    def moved(self, count: int) -> None:
+        """Count watched tags that came or went."""
+        self._tag_moves.inc(count)
 
     def profile(self, kept: bool) -> None:
         """Note that an answer needed a profile, and whether what it says was kept from before."""

@@ -1,18 +1,24 @@
 """The tables [trigger.NAME] and [template.NAME] of the settings: which events call for a push, and how it is said."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
+from tidings_core.changes import base_of
+from tidings_core.declared import Declarations
 from tidings_core.errors import InvalidInput
-from tidings_core.events import EVENT_TYPES, EventType
+from tidings_core.events import EVENT_TYPES, NEVER, EventType
+from tidings_core.expressions import MAX_LENGTH, ExpressionFault, place
 from tidings_core.faults import text_fault
 from tidings_core.model import MAX_ID_BYTES
 from tidings_core.preferences import MAX_TOPIC_BYTES
+from tidings_core.privacy import EVERYTHING, PrivacyRules, may_target
 from tidings_core.profile import RECENT
-from tidings_core.triggers import NEVER, Trigger
+from tidings_core.tags import Rule, attributes_of, follows_pushes, read_by, read_condition, with_all_asked
+from tidings_core.triggers import Trigger
 from tidings_server.application.compose import MAX_SOURCE, VARIABLES, Composer, Words
 
 MAX_PUSHED = 20
@@ -25,8 +31,9 @@ TOLD = "told"
 def _event(given: Any) -> Any:
     if given in NEVER:
         raise ValueError(f"it follows from pushes and starts no trigger: {', '.join(NEVER)} never do")
-    if given not in EVENT_TYPES:
-        raise ValueError(f"no such event; known are {', '.join(type for type in EVENT_TYPES if type not in NEVER)}")
+    if given not in EVENT_TYPES and given != "tag":
+        known = [*(type for type in EVENT_TYPES if type not in NEVER), "tag"]
+        raise ValueError(f"no such event; known are {', '.join(known)}")
     return given
 
 
@@ -72,10 +79,16 @@ class TriggerTable(BaseModel):
     topic: Annotated[str, AfterValidator(_topic)] = Field(
         "", description="What the push is about: people can turn topics off; empty for no topic."
     )
+    tag: Annotated[str, AfterValidator(_key)] = Field(
+        "", description='Of the event tag: which, such as "lifecycle:lapsing", or any of a family, such as "lifecycle".'
+    )
+    move: Literal["entered", "left"] = Field("entered", description="Whether the tag must have come or gone.")
+    when: str = Field("", max_length=MAX_LENGTH, description="Expression that must hold of the user; empty for none.")
 
-    def trigger(self, name: str) -> Trigger:
-        """The trigger that this table describes."""
-        return Trigger(name, **self.model_dump())
+    def trigger(self, name: str, declared: Declarations) -> Trigger:
+        """The trigger that this table, which has no faults, describes."""
+        when = read_condition(self.when, declared) if self.when else None
+        return Trigger(name, **{**self.model_dump(), "when": when})
 
 
 class TemplateTable(BaseModel):
@@ -93,6 +106,25 @@ class TemplateTable(BaseModel):
         return Words(self.title, self.body, self.url)
 
 
+def sensitive_fault(names: Sequence[str]) -> str:
+    """What is wrong with going by sensitive attributes, "" for none."""
+    return f"goes by {' and '.join(names)}: sensitive, and not among privacy.allow_sensitive" if names else ""
+
+
+@dataclass(frozen=True, slots=True)
+class People:
+    """What can be asked of a user: the attributes there are, and the rules that give tags, in order."""
+
+    declared: Declarations
+    rules: Sequence[Rule]
+    privacy: PrivacyRules = EVERYTHING
+
+    def barred(self, attributes: Collection[str]) -> str:
+        """What is wrong with going by attributes when people are singled out, "" for nothing."""
+        known = (self.declared[name] for name in sorted(attributes) if name in self.declared)
+        return sensitive_fault([one.name for one in known if not may_target(one, self.privacy)])
+
+
 def templates_checked(tables: dict[str, TemplateTable]) -> dict[str, TemplateTable]:
     """The tables as they are, each of them compiled and rendered with a sample. Raises ValidationError."""
     refuse(fault for name, table in tables.items() for fault in _template_faults(name, table))
@@ -100,14 +132,41 @@ def templates_checked(tables: dict[str, TemplateTable]) -> dict[str, TemplateTab
 
 
 def triggers_checked(
-    triggers: dict[str, TriggerTable], templates: Mapping[str, TemplateTable] | None, servings: set[str] | None
+    triggers: dict[str, TriggerTable],
+    templates: Mapping[str, TemplateTable] | None,
+    servings: set[str] | None,
+    people: People | None,
 ) -> dict[str, TriggerTable]:
     """The tables as they are, if what they name is there and fits their events. Raises ValidationError.
 
-    `templates` and `servings` are None when it is not known what is there, since they have faults of their own.
+    `templates`, `servings` and `people` are None when it is not known what is there, since they have faults of their
+    own.
     """
+    if people is not None:
+        refuse(fault for name, table in triggers.items() for fault in _people_faults(name, table, people))
     refuse(fault for name, table in triggers.items() for fault in _trigger_faults(name, table, templates, servings))
     return triggers
+
+
+def _people_faults(name: str, table: TriggerTable, people: People) -> Iterator[tuple[tuple[str, ...], str]]:
+    if table.when:
+        try:
+            barred = people.barred(read_by(read_condition(table.when, people.declared), people.rules))
+            if barred:
+                yield (name, "when"), barred
+        except ExpressionFault as fault:
+            line, column = place(table.when, fault.at)
+            yield (name, "when"), f"line {line}, column {column}: {fault.problem}"
+    if (table.event == "tag") != bool(table.tag):
+        said = "is missing: name a tag" if table.event == "tag" else f"is for the event tag, not for a {table.event}"
+        yield (name, "tag"), said
+    if barred := people.barred(attributes_of([table.tag], people.rules)):
+        yield (name, "tag"), f"is {table.tag!r}, which {barred}"
+    asked = with_all_asked([base_of(table.tag)], people.rules)
+    following = sorted({type for rule in asked for type in follows_pushes(rule)})
+    if following:
+        said = f"counts {' and '.join(following)}, which follow from pushes: a decision never leads to a decision"
+        yield (name, "tag"), f"is {table.tag!r}, which {said}"
 
 
 def _template_faults(name: str, table: TemplateTable) -> Iterator[tuple[tuple[str, ...], str]]:
@@ -126,6 +185,10 @@ def _trigger_faults(
 ) -> Iterator[tuple[tuple[str, ...], str]]:
     if table.of == "category" and table.event != "view":
         yield (name, "of"), f"is 'category', which a {table.event} never has: only a view may name one"
+    if table.event == "tag":
+        for field, bare in (("of", "any"), ("count", 1), ("same", False)):
+            if getattr(table, field) != bare:
+                yield (name, field), "is for what users do, and a tag comes or goes: leave it out"
     if table.event == "search":
         if table.of == "item":
             yield (name, "of"), "is 'item', which a search never has: leave it out"

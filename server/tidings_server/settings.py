@@ -26,6 +26,7 @@ from pydantic_settings.exceptions import SettingsError
 from tidings_core.declared import Declarations
 from tidings_core.errors import InvalidInput
 from tidings_core.model import SERVING_CONFIGS, Diversity, ServingConfig, SourceUse
+from tidings_core.privacy import EVERYTHING
 from tidings_core.sources import SOURCES
 from tidings_core.tags import Rule
 from tidings_core.triggers import Trigger
@@ -35,6 +36,7 @@ from tidings_server.filter_settings import CheckedFilter, ConditionTable, Filter
 from tidings_server.privacy_settings import PrivacyTable, RetentionTable
 from tidings_server.push_settings import (
     TOLD,
+    People,
     TemplateTable,
     TriggerTable,
     refuse,
@@ -264,13 +266,9 @@ class Settings(BaseSettings):
     serving: dict[Name, ServingTable] = Field(
         {}, description="Tables [serving.NAME] change a serving config or add one."
     )
-    template: dict[Name, TemplateTable] = Field({}, description="Tables [template.NAME] say how a push is worded.")
-    trigger: dict[Name, TriggerTable] = Field({}, description="Tables [trigger.NAME] say which events call for a push.")
-
     attribute: dict[AttributeName, AttributeTable] = Field(
         {}, max_length=MAX_ATTRIBUTES, description="Tables [attribute.NAME] declare what users may have."
     )
-
     tag: dict[str, TagTable] = Field({}, description="Tables [tag.NAME] say who has which tag.")
     privacy: PrivacyTable = Field(
         PrivacyTable.model_validate({}), description="Table [privacy]: what may be done with what is known."
@@ -278,6 +276,8 @@ class Settings(BaseSettings):
     retention: RetentionTable = Field(
         RetentionTable.model_validate({}), description="Table [retention]: how long it is kept."
     )
+    template: dict[Name, TemplateTable] = Field({}, description="Tables [template.NAME] say how a push is worded.")
+    trigger: dict[Name, TriggerTable] = Field({}, description="Tables [trigger.NAME] say which events call for a push.")
 
     @field_validator("attribute")
     @classmethod
@@ -307,9 +307,13 @@ class Settings(BaseSettings):
     @classmethod
     def _triggers_fit(cls, given: dict[str, TriggerTable], info: ValidationInfo) -> dict[str, TriggerTable]:
         serving = info.data.get("serving")
-        return triggers_checked(
-            given, info.data.get("template"), None if serving is None else {*serving, *SERVING_CONFIGS}
-        )
+        attribute, tag = info.data.get("attribute"), info.data.get("tag")
+        people = None
+        if attribute is not None and tag is not None:
+            declared, privacy = declarations(attribute), info.data.get("privacy")
+            people = People(declared, rules_of(tag, declared), privacy.rules if privacy else EVERYTHING)
+        servings = None if serving is None else {*serving, *SERVING_CONFIGS}
+        return triggers_checked(given, info.data.get("template"), servings, people)
 
     @property
     def declared(self) -> Declarations:
@@ -330,7 +334,8 @@ class Settings(BaseSettings):
     @property
     def triggers(self) -> Mapping[str, Trigger]:
         """The triggers, by name."""
-        return {name: table.trigger(name) for name, table in self.trigger.items()}
+        declared = self.declared
+        return {name: table.trigger(name, declared) for name, table in self.trigger.items()}
 
     @property
     def templates(self) -> Mapping[str, Words]:

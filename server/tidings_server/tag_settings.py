@@ -18,7 +18,7 @@ MAX_TAGS = 100
 """Tables of tags."""
 _NAME = re.compile(r"([a-z][a-z0-9_]{0,63})(?::\{([a-z][a-z0-9_]{0,63})\})?")
 _PLACE = re.compile(r"line (\d+), column (\d+): ")
-_HEADER = re.compile(r"^\s*\[\s*tag\s*\.\s*(?:\"([^\"]+)\"|'([^']+)'|([A-Za-z0-9_-]+))\s*\]")
+_HEADER = re.compile(r"^\s*\[\s*(tag|trigger)\s*\.\s*(?:\"([^\"]+)\"|'([^']+)'|([A-Za-z0-9_-]+))\s*\]")
 _KEY = re.compile(r"^\s*(when|weight)\s*=\s*(\"\"\"|''')?\s*(\S)?")
 
 
@@ -202,10 +202,10 @@ def _starts(content: str) -> dict[str, int]:
     for number, line in enumerate(content.splitlines(), start=1):
         header = _HEADER.match(line)
         if header is not None:
-            table = header[1] or header[2] or header[3]
+            table = f"{header[1]}.{header[2] or header[3] or header[4]}"
         elif line.lstrip().startswith("["):
             table = ""
         elif table and (key := _KEY.match(line)) is not None:
             # TOML leaves out a line break right after the quotes.
-            found[f"tag.{table}.{key[1]}"] = number + (bool(key[2]) and key[3] is None)
+            found[f"{table}.{key[1]}"] = number + (bool(key[2]) and key[3] is None)
     return found

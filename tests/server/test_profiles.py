@@ -32,6 +32,7 @@ from tidings_server.application.record_events import take_in
 from tidings_server.application.serving import Serving
 from tidings_server.application.store import Transaction
 from tidings_server.application.update_profile import UpdateProfile
+from tidings_server.application.user_tags import UserTags
 from tidings_server.transport.calls import Call
 from tidings_server.transport.changes import encode_change
 from tidings_server.transport.events import encode_event
@@ -117,7 +118,8 @@ def place(tmp_path: Path, serving: Serving, clock: Clock) -> Iterator[Place]:
     store = SqliteStore.open(tmp_path / "store", lambda: int(clock.now * 1000))
     documents = KnownDocuments(store)
     people = People(store, documents)
-    get_profile = GetProfile(documents, serving, people.item_ids, people.rows_of, DECLARED, (), clock)
+    tags = UserTags((), DECLARED, lambda: serving.release, people.rows_of)
+    get_profile = GetProfile(documents, serving, people.item_ids, people.rows_of, tags, clock)
     update = UpdateProfile(RecordChange(store, documents, encode_change, clock), DECLARED, (), clock)
     handlers = ProfileHandlers(get_profile, update, DECLARED, partial(check_token, store), clock)
     yield Place(store, serving, clock, handlers, tmp_path / "own-releases", people)

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from tidings_core.errors import InvalidInput
+from tidings_core.events import NEVER
 from tidings_core.filters import Filter, Range
 from tidings_core.model import SERVING_CONFIGS, Diversity, ServingConfig, SourceUse
-from tidings_core.triggers import NEVER, Trigger
+from tidings_core.triggers import Trigger
 from tidings_server.default_config import TABLES, default_config
 from tidings_server.push_settings import TemplateTable, TriggerTable
 from tidings_server.settings import Address, Settings, load

@@ -75,6 +75,38 @@ def test_what_is_no_rule_is_refused(tmp_path: Path, content: str, field: str, sa
     assert said in faults(tmp_path, content)[field]
 
 
+BARE = 'serving_config = "for-you"\ntemplate = "t"\n[template.t]\ntitle = "x"\n'
+
+
+@pytest.mark.parametrize(
+    ("content", "field", "said"),
+    [
+        ('event = "tag"\n', "tag", "is missing: name a tag"),
+        ('event = "view"\ntag = "vip"\n', "tag", "is for the event tag, not for a view"),
+        ('event = "tag"\ntag = "vip"\ncount = 3\n', "count", "leave it out"),
+        ('event = "tag"\ntag = "vip"\nof = "item"\n', "of", "leave it out"),
+        ('event = "tag"\ntag = "clicker"\n', "tag", "counts click, which follow from pushes"),
+        ('event = "tag"\ntag = "deep:x"\n', "tag", "counts click, which follow from pushes"),
+        (
+            'event = "view"\nwhen = "age"\n',
+            "when",
+            "column 1 of the expression: gives a number; a flag is wanted",
+        ),
+        ('event = "view"\nwhen = "age >"\n', "when", "line 3, column 6 of the expression: ends where"),
+        ('event = "tag"\ntag = "thin:x"\n', "tag", "goes by diet: sensitive"),
+        ('event = "view"\nwhen = "known(diet)"\n', "when", "goes by diet: sensitive"),
+        ('event = "view"\nwhen = "has_tag(\'thin\')"\n', "when", "goes by diet: sensitive"),
+        ('event = "tag"\ntag = "a\\u0000"\n', "tag", "control character"),
+    ],
+)
+def test_a_trigger_on_a_tag_or_with_a_condition_is_checked(tmp_path: Path, content: str, field: str, said: str) -> None:
+    """A decision never leads to a decision, not through a tag that counts clicks either, however deep."""
+    counting = "[attribute.diet]\nkind = 'keyword'\nsensitive = true\n[tag.thin]\nwhen = 'diet'\n"
+    counting += "[tag.clicker]\nwhen = \"count('click') > 3\"\n[tag.deep]\nwhen = \"has_tag('clicker')\"\n"
+    found = faults(tmp_path, f"[trigger.x]\n{content}{BARE}{counting}")
+    assert said in found[f"trigger.x.{field}"]
+
+
 def test_rules_that_cost_too_much_together_are_refused(tmp_path: Path) -> None:
     """A family is asked many times over; the dearest is named."""
     dear = " + ".join(["affinity(category)"] * 40)

@@ -24,6 +24,16 @@ tier == "gold" and
 has_tag("gender:male")
 '''
 weight = 3
+
+[trigger.watch-bought]
+event = "tag"
+tag = "recent_purchase:watch"
+serving_config = "for-you"
+template = "hello"
+when = 'has_tag("gender:male") and city == "Beijing"'
+
+[template.hello]
+title = "You have it: {{ tag }}"
 """
 
 
@@ -84,6 +94,19 @@ def test_a_man_of_25_from_beijing_who_likes_fashion_and_tech_and_bought_a_smartp
     assert (bought.weight, bought.source) == (1.0, "rule")
     assert bought.expire_time is not None
     assert timedelta(days=29) < bought.expire_time - datetime.now(UTC) <= timedelta(days=30)
+
+
+def test_a_tag_that_comes_calls_for_a_push_to_those_of_whom_the_condition_holds(client: tidings.Client) -> None:
+    """One who buys a watch gets it, in words with the tag; another one of elsewhere does not, and it is said why."""
+    for user, city in (("xi", "Beijing"), ("leo", "Rome")):
+        client.update_profile(user, {"gender": "male", "city": city})
+        client.record(tidings.Event(user, "purchase", ["item-1"]))
+    with client.subscribe("xi") as pushes:
+        push = next(pushes)
+    assert push.title == "You have it: recent_purchase:watch"
+    assert push.trigger == "watch-bought"
+    tags = {tag.tag: tag for tag in client.get_profile("xi").tags}
+    assert tags["recent_purchase:watch"].since is not None
 
 
 def test_a_birth_date_gives_the_age_and_when_it_ends(client: tidings.Client) -> None:

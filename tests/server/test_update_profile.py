@@ -26,6 +26,7 @@ from tidings_server.application.people import People
 from tidings_server.application.record_change import RecordChange
 from tidings_server.application.serving import Serving
 from tidings_server.application.update_profile import UpdateProfile
+from tidings_server.application.user_tags import UserTags
 from tidings_server.tag_settings import rules_of
 from tidings_server.transport.calls import Call
 from tidings_server.transport.changes import decode_logged, encode_change
@@ -73,7 +74,8 @@ def house(tmp_path: Path, serving: Serving, clock: Clock) -> Iterator[House]:
     store = SqliteStore.open(tmp_path / "store", lambda: int(clock.now * 1000))
     documents = KnownDocuments(store)
     people = People(store, documents)
-    show = GetProfile(documents, serving, people.item_ids, people.rows_of, DECLARED, (), clock)
+    tags = UserTags((), DECLARED, lambda: serving.release, people.rows_of)
+    show = GetProfile(documents, serving, people.item_ids, people.rows_of, tags, clock)
     update = UpdateProfile(
         RecordChange(store, documents, encode_change, clock), DECLARED, [r.name for r in RULES], clock
     )

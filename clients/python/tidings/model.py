@@ -390,6 +390,7 @@ class SuppressReason(StrEnum):
     CHANNEL_OFF = "channel_off"
     TOPIC_OFF = "topic_off"
     QUIET_HOURS = "quiet_hours"
+    CONDITION = "condition"
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ _SUPPRESSED = {
     model.SuppressReason.CHANNEL_OFF: "the user wants nothing over this channel",
     model.SuppressReason.TOPIC_OFF: "the user wants nothing on this topic",
     model.SuppressReason.QUIET_HOURS: "the user does not want to be disturbed now",
+    model.SuppressReason.CONDITION: "the trigger's condition does not hold of the user",
 }
 
 

@@ -15,7 +15,14 @@ from tidings_server.adapters.sqlite_statements import Row, Statements, failure
 from tidings_server.adapters.sqlite_tables import Changes, event_key
 
 TABLES: Mapping[str, str] = MappingProxyType(
-    {"events": "number", "pushes": "offset", "decisions": "number", "timers": "key", "checkpoints": "user_id"}
+    {
+        "events": "number",
+        "pushes": "offset",
+        "decisions": "number",
+        "timers": "key",
+        "looks": "user_id",
+        "checkpoints": "user_id",
+    }
 )
 """What is erased of a user row by row: tables, and what tells a user's rows in them apart. The document goes at once,
 and with an event goes the key that makes it known.

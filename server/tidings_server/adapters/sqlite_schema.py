@@ -119,7 +119,14 @@ CREATE TABLE imports (
 ) STRICT;
 """
 
-MIGRATIONS = (_FIRST, _ANSWERS, _CATALOGUE, _EVENTS_OF_A_USER, _CONTACTS, _ERASURES, _IMPORTS)
+_LOOKS = """
+CREATE TABLE looks (
+  user_id TEXT PRIMARY KEY, due INTEGER NOT NULL, loud INTEGER NOT NULL, looked INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX looks_by_due ON looks (due);
+"""
+
+MIGRATIONS = (_FIRST, _ANSWERS, _CATALOGUE, _EVENTS_OF_A_USER, _CONTACTS, _ERASURES, _IMPORTS, _LOOKS)
 """Each brings the tables from one version to the next. Those that were published are never changed."""
 
 

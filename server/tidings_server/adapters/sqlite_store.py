@@ -23,6 +23,7 @@ from tidings_core.stored import (
     Entry,
     Erased,
     Erasing,
+    Look,
     StoredEvent,
     StoredImport,
     StoredItem,
@@ -32,6 +33,7 @@ from tidings_core.stored import (
 from tidings_server.adapters.sqlite_contacts import read_contacts
 from tidings_server.adapters.sqlite_erasures import read_erased, read_erased_vectors, read_erasing
 from tidings_server.adapters.sqlite_imports import read_import
+from tidings_server.adapters.sqlite_looks import read_looks_due, read_never_looked_at, read_next_look
 from tidings_server.adapters.sqlite_schema import BUSY_MS, FILE, open_database, open_reader
 from tidings_server.adapters.sqlite_statements import Statements, failure
 from tidings_server.adapters.sqlite_tables import (
@@ -224,6 +226,21 @@ class SqliteStore:
         """When the next timer is due; None when none is set. Raises StorageFailed."""
         with self._reading() as sql:
             return read_next_due(sql)
+
+    def looks_due(self, now: int, limit: int) -> list[Look]:
+        """Users to look at at or before `now`, those due first in front. Raises StorageFailed."""
+        with self._reading() as sql:
+            return read_looks_due(sql, now, limit)
+
+    def next_look(self) -> int | None:
+        """When somebody is to be looked at next; None when nobody is. Raises StorageFailed."""
+        with self._reading() as sql:
+            return read_next_look(sql)
+
+    def never_looked_at(self, after: str, limit: int) -> list[str]:
+        """Users with a document who are not among those to look at, after one, in order. Raises StorageFailed."""
+        with self._reading() as sql:
+            return read_never_looked_at(sql, after, limit)
 
     def decisions(self, user_id: str, limit: int) -> list[Entry]:
         """The decisions for a user ("" for any) that were added last, the last one first. Raises StorageFailed."""

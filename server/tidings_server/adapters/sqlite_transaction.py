@@ -5,6 +5,7 @@ from collections.abc import Callable
 from tidings_server.adapters.sqlite_contacts import ContactTable
 from tidings_server.adapters.sqlite_erasures import ErasureTable
 from tidings_server.adapters.sqlite_imports import ImportTable
+from tidings_server.adapters.sqlite_looks import LookTable
 from tidings_server.adapters.sqlite_statements import Statements
 from tidings_server.adapters.sqlite_tables import (
     CatalogueTable,
@@ -33,6 +34,7 @@ class SqliteTransaction:
         self.streams = PushTable(sql)
         self.ledger = DecisionTable(sql)
         self.timers = TimerTable(sql)
+        self.looks = LookTable(sql)
         self.counters = CounterTable(sql, now_ms)
         self.catalogue = CatalogueTable(sql, self.changes)
         self.contacts = ContactTable(sql)

@@ -69,10 +69,12 @@ class Acknowledge:
         encode: Callable[[Event], bytes],
         now: Callable[[], float],
         privacy: PrivacyRules = EVERYTHING,
+        watch: Callable[[], None] | None = None,
     ) -> None:
         """`encode` makes what the log keeps of an event; `now` gives Unix seconds.
 
-        `privacy` says what profiles may be used for.
+        `privacy` says what profiles may be used for. `watch` is called, after a commit, when tags are watched; None:
+        they are not.
         """
         self._privacy = privacy
         self._store = store
@@ -80,6 +82,7 @@ class Acknowledge:
         self._subscriptions = subscriptions
         self._encode = encode
         self._now = now
+        self._watch = watch
 
     def __call__(self, given: Sequence[Acknowledgement]) -> list[int | TidingsError]:
         """For each, in order, the offset that its device has acknowledged by now, or why nothing of it was written.
@@ -106,6 +109,8 @@ class Acknowledge:
         made = done.result()
         if made.version:
             self._documents.keep(given.user_id, made.version, made.document, made.size)
+            if self._watch is not None:
+                self._watch()
         self._subscriptions.acknowledged(subscription, given.offset)
 
     def _find(self, given: Acknowledgement) -> Subscription:
@@ -132,7 +137,8 @@ class Acknowledge:
             transaction.ledger.set_state(push_id, state, now_ms)
         events = _events(entries, given.outcomes, now_ms)
         logged = [(event, self._encode(event)) for event in events]
-        document, _ = take_in(transaction, document, logged, (), now_ms, self._privacy)
+        watching = self._watch is not None
+        document, _ = take_in(transaction, document, logged, (), now_ms, self._privacy, watching)
         version = size = 0
         if document is not before:
             content = write_document(document)

@@ -26,7 +26,7 @@ MAX_PRODUCT = 16_384
 """Length of a text or list, or bits of a whole number, that `*` and `**` may make."""
 MAX_STEPS = 10_000
 """Lines of a template's own code that a check runs: a loop that prints nothing ends too."""
-VARIABLES = ("item", "items", "because", "query", "category", "event")
+VARIABLES = ("item", "items", "because", "query", "category", "event", "tag")
 """What a template knows: see `Composer.compose`."""
 _FILE = "<template>"
 """What Jinja2 calls a template that came as a text, in the frames of an error."""
@@ -116,7 +116,8 @@ class Composer:
         """The words of a push about `items` (best first, at least one), which `event` called for.
 
         The template sees `items`, the first of them as `item`, `because` (the first item of the event that is known,
-        None when there is none), `query` and `category` of the event, and its type as `event`. Texts too long are cut.
+        None when there is none), `query` and `category` of the event, its type as `event`, and of a tag that came or
+        went the `tag`. Texts too long are cut.
         Raises InvalidInput naming template, field and line.
         """
         values = {
@@ -126,6 +127,7 @@ class Composer:
             "query": event.query,
             "category": event.category,
             "event": event.type,
+            "tag": event.tag,
         }
         title, body, url = (self._render(template, part, values) for part in ("title", "body", "url"))
         title, body, url = plain_line(title), _plain_text(body), url.strip()
@@ -143,13 +145,14 @@ class Composer:
         Three items and one, items that have only a title, and an item of the event that the release has and one that it
         has not: a template must do for all. Raises InvalidInput, also when it takes more than 10,000 steps.
         """
-        event = Event("sample", type or "view", "sample", 0, (EventItem("sample"),), "sample", "sample")
+        event = Event("sample", type or "view", "sample", 0, (EventItem("sample"),), "sample", "sample", tag="sample")
         if type is not None:
             event = replace(
                 event,
                 query="sample" if type == "search" else "",
                 category="sample" if type == "view" else "",
-                items=() if type == "search" else event.items,
+                items=() if type in ("search", "tag") else event.items,
+                tag="sample" if type == "tag" else "",
             )
         because, items = SAMPLE if event.items else None, (SAMPLE, SAMPLE, SAMPLE)
         with _few_steps():

@@ -9,21 +9,16 @@ import numpy as np
 from tidings_core import counters, stated
 from tidings_core.affinities import Prices, Share, affinities, prices
 from tidings_core.bought import Bought
-from tidings_core.declared import Declarations
 from tidings_core.errors import NotFound
 from tidings_core.events import EVENT_TYPES, EventType
-from tidings_core.model import Snapshot
 from tidings_core.preferences import Preferences
 from tidings_core.profile import Profile, RecentEvent, count_since
-from tidings_core.release import Release
 from tidings_core.stated import AttributeWord
-from tidings_core.tables import Int32
-from tidings_core.tag_view import View
-from tidings_core.tags import Rule, ends, give
 from tidings_core.visits import Visit, visits
 from tidings_server.application.contacts import KnownContact, newest_first
 from tidings_server.application.known_documents import KnownDocuments
 from tidings_server.application.serving import Serving
+from tidings_server.application.user_tags import RowsOf, UserTags
 
 MOST_BOUGHT = 1000
 """So many of the items bought last are listed."""
@@ -37,8 +32,6 @@ _Name = TypeVar("_Name", int, str)
 
 ItemIds = Callable[[Sequence[int]], list[str]]
 """The ids of items by item_no. Raises StorageFailed."""
-RowsOf = Callable[[Release, Profile], Int32]
-"""The rows of a release by item_no, complete for the items of a profile. Raises StorageFailed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,19 +100,17 @@ class GetProfile:
         serving: Serving,
         item_ids: ItemIds,
         rows_of: RowsOf,
-        declared: Declarations,
-        rules: Sequence[Rule],
+        user_tags: UserTags,
         now: Callable[[], float],
         contacts: Callable[[str], Sequence[KnownContact]] = lambda _: (),
     ) -> None:
-        """`rules` give tags, each after those it asks for. `now` gives Unix seconds; `contacts` those of a user."""
+        """`now` gives Unix seconds; `contacts` those of a user."""
         self._contacts = contacts
         self._documents = documents
         self._serving = serving
         self._item_ids = item_ids
         self._rows_of = rows_of
-        self._declared = declared
-        self._rules = rules
+        self._user_tags = user_tags
         self._now = now
 
     def __call__(self, user_id: str) -> ShownProfile:
@@ -165,19 +156,15 @@ class GetProfile:
             known_to_release=snapshot is not None and snapshot.users.find(user_id) >= 0,
             spent=profile.spent / 100,
             attributes=sorted((n, w) for n, w in profile.stated.attributes.items() if w.value is not None),
-            tags=self._tags(profile, now_ms, rows, snapshot),
+            tags=self._tags(profile, now_ms),
             contacts=contacts,
             preferences=profile.preferences,
         )
 
-    def _tags(self, profile: Profile, now_ms: int, rows: Int32, snapshot: Snapshot | None) -> list[ShownTag]:
+    def _tags(self, profile: Profile, now_ms: int) -> list[ShownTag]:
         """The tags of rules and those set by hand, by name."""
 
-        def view_at(moment: int) -> View:
-            return View(profile, moment, self._declared, rows, snapshot)
-
-        given = give(self._rules, view_at(now_ms))
-        until = ends(self._rules, given, view_at)
+        given, until = self._user_tags.given(profile, now_ms)
         found = profile.stated.found
         shown = [
             ShownTag(name, tag.weight, RULE, found[name].time if name in found else 0, until.get(name, 0))

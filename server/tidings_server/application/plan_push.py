@@ -9,10 +9,11 @@ import structlog
 
 from tidings_core.errors import StorageFailed
 from tidings_core.events import Event
+from tidings_core.expressions import Expression
 from tidings_core.may_push import push_bar, quiet_end
 from tidings_core.model import MAX_CONTEXT_ITEMS, Answer, Query, ServingConfig, Snapshot
 from tidings_core.privacy import standing_of
-from tidings_core.profile import EMPTY
+from tidings_core.profile import EMPTY, Profile
 from tidings_core.ranked import RankedItem
 from tidings_core.stored import Timer
 from tidings_core.triggers import Trigger
@@ -42,6 +43,8 @@ class Ask(Protocol):
         ...
 
 
+Holds = Callable[[Expression, Profile, int], bool]
+"""Whether a condition holds for a user at a moment (Unix milliseconds). Raises StorageFailed."""
 Show = Callable[[Snapshot, int], ShownItem]
 """What the catalogue of a snapshot shows of the item of a row."""
 
@@ -122,6 +125,7 @@ class PlanPushes:
         wording: Wording,
         rules: Rules,
         monotonic: Callable[[], float],
+        holds: Holds = lambda condition, profile, now: True,  # noqa: ARG005 - a default for triggers without conditions
     ) -> None:
         """Each trigger's serving config must be among `serving_configs`."""
         self._documents = documents
@@ -129,6 +133,7 @@ class PlanPushes:
         self._wording = wording
         self._rules = rules
         self._monotonic = monotonic
+        self._holds = holds
         self._triggers = triggers
         # Nobody is pushed what they have, whatever the serving config does about it elsewhere.
         self._servings = {
@@ -179,6 +184,8 @@ class PlanPushes:
                 return "COOLDOWN"
         if bar:
             return bar
+        if trigger.when is not None and not self._holds(trigger.when, document.profile, plan.now):
+            return "CONDITION"
         return "CAP_DAY" if document.pushes_in_a_day(plan.now) >= self._rules.cap(document) else ""
 
     def again_at(self, plan: Plan, document: UserDocument) -> int:

@@ -39,13 +39,22 @@ class RecordChange:
     """Records changes of profiles."""
 
     def __init__(
-        self, store: Store, documents: KnownDocuments, encode: Callable[[Change], bytes], now: Callable[[], float]
+        self,
+        store: Store,
+        documents: KnownDocuments,
+        encode: Callable[[Change], bytes],
+        now: Callable[[], float],
+        watch: Callable[[], None] | None = None,
     ) -> None:
-        """`encode` makes what the log keeps of a change; `now` gives Unix seconds."""
+        """`encode` makes what the log keeps of a change; `now` gives Unix seconds.
+
+        `watch` is called, after a commit, when tags are watched; None: they are not.
+        """
         self._store = store
         self._documents = documents
         self._encode = encode
         self._now = now
+        self._watch = watch
 
     def __call__(self, change: Change, timed: bool, refuse: Refuse = lambda _: ()) -> "Future[Changed]":
         """The Future of what became of a change without faults; done when it is on disk.
@@ -65,7 +74,9 @@ class RecordChange:
         if not timed:
             # Of two words within a millisecond the second one must stand.
             change = replace(change, time=max(change.time, before.profile.last_change + 1))
-        document, (new,) = take_in(tx, before, [(change, self._encode(change))], (), now_ms)
+        document, (new,) = take_in(
+            tx, before, [(change, self._encode(change))], (), now_ms, watching=self._watch is not None
+        )
         if not new:
             return _Done(before, 0, 0)
         faults = refuse(before)
@@ -83,4 +94,6 @@ class RecordChange:
         made = done.result()
         if made.version:
             self._documents.keep(user_id, made.version, made.document, made.size)
+            if self._watch is not None:
+                self._watch()
         answer.set_result(Changed(not made.version, write_token(self._store)))

@@ -8,7 +8,7 @@ from typing import Literal
 
 from tidings_core.changes import Logged
 from tidings_core.errors import ErasedUser, StorageFailed, TidingsError
-from tidings_core.events import Event, event_faults
+from tidings_core.events import NEVER, Event, event_faults
 from tidings_core.faults import Fault
 from tidings_core.flags import GOOD, Flag
 from tidings_core.privacy import EVERYTHING, PrivacyRules, standing_of
@@ -59,14 +59,15 @@ def take_in(
     triggers: Sequence[Trigger],
     now_ms: int,
     privacy: PrivacyRules = EVERYTHING,
+    watching: bool = False,
 ) -> tuple[UserDocument, list[bool]]:
     """Record events and changes of one user inside a transaction: append to the log, fold what is new, set timers.
 
     Returns the document after it, for the caller to put, and for each entry whether it was new; one that is not changed
     nothing. `now_ms` is Unix milliseconds. The entries must be without faults. Events of somebody whose profile may not
-    be used, by `privacy`, are flagged in the log and become no part of it.
+    be used, by `privacy`, are flagged in the log and become no part of it. `watching`: have the user's tags looked at.
     """
-    taken = _take_in(tx, document, entries, triggers, now_ms, privacy)
+    taken = _take_in(tx, document, entries, triggers, now_ms, privacy, watching)
     return taken.document, taken.new
 
 
@@ -84,6 +85,7 @@ def _take_in(
     triggers: Sequence[Trigger],
     now_ms: int,
     privacy: PrivacyRules,
+    watching: bool,
 ) -> _Taken:
     usable = standing_of(document.profile, privacy).may("answer", now_ms)
     flags = [GOOD if usable or not isinstance(one, Event) else Flag.NO_CONSENT for one, _ in entries]
@@ -108,6 +110,9 @@ def _take_in(
     called_for = [timer for trigger in triggers for timer in _timers(trigger, events, looked_at, now_ms)]
     for timer in called_for:
         tx.timers.set(timer.timer(now_ms))
+    if watching:
+        loud = len(events) < len(fresh) or any(event.type not in NEVER for event in events)
+        tx.looks.ask(fresh[0].user_id, now_ms, loud)
     return _Taken(document, new, len(called_for))
 
 
@@ -152,10 +157,12 @@ class RecordEvents:
         now: Callable[[], float],
         wake: Callable[[], None] = lambda: None,
         privacy: PrivacyRules = EVERYTHING,
+        watch: Callable[[], None] | None = None,
     ) -> None:
         """`now` gives Unix seconds. `wake` is called, after the commit, when a trigger's timer was set.
 
-        `privacy` says what profiles may be used for.
+        `privacy` says what profiles may be used for. `watch` is called, after a commit, when tags are watched; None:
+        they are not.
         """
         self._privacy = privacy
         self._store = store
@@ -163,6 +170,7 @@ class RecordEvents:
         self._triggers = triggers
         self._now = now
         self._wake = wake
+        self._watch = watch
 
     def __call__(self, calls: Sequence[Call]) -> list[Recorded | TidingsError]:
         """Record the events of several calls; what comes as a Verdict was rejected before and stays so.
@@ -214,7 +222,8 @@ class RecordEvents:
             for number, at in [place for place, (event, _) in events.items() if event.time <= before.erased_through]:
                 verdicts[number][at] = ERASED
                 del events[number, at]
-            taken = _take_in(tx, before, list(events.values()), self._triggers, now_ms, self._privacy)
+            watching = self._watch is not None
+            taken = _take_in(tx, before, list(events.values()), self._triggers, now_ms, self._privacy, watching)
             timers += taken.timers
             for (number, at), new in zip(events, taken.new, strict=True):
                 if new:
@@ -233,6 +242,8 @@ class RecordEvents:
             self._documents.keep(user_id, version, document, size)
         if done.result().timers:
             self._wake()
+        if self._watch is not None and done.result().documents:
+            self._watch()
 
     def _finish(self, under_way: "TidingsError | Future[_Done]", count: int) -> list[Recorded | TidingsError]:
         """What became of each of `count` calls."""

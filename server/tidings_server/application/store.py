@@ -17,6 +17,7 @@ from tidings_core.stored import (
     Entry,
     Erased,
     Erasing,
+    Look,
     State,
     StoredEvent,
     StoredImport,
@@ -163,6 +164,29 @@ class Timers(Protocol):
         ...
 
 
+class Looks(Protocol):
+    """Whose tags are to be looked at, and when. One entry for each user."""
+
+    def begin(self, name: str, now: int) -> int:
+        """Go on with the watch of a name; when it was another, forget everybody and begin at `now`.
+
+        Returns when it began.
+        """
+        ...
+
+    def ask(self, user_id: str, now: int, loud: bool) -> None:
+        """Have a user looked at now, loudly if that is so of this or of what waits at `now` already."""
+        ...
+
+    def set(self, user_id: str, due: int) -> None:
+        """Note that a user was looked at, and when to look again, loudly."""
+        ...
+
+    def remove(self, user_id: str) -> None:
+        """Forget a user."""
+        ...
+
+
 class Counters(Protocol):
     """Shared counts with a limit, such as a budget. A reservation is named, so that repeating it changes nothing."""
 
@@ -270,6 +294,11 @@ class Transaction(Protocol):
         ...
 
     @property
+    def looks(self) -> Looks:
+        """Who is to be looked at."""
+        ...
+
+    @property
     def counters(self) -> Counters:
         """Counters."""
         ...
@@ -343,6 +372,18 @@ class Store(Protocol):
 
     def next_due(self) -> int | None:
         """When the next timer is due; None when none is set. Raises StorageFailed."""
+        ...
+
+    def looks_due(self, now: int, limit: int) -> list[Look]:
+        """Users to look at at or before `now`, those due first in front. Raises StorageFailed."""
+        ...
+
+    def next_look(self) -> int | None:
+        """When somebody is to be looked at next; None when nobody is. Raises StorageFailed."""
+        ...
+
+    def never_looked_at(self, after: str, limit: int) -> list[str]:
+        """Users with a document who are not among those to look at, after one, in order. Raises StorageFailed."""
         ...
 
     def decisions(self, user_id: str, limit: int) -> list[Entry]:

@@ -4,11 +4,10 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future
 from functools import partial
 
-from tidings_core.changes import MAX_TAGS, Change, Update, change_faults
+from tidings_core.changes import MAX_TAGS, Change, Update, base_of, change_faults
 from tidings_core.declared import Declarations, values_faults
 from tidings_core.errors import InvalidInput
 from tidings_core.faults import Fault, told
-from tidings_core.tags import base_of
 from tidings_server.application.documents import UserDocument
 from tidings_server.application.record_change import Changed, RecordChange
 

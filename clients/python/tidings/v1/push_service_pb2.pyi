@@ -51,6 +51,7 @@ class SuppressReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     SUPPRESS_REASON_CHANNEL_OFF: _ClassVar[SuppressReason]
     SUPPRESS_REASON_TOPIC_OFF: _ClassVar[SuppressReason]
     SUPPRESS_REASON_QUIET_HOURS: _ClassVar[SuppressReason]
+    SUPPRESS_REASON_CONDITION: _ClassVar[SuppressReason]
 WITHDRAW_CAUSE_UNSPECIFIED: WithdrawCause
 WITHDRAW_CAUSE_COLLAPSED: WithdrawCause
 GO_AWAY_REASON_UNSPECIFIED: GoAwayReason
@@ -79,6 +80,7 @@ SUPPRESS_REASON_MINOR: SuppressReason
 SUPPRESS_REASON_CHANNEL_OFF: SuppressReason
 SUPPRESS_REASON_TOPIC_OFF: SuppressReason
 SUPPRESS_REASON_QUIET_HOURS: SuppressReason
+SUPPRESS_REASON_CONDITION: SuppressReason
 
 class SubscribeRequest(_message.Message):
     __slots__ = ("user_id", "device_id", "resume", "max_unacked")
