@@ -56,6 +56,7 @@ COMMANDS = {
         "export-changes",
         "controls check",
         "controls preview",
+        "tags preview",
         "",
     ],
     "tidings-build-index": ["build", "inspect", "evaluate", "rebuild", "fold"],

@@ -89,7 +89,7 @@ class Bars:
         if query.filter is not None:
             yield "the request's filter", query.filter
         for control in self._snapshot.controls:
-            meant = control.in_force(query.serving.name, self._now) and control.meant_for(query.category)
+            meant = control.in_force(query.serving.name, self._now) and control.meant_for(query.category, query.tags)
             if meant and isinstance(control.action, Keep):
                 yield f"the control {control.name}", control.action.items
 

@@ -6,7 +6,7 @@ scored.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -61,15 +61,17 @@ _KINDS: dict[type[Action], Kind] = {Boost: "boost", Bury: "bury", Pin: "pin", Ke
 class Control:
     """A rule: what it does, to which answers, and when.
 
-    `serving_configs` and `categories` name those it is for, empty: all; a category must be the query's own. It is in
-    force from `start` up to but not at `end`, in Unix seconds. Where two want different things of one item, one
-    position, or one spread of values, the larger `priority` has its way, then the name that comes first.
+    `serving_configs` and `categories` name those it is for, empty: all; a category must be the query's own. Of `tags`,
+    or families of them, the user must have one, empty: everybody. It is in force from `start` up to but not at `end`,
+    in Unix seconds. Where two want different things of one item, one position, or one spread of values, the larger
+    `priority` has its way, then the name that comes first.
     """
 
     name: str
     action: Action
     serving_configs: tuple[str, ...] = ()
     categories: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
     start: float = -math.inf
     end: float = math.inf
     priority: int = 0
@@ -88,8 +90,10 @@ class Control:
         """Whether it is in force for answers of a serving config, at `now` (Unix seconds)."""
         return self.start <= now < self.end and (not self.serving_configs or serving_config in self.serving_configs)
 
-    def meant_for(self, category: str) -> bool:
-        """Whether it is for a query of this category, "" for one of none."""
+    def meant_for(self, category: str, tags: Collection[str] = ()) -> bool:
+        """Whether it is for a query of this category, "" for one of none, of a user with these tags and families."""
+        if self.tags and not any(tag in tags for tag in self.tags):
+            return False
         return not self.categories or (bool(category) and fold(category) in {fold(name) for name in self.categories})
 
 
@@ -141,12 +145,20 @@ def idle(control: Control, snapshot: Snapshot) -> Sequence[Fault]:
     return found
 
 
-def active(controls: Sequence[Control], serving_config: str, categories: Sequence[str], now: float) -> list[Active]:
-    """The controls in force for queries of one serving config, each of a category, in the order given."""
+def active(
+    controls: Sequence[Control],
+    serving_config: str,
+    asked: Sequence[tuple[str, Collection[str]]],
+    now: float,
+) -> list[Active]:
+    """The controls in force for queries of one serving config, in the order given.
+
+    `asked` holds the category of each query, and the tags of its user.
+    """
     found = []
     for control in controls:
         if control.in_force(serving_config, now):
-            users = np.array([control.meant_for(category) for category in categories], np.bool_)
+            users = np.array([control.meant_for(category, tags) for category, tags in asked], np.bool_)
             if users.any():
                 found.append(Active(control, users))
     return found
@@ -159,7 +171,7 @@ def narrowed(query: Query, controls: Sequence[Control], now: float) -> Query:
         for control in controls
         if isinstance(control.action, Keep)
         and control.in_force(query.serving.name, now)
-        and control.meant_for(query.category)
+        and control.meant_for(query.category, query.tags)
     ]
     if not wanted:
         return query

@@ -75,12 +75,12 @@ class Filter:
 Condition = AnyOf | AllOf | Range | Is | Filter
 
 
-def faults(wanted: Filter, attributes: Attributes | None = None) -> list[Fault]:
+def faults(wanted: Filter, attributes: Attributes | None = None, of: str = "item") -> list[Fault]:
     """All that is wrong with a filter, by itself and, when `attributes` are given, for items that have those.
 
-    A fault is named by its place, such as `must[2].number`; "" is the filter as a whole.
+    A fault is named by its place, such as `must[2].number`; "" is the filter as a whole. `of` says what has them.
     """
-    found = list(_filter_faults(wanted, "", 1, attributes))
+    found = list(_filter_faults(wanted, "", 1, attributes, of))
     conditions, values = _size(wanted)
     if conditions > MAX_CONDITIONS:
         found.append(("", f"has {conditions} conditions, may have {MAX_CONDITIONS} at most"))
@@ -157,6 +157,15 @@ def _within(bounds: Range, values: "np.ndarray[tuple[int], np.dtype[np.float64]]
     return np.asarray(mask)
 
 
+def conditions(wanted: Filter) -> "Iterator[AnyOf | AllOf | Range | Is]":
+    """The tests in a filter and in those it holds."""
+    for _, condition in _clauses(wanted):
+        if isinstance(condition, Filter):
+            yield from conditions(condition)
+        else:
+            yield condition
+
+
 def _clauses(wanted: Filter) -> Iterator[tuple[str, Condition]]:
     """All conditions of a filter, each with where it stands."""
     for clause, conditions in (("must", wanted.must), ("should", wanted.should or ()), ("must_not", wanted.must_not)):
@@ -190,7 +199,7 @@ def nbytes(wanted: Filter) -> int:
     return found
 
 
-def _filter_faults(wanted: Filter, at: str, depth: int, attributes: Attributes | None) -> Iterator[Fault]:
+def _filter_faults(wanted: Filter, at: str, depth: int, attributes: Attributes | None, of: str) -> Iterator[Fault]:
     if depth > MAX_DEPTH:
         yield at, f"is {depth} filters deep, may be {MAX_DEPTH} at most"
         return
@@ -201,9 +210,9 @@ def _filter_faults(wanted: Filter, at: str, depth: int, attributes: Attributes |
     for place, condition in _clauses(wanted):
         where = _join(at, place)
         if isinstance(condition, Filter):
-            yield from _filter_faults(condition, _join(where, "filter"), depth + 1, attributes)
+            yield from _filter_faults(condition, _join(where, "filter"), depth + 1, attributes, of)
         else:
-            yield from _condition_faults(condition, where, attributes)
+            yield from _condition_faults(condition, where, attributes, of)
 
 
 def _join(at: str, place: str) -> str:
@@ -222,7 +231,7 @@ _ASKS = {"keyword": "any_of", "tags": "any_of or all_of", "number": "number", "t
 
 
 def _condition_faults(
-    condition: AnyOf | AllOf | Range | Is, where: str, attributes: Attributes | None
+    condition: AnyOf | AllOf | Range | Is, where: str, attributes: Attributes | None, of: str
 ) -> Iterator[Fault]:
     test = _test(condition)
     if problem := text_fault(condition.attribute, MAX_VALUE_BYTES, 1):
@@ -230,11 +239,11 @@ def _condition_faults(
     elif attributes is not None:
         there = attributes.get(condition.attribute)
         if there is None:
-            yield f"{where}.attribute", f"is {condition.attribute!r:.80}, which no item has; {_known(attributes)}"
+            yield f"{where}.attribute", f"is {condition.attribute!r:.80}, which no {of} has; {_known(attributes)}"
         elif not isinstance(there, _FITS[test]):
             yield f"{where}.{test}", f"is not for {condition.attribute}, a {there.kind}; use {_ASKS[there.kind]}"
         elif isinstance(condition, AllOf) and isinstance(there, Keyword) and len(set(condition.values)) > 1:
-            yield f"{where}.all_of", f"asks for several texts of {condition.attribute}, of which an item has one"
+            yield f"{where}.all_of", f"asks for several texts of {condition.attribute}, of which one {of} has one"
     if isinstance(condition, AnyOf | AllOf):
         if not condition.values:
             yield f"{where}.{test}", "is empty; name a value"

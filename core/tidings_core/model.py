@@ -1,6 +1,6 @@
 """The values that travel through a recommendation."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -376,6 +376,8 @@ class Query:
     """f32[D], taken in place of the user's own; with examples it is one more that is liked."""
     person: Person | None = None
     """What the snapshot makes of the user's profile; None: only what the release itself knows."""
+    tags: Collection[str] = ()
+    """Of the tags that controls name those of the user, each with its family."""
 
 
 Cause = Literal["no_release", "unknown_user", "unknown_context", "deadline", "failed", "no_consent", "erased"]

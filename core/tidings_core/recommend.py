@@ -98,7 +98,7 @@ def _recommend(
         lacking = unanswered("failed", "filter", f"the filter of {serving.name} does not fit this release: {told}")
         return [lacking] * len(batch)
     subjects, degraded = resolve(batch, serving, snapshot, now)
-    rules = active(snapshot.controls, serving.name, [query.category for query in batch], now)
+    rules = active(snapshot.controls, serving.name, [(query.category, query.tags) for query in batch], now)
     for user in np.flatnonzero(_missed(subjects, serving)).tolist():
         degraded[user].insert(0, UNKNOWN_USER)
     ranking, trouble = retrieve(subjects, serving, snapshot, time_left, pinned_rows(rules, snapshot, len(batch)))

@@ -68,15 +68,21 @@ class View:
         self._rows = rows
         self._snapshot = snapshot
         self._stated = profile.stated.values()
+        self._attributes: dict[str, Any] = {}
+        self._spans = [span for kind, span in profile.spans.items() if kind not in NEVER]
         self._bought: dict[str, Mapping[str, tuple[str, list[int]]]] = {}
         self._shares: dict[str, Mapping[str, tuple[str, float]]] = {}
 
     def attribute(self, name: str) -> Any:
         """An attribute as an expression has it; None without one, or when what was set is not of its kind any more."""
-        declaration, value = self._declared.get(name), self._stated.get(name)
-        if declaration is None or value is None or value_fault(declaration, value, self.now / 1000):
-            return None
-        return as_seen(declaration.kind, value)
+        if name not in self._attributes:
+            declaration, value = self._declared.get(name), self._stated.get(name)
+            seen = None
+            if declaration is not None and value is not None:
+                fits = not value_fault(declaration, value, self.now / 1000)
+                seen = as_seen(declaration.kind, value) if fits else None
+            self._attributes[name] = seen
+        return self._attributes[name]
 
     def texts(self, name: str) -> list[str]:
         """What a family of tags over `name` goes through: an attribute's texts, or the user's categories or brands."""
@@ -113,14 +119,14 @@ class View:
         spans = self.profile.spans
         if type is not None:
             return spans[type][1] if type in spans else None
-        return max((span[1] for kind, span in spans.items() if kind not in NEVER), default=None)
+        return max((last for _, last in self._spans), default=None)
 
     def first(self, type: EventType | None) -> int | None:
         """When the first event of a type was, or of any but those that follow from a push (Unix milliseconds)."""
         spans = self.profile.spans
         if type is not None:
             return spans[type][0] if type in spans else None
-        return min((span[0] for kind, span in spans.items() if kind not in NEVER), default=None)
+        return min((first for first, _ in self._spans), default=None)
 
     def days_since(self, moment: float | None) -> Seen:
         """Days, and parts of them, since a moment."""

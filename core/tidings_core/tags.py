@@ -16,8 +16,8 @@ MOST_VALUES = 64
 """So many tags one rule gives at most."""
 MAX_COST = 20_000
 """What all rules may cost together, those of a family MOST_VALUES times."""
-STEPS = 8
-"""So often time is moved on to see when a tag ends."""
+STEPS = 16
+"""So often time is moved on to see when tags end."""
 OF_ITEMS = ("category", "brand")
 """What a family may go through besides the user's own attributes of text."""
 _KINDS: Mapping[str, ExpressionKind] = {
@@ -79,10 +79,18 @@ class RuleTag:
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """The tags that rules give, by name, and the first moment (Unix milliseconds) that may change them by itself."""
+    """The tags that rules give, by name, and until when each rule says so if nothing happens (Unix milliseconds)."""
 
     tags: Mapping[str, RuleTag]
-    until: float
+    untils: Mapping[str, float]
+
+    @property
+    def until(self) -> float:
+        """The first moment (Unix milliseconds) that may change any of them by itself."""
+        return min(self.untils.values(), default=FOREVER)
+
+
+NONE_GIVEN = Given({}, {})
 
 
 def read_rule(
@@ -216,21 +224,24 @@ def give(rules: Sequence[Rule], view: View) -> Given:
         found, until = _ask(rule, view, has_tag)
         given.update((one.tag, one) for one in found)
         untils[rule.name] = until
-    return Given(given, min(untils.values(), default=FOREVER))
+    return Given(given, untils)
 
 
 def ends(rules: Sequence[Rule], given: Given, view_at: Callable[[int], View]) -> Mapping[str, int]:
     """When tags end if nothing happens (Unix milliseconds), of those whose end is in sight."""
     found: dict[str, int] = {}
-    left, until = set(given.tags), given.until
+    left, untils = set(given.tags), dict(given.untils)
     for _ in range(STEPS):
-        if not left or until == FOREVER:
+        # Only the rules that may change next are asked again, with those they ask for.
+        moment = min((untils.get(base_of(tag), FOREVER) for tag in left), default=FOREVER)
+        if moment == FOREVER:
             break
-        moment = int(until)
-        later = give(rules, view_at(moment))
-        found.update((tag, moment) for tag in left - later.tags.keys())
-        left &= later.tags.keys()
-        until = later.until
+        changing = {base_of(tag) for tag in left if untils.get(base_of(tag)) == moment}
+        later = give(with_all_asked(sorted(changing), rules), view_at(int(moment)))
+        gone = {tag for tag in left if base_of(tag) in changing and tag not in later.tags}
+        found.update((tag, int(moment)) for tag in gone)
+        left -= gone
+        untils.update((name, later.untils[name]) for name in changing)
     return found
 
 

@@ -16,6 +16,7 @@ import structlog
 
 from tidings_core.controls import Control
 from tidings_core.errors import TidingsError
+from tidings_core.privacy import may_target
 from tidings_core.release import Release, known_until
 from tidings_server import log as logging_setup
 from tidings_server.adapters.fold_process import FoldProcess
@@ -33,6 +34,7 @@ from tidings_server.application.decide_push import DecidePushes
 from tidings_server.application.erase_profile import EraseProfile, resume_quietly
 from tidings_server.application.erasures import ErasedIds
 from tidings_server.application.explain import Explain
+from tidings_server.application.filter_users import FilterUsers
 from tidings_server.application.find_audience import FindAudience
 from tidings_server.application.fold_back import FoldBack, FoldRules
 from tidings_server.application.get_profile import GetProfile
@@ -265,7 +267,10 @@ class Server:
     def _wire(self) -> Wired:
         """Make everything that answers, and put it together."""
         settings, store, documents, metrics = self._settings, self._store, self._documents, self._metrics
-        recommend = Recommend(self._serving, time.time, time.monotonic, settings.max_batch, self._people.find)
+        users = self._filter_users()
+        recommend = Recommend(
+            self._serving, time.time, time.monotonic, settings.max_batch, self._people.find, users.tags_of
+        )
         limits = Limits(
             settings.max_subscriptions, settings.max_subscriptions_per_user, settings.push_heartbeat_seconds
         )
@@ -304,7 +309,7 @@ class Server:
         read = ReadItems(store, self._serving, self._codec)
         catalogue = CatalogueHandlers(upsert, read, time.time, metrics, partial(check_token, store))
         imports = ImportHandler(
-            ImportEvents(store, documents, lambda: store.waiting > 0, time.time, privacy),
+            ImportEvents(store, documents, lambda: store.waiting > 0, time.time, privacy, watching=watch.watching),
             ThreadPoolExecutor(1, thread_name_prefix="import"),
             time.time,
             metrics,
@@ -327,7 +332,7 @@ class Server:
         batchers = self._batchers()
         people = ManyPeople(store, self._people)
         audience = AudienceHandlers(
-            FindAudience(self._serving, people.find, people.lately, self._key, time.time, privacy.min_audience),
+            FindAudience(self._serving, people.find, people.lately, users, self._key, time.time, privacy.min_audience),
             ThreadPoolExecutor(1, thread_name_prefix="audience"),
         )
         streams = (
@@ -342,6 +347,12 @@ class Server:
         prune = Prune(store, documents, settings.retention.retention, decode_logged, time.time)
         rest = self._folding, subscriptions, imports, watcher, erase, prune
         return Wired(front, batchers, decider, watch, recorder, monitor, *rest)
+
+    def _filter_users(self) -> FilterUsers:
+        """Make what tells users apart by what is said of them."""
+        privacy = self._settings.privacy.rules
+        barred = [name for name, one in self._settings.declared.items() if not may_target(one, privacy)]
+        return FilterUsers(self._store, self._documents, self._tags, barred, time.time)
 
     def _watcher(self) -> ControlsWatcher:
         """Make what looks after the file of controls."""

@@ -32,6 +32,7 @@ from tidings_server.erasures_cli import erasures
 from tidings_server.faults import faults_as_lines
 from tidings_server.keep_cli import backup, restore, verify
 from tidings_server.settings import Settings, load
+from tidings_server.tags_cli import tags
 from tidings_server.transport.catalogue_items import ItemCodec
 
 command = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -153,6 +154,7 @@ def renew(state: _State = Settings.model_fields["state"].default) -> None:
 
 controls = typer.Typer(help="The shop's rules over answers: check a file of them, preview what it would change.")
 command.add_typer(controls, name="controls")
+command.add_typer(tags, name="tags")
 
 _ControlsFile = Annotated[Path, typer.Argument(help="TOML file of tables [control.NAME].", metavar="FILE")]
 _Config = Annotated[Path | None, typer.Option(help="TOML file of the server's settings.", metavar="CONFIG")]

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from tidings_core.changes import MAX_NAME_BYTES
 from tidings_core.controls import Action, Boost, Bury, Control, Keep, Kind, Pin, ordered
 from tidings_core.errors import InvalidInput
 from tidings_core.faults import Fault
@@ -27,7 +28,7 @@ _NEEDS: Mapping[Kind, tuple[str, ...]] = {
     "diversify": ("attribute", "max_per_value"),
 }
 _TAKES: Mapping[Kind, tuple[str, ...]] = {**_NEEDS, "bury": ("items", "places"), "pin": ("item_ids", "position")}
-_ALWAYS = ("kind", "serving_configs", "categories", "start", "end", "priority")
+_ALWAYS = ("kind", "serving_configs", "categories", "tags", "start", "end", "priority")
 
 ItemId = Annotated[str, Field(min_length=1, max_length=MAX_ID_BYTES)]
 
@@ -60,6 +61,9 @@ class ControlTable(BaseModel):
     categories: tuple[Annotated[str, Field(min_length=1, max_length=MAX_CATEGORY_BYTES)], ...] = Field(
         (), description="Categories of the query it is for; none: all queries."
     )
+    tags: tuple[Annotated[str, Field(min_length=1, max_length=MAX_NAME_BYTES)], ...] = Field(
+        (), description="Tags, or families such as lifecycle, of which the user must have one; none: everybody."
+    )
     start: AwareDatetime | None = Field(None, description="In force from this time on, such as 2026-11-27T00:00:00Z.")
     end: AwareDatetime | None = Field(None, description="No longer in force from this time on.")
     priority: int = Field(
@@ -74,7 +78,9 @@ class ControlTable(BaseModel):
     def control(self, name: str) -> Control:
         """The control that this table without faults describes."""
         times = {side: moment.timestamp() for side in ("start", "end") if (moment := getattr(self, side)) is not None}
-        return Control(name, self._action, self.serving_configs, self.categories, priority=self.priority, **times)
+        return Control(
+            name, self._action, self.serving_configs, self.categories, self.tags, priority=self.priority, **times
+        )
 
     @property
     def _action(self) -> Action:

@@ -225,10 +225,17 @@ def test_a_control_is_in_force_from_its_start_up_to_its_end(now: float, expected
 def test_a_control_is_for_the_serving_configs_and_categories_it_names() -> None:
     """Categories as the query writes them, in any case; a query of none is meant by controls of all."""
     one = control(Keep(ODD), serving_configs=("browse",), categories=("Garden", "Küche"))
-    assert active([one], "for-you", ["Garden"], NOW) == []
-    (found,) = active([one], "browse", ["garden", "", "KÜCHE", "Home"], NOW)
+    assert active([one], "for-you", [("Garden", ())], NOW) == []
+    (found,) = active([one], "browse", [(name, ()) for name in ("garden", "", "KÜCHE", "Home")], NOW)
     assert found.users.tolist() == [True, False, True, False]
-    assert active([one], "browse", ["", "Home"], NOW) == []
+    assert active([one], "browse", [("", ()), ("Home", ())], NOW) == []
+
+
+def test_a_control_is_for_users_who_have_one_of_its_tags() -> None:
+    """Or any of a family; of a user whose tags nobody asked for it is not."""
+    one = control(Keep(ODD), tags=("vip", "lifecycle"))
+    (found,) = active([one], "for-you", [("", ("vip",)), ("", ()), ("", ("lifecycle:new", "lifecycle"))], NOW)
+    assert found.users.tolist() == [True, False, True]
 
 
 def test_a_query_is_narrowed_by_every_filter_in_force() -> None:

@@ -211,7 +211,7 @@ def test_when_a_tag_ends_is_found_by_moving_time_on() -> None:
     given = give(rules, View(profile, NOW, DECLARED))
     end = ends(rules, given, lambda moment: View(profile, moment, DECLARED))
     assert end == {"fresh": (NOW // DAY_MS - 2 + 10) * DAY_MS}
-    assert ends(rules, Given(given.tags, FOREVER), lambda moment: View(profile, moment, DECLARED)) == {}
+    assert ends(rules, Given(given.tags, {}), lambda moment: View(profile, moment, DECLARED)) == {}
 
 
 def test_a_comparison_holds_until_the_moment_it_does_not() -> None:

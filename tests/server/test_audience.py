@@ -20,12 +20,14 @@ from tidings.v1 import audience_pb2
 from tidings_core.errors import Overloaded
 from tidings_server.adapters.release_directory import ReleaseDirectory
 from tidings_server.adapters.sqlite_store import SqliteStore
+from tidings_server.application.filter_users import FilterUsers
 from tidings_server.application.find_audience import FindAudience
 from tidings_server.application.known_documents import KnownDocuments
 from tidings_server.application.many_people import ManyPeople
 from tidings_server.application.people import People
 from tidings_server.application.promote_release import PromoteRelease
 from tidings_server.application.serving import Serving
+from tidings_server.application.user_tags import UserTags
 from tidings_server.transport.audience import MOST_OPEN, AudienceHandlers
 
 WORLD = make_world(seed=0)
@@ -252,9 +254,12 @@ async def test_few_are_told_at_once_and_who_goes_away_makes_room(
     """One more than may be open is refused with a time to come back; one that is closed makes room."""
     PromoteRelease(directory, serving, clock)(shop.a)
     store = SqliteStore.open(tmp_path, lambda: 0)
-    people = ManyPeople(store, People(store, KnownDocuments(store)))
+    documents = KnownDocuments(store)
+    known = People(store, documents)
+    people = ManyPeople(store, known)
+    users = FilterUsers(store, documents, UserTags((), {}, lambda: serving.release, known.rows_of), (), clock)
     with ThreadPoolExecutor(1) as executor:
-        handlers = AudienceHandlers(FindAudience(serving, people.find, people.lately, b"key", clock), executor)
+        handlers = AudienceHandlers(FindAudience(serving, people.find, people.lately, users, b"key", clock), executor)
         body = audience_pb2.FindAudienceRequest(item_ids=["item-1"], page_size=1).SerializeToString()
         streams = [handlers.find_audience(body) for _ in range(MOST_OPEN)]
         first = [await anext(stream) for stream in streams]

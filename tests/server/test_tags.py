@@ -1,8 +1,13 @@
 """Tags from end to end: a real server, the client, and what a shop would say of a person."""
 
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,9 +19,19 @@ from tidings_core.attributes import Keyword
 from tidings_core.tables import BytesTable
 
 CONFIG = """
+[privacy]
+min_audience = 0
+
 [attribute.tier]
 kind = "keyword"
 values = ["basic", "gold"]
+
+[attribute.diet]
+kind = "tags"
+sensitive = true
+
+[tag.eats]
+when = "diet"
 
 [tag.vip]
 when = '''
@@ -37,6 +52,14 @@ title = "You have it: {{ tag }}"
 """
 
 
+CONTROLS = """
+[control.guests]
+kind = "pin"
+item_ids = ["item-299"]
+tags = ["guest_of_honour", "eats"]
+"""
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     """A server whose release has smartphones (item-0, item-3, …), watches (item-1, …) and lamps (item-2, …)."""
@@ -49,7 +72,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     }
     shop = replace(world, parts=replace(world.parts, attributes=attributes))
     release_id = shop.write(place / "releases").release_id
-    (place / "server.toml").write_text(CONFIG)
+    (place / "controls.toml").write_text(CONTROLS)
+    (place / "server.toml").write_text(f'controls = "{place / "controls.toml"}"\n{CONFIG}')
     with start_server(place / "releases", place / "state", "--config", str(place / "server.toml")) as running:
         with tidings.Client(running.address) as client:
             client.promote_release(release_id)
@@ -129,6 +153,85 @@ def test_a_shop_s_own_rule_asks_for_other_tags(client: tidings.Client) -> None:
     assert {tag.tag for tag in client.get_profile("ann").tags} == {"gender:male"}
     with pytest.raises(tidings.InvalidArgument, match=r"the rule \[tag.vip\] gives"):
         client.update_profile("ann", tags=["vip"])
+
+
+def test_an_audience_is_of_those_who_are_what_is_asked_for(client: tidings.Client) -> None:
+    """By attributes, a date among them, and by tags, their families and those set by hand; others are not found."""
+    client.update_profile("user-3", {"city": "Suzhou", "birth_date": "2001-05-03"}, tags=["press"])
+    client.update_profile("user-4", {"city": "Turin", "gender": "female"})
+    client.update_profile("user-5", {"city": "Suzhou", "age": 40})
+
+    def found(*must: tidings.Condition | tidings.Filter, **more: list[tidings.Condition]) -> set[str]:
+        pages = client.find_audience(["item-0"], user_filter=tidings.Filter(must=list(must), **more), page_size=1)
+        return {one.user_id for page in pages for one in page.members if one.user_id.startswith("user-")}
+
+    assert found(tidings.any_of("city", "Suzhou")) == {"user-3", "user-5"}
+    assert found(tidings.any_of("tags", "press")) == {"user-3"}
+    assert found(tidings.any_of("tags", "gender")) == {"user-4"}
+    assert found(tidings.any_of("tags", "age_group:35-44", "gender:female")) == {"user-4", "user-5"}
+    assert found(tidings.less_than("birth_date", datetime(2002, 1, 1, tzinfo=UTC))) == {"user-3"}
+    assert found(tidings.between("age", 30, 50)) == {"user-5"}
+    everybody = {f"user-{number}" for number in range(60)}
+    nobody_of_turin = [tidings.any_of("city", "Turin")]
+    assert found(must_not=nobody_of_turin) == everybody - {"user-4"}
+
+
+@pytest.mark.parametrize(
+    ("condition", "field", "said"),
+    [
+        (tidings.any_of("shoe", "x"), "user_filter.must[0].attribute", "which no user has; there are age (number)"),
+        (tidings.any_of("age", "x"), "user_filter.must[0].any_of", "is not for age, a number"),
+        (tidings.any_of("diet", "vegan"), "user_filter", "goes by diet: sensitive"),
+        (tidings.any_of("tags", "eats:vegan"), "user_filter", "goes by diet: sensitive"),
+    ],
+)
+def test_an_audience_cannot_be_asked_for_by_what_is_not_declared_or_sensitive(
+    client: tidings.Client, condition: tidings.Condition, field: str, said: str
+) -> None:
+    """Not by way of a tag either."""
+    with pytest.raises(tidings.InvalidArgument) as raised:
+        list(client.find_audience(["item-0"], user_filter=tidings.Filter(must=[condition])))
+    assert said in dict(raised.value.fields)[field]
+
+
+def test_a_control_is_for_those_who_have_its_tag(client: tidings.Client) -> None:
+    """And not for others, nor by a tag that goes by a sensitive attribute; the record of an answer is of no other."""
+    client.update_profile("user-9", tags=["guest_of_honour"])
+    client.update_profile("user-10", {"diet": ["vegan"]})
+
+    def first(user: str) -> str:
+        return client.recommend(user, k=3).items[0].item.item_id
+
+    assert first("user-9") == "item-299"
+    assert first("user-10") != "item-299"
+    assert first("user-11") != "item-299"
+    client.update_profile("user-9", remove_tags=["guest_of_honour"])
+    assert first("user-9") != "item-299"
+
+
+def test_who_would_have_a_tag_is_counted_beside_the_server(
+    server: RunningServer, client: tidings.Client, tmp_path: Path
+) -> None:
+    """By the rules of a file that is not in use, and by hand; each tag of a family by itself."""
+    client.update_profile("paul", {"city": "Kyoto"}, tags=["guest"])
+    client.update_profile("mary", {"city": "Kyoto"})
+    config = tmp_path / "next.toml"
+    config.write_text('[attribute.city]\nkind = "keyword"\n[tag.lives]\nwhen = "city"\n')
+    place = server.log.parent
+    where = ["--config", str(config), "--state", str(place / "state"), "--releases", str(place / "releases"), "--json"]
+
+    def preview(name: str) -> dict[str, Any]:
+        words = [str(Path(sys.executable).with_name("tidings-server")), "tags", "preview", name, *where]
+        ran = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True)
+        found: dict[str, Any] = json.loads(ran.stdout)
+        return found
+
+    lives = preview("lives")
+    assert lives["tags"]["lives:Kyoto"] == 2
+    assert lives["have"] <= lives["users"]
+    assert preview("guest")["have"] == 1
+    assert preview("recent_purchase:smartphone")["have"] >= 1
+    assert preview("nothing")["have"] == 0
 
 
 def test_a_hundred_thousand_tags_are_refused(client: tidings.Client) -> None:

@@ -160,6 +160,13 @@ def _add_audience(actions: _Actions) -> None:
     parser.set_defaults(run=commands.audience, refuse=parser.error, default_timeout=_AUDIENCE_SECONDS)
     parser.add_argument("items", metavar="ITEM", nargs="*", help="the items, 64 at most; a user's best one counts")
     parser.add_argument("--where", action="append", default=[], metavar="TEST", help=_WHERE)
+    parser.add_argument(
+        "--user-where",
+        action="append",
+        default=[],
+        metavar="TEST",
+        help="the same for users, such as tags=lifecycle:new",
+    )
     parser.add_argument("--limit", type=_count, default=1000, metavar="N", help="so many users (default: 1000)")
     parser.add_argument("--min-score", type=float, metavar="S", help="nobody to whom they are worth less")
     parser.add_argument(

@@ -156,6 +156,7 @@ class Client:
         item_ids: Sequence[str] = (),
         *,
         filter: Filter | None = None,
+        user_filter: Filter | None = None,
         min_score: float | None = None,
         limit: int = 1000,
         page_size: int | None = None,
@@ -169,6 +170,7 @@ class Client:
         were bought most are taken. A user's value is that of the best of the items. `min_score` leaves out those worth
         less, `limit` is the number of users (10,000,000 at most), `page_size` how many come together (5000 at most).
         Who bought an item, gave it back, or asked to see less of it is not found by it, unless `include_refused`.
+        `user_filter` says what users must be, by declared attributes and by `tags`, such as `any_of("tags", "vip")`.
         `page_token` of a page goes on after it, for the same question; FailedPrecondition when another release answers
         by then. When the server is gone for a moment after a page came, what is left is asked for again.
         """
@@ -180,6 +182,7 @@ class Client:
             page_size=page_size,
             include_refused=include_refused,
             page_token=page_token,
+            user_filter=user_filter,
         )
         more = True
         while more:

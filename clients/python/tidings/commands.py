@@ -34,12 +34,12 @@ def recommend(connection: Client, arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _where(arguments: argparse.Namespace) -> filters.Filter | None:
-    """What items must be."""
+def _where(arguments: argparse.Namespace, option: str = "where") -> filters.Filter | None:
+    """What items must be, or users."""
     try:
-        return filters.parse(arguments.where)
+        return filters.parse(getattr(arguments, option))
     except ValueError as error:
-        arguments.refuse(f"--where {error}")
+        arguments.refuse(f"--{option.replace('_', '-')} {error}")
         raise
 
 
@@ -84,6 +84,7 @@ def audience(connection: Client, arguments: argparse.Namespace) -> int:
         limit=arguments.limit,
         include_refused=arguments.include_refused,
         page_token=arguments.token,
+        user_filter=_where(arguments, "user_where"),
         timeout=arguments.timeout,
     )
     token = ""

@@ -16,12 +16,15 @@ def audience_request(
     page_size: int | None,
     include_refused: bool,
     page_token: str,
+    user_filter: Filter | None = None,
 ) -> pb.FindAudienceRequest:
     """Return the request for an audience; raises InvalidArgument for what does not fit."""
     request = pb.FindAudienceRequest()
     wire.fill_ids(request, "item_ids", item_ids)
     if filter is not None:
         request.filter.CopyFrom(wire_filter.filter_message(filter, "filter"))
+    if user_filter is not None:
+        request.user_filter.CopyFrom(wire_filter.filter_message(user_filter, "user_filter"))
     wire.fill(request, "limit", limit)
     wire.fill(request, "include_refused", include_refused)
     wire.fill(request, "page_token", page_token)

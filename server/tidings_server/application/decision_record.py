@@ -177,6 +177,7 @@ def _question(query: Query) -> dict[str, Any]:
         "excluded": len(excluded),
         "query": query.search,
         "category": query.category,
+        "tags": sorted(query.tags),
         "filter": pack_filter(query.filter),
         "liked_item_ids": list(query.liked_item_ids),
         "disliked_item_ids": list(query.disliked_item_ids),

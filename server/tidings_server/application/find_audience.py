@@ -13,14 +13,15 @@ import numpy as np
 
 from tidings_core.audience import MAX_ITEMS, Audience, Known, find_audience, refused
 from tidings_core.delta import have_vectors
-from tidings_core.errors import Conflict, InvalidInput
-from tidings_core.faults import Fault
+from tidings_core.errors import Conflict, DeadlinePassed, InvalidInput
+from tidings_core.faults import Fault, told
 from tidings_core.features import ITEM_FEATURES
 from tidings_core.filters import Filter
 from tidings_core.model import Person, Snapshot
 from tidings_core.release import Release
 from tidings_core.selection import filter_faults, select
-from tidings_core.tables import Int64
+from tidings_core.tables import Bool, Int64
+from tidings_server.application.filter_users import FilterUsers
 from tidings_server.application.serving import Serving
 
 FIRST_BLOCK, LAST_BLOCK = 1024, 1 << 17
@@ -54,11 +55,12 @@ class AudienceQuestion:
     page_size: int = 500
     everybody: bool = False
     page_token: str = ""
+    user_filter: Filter | None = None
 
     @property
     def name(self) -> str:
         """Names what is asked, but for how much of it and from where."""
-        asked = repr((self.item_ids, self.filter, self.min_score, self.everybody))
+        asked = repr((self.item_ids, self.filter, self.min_score, self.everybody, self.user_filter))
         return blake2b(asked.encode(), digest_size=12).hexdigest()
 
 
@@ -105,11 +107,13 @@ class FindAudience:
         serving: Serving,
         find_people: FindPeople,
         lately: Lately,
+        filter_users: FilterUsers,
         key: bytes,
         now: Callable[[], float],
         least: int = 0,
     ) -> None:
         """`key` signs the tokens. `now` gives Unix seconds. Fewer than `least` people are withheld."""
+        self._filter_users = filter_users
         self._least = least
         self._serving = serving
         self._find_people = find_people
@@ -117,8 +121,8 @@ class FindAudience:
         self._key = key
         self._now = now
 
-    def __call__(self, question: AudienceQuestion) -> Iterator[Page]:
-        """The pages of an audience, at least one; each is made when it is asked for.
+    def __call__(self, question: AudienceQuestion, stopped: Callable[[], bool] = lambda: False) -> Iterator[Page]:
+        """The pages of an audience, at least one; each is made when it is asked for, and none once it is `stopped`.
 
         Raises InvalidInput naming each fault, an item that is not known and a token of another question among them;
         Conflict when no release answers, or another one than the token is of; StorageFailed.
@@ -126,6 +130,8 @@ class FindAudience:
         release = self._serving.release
         if release is None:
             raise Conflict("no release is promoted: promote one first")
+        if question.user_filter is not None and (wrong := self._filter_users.faults(question.user_filter)):
+            raise InvalidInput(*told([(f"user_filter.{at}" if at else "user_filter", said) for at, said in wrong]))
         after = self._read(question, release)
         rows, passing = self._items(question, release.snapshot)
         now = self._now() * 1000
@@ -135,7 +141,15 @@ class FindAudience:
         if after is not None:
             row = release.snapshot.users.find(after.user_id)
             place = (after.score, audience.place(after.user_id, row))
-        search = _Search(question, release, audience, rows, {one.user_id for one in known}, now)
+
+        def passes(user_ids: Sequence[str]) -> Bool:
+            if stopped():
+                raise DeadlinePassed("nobody waits for this audience any more")
+            if question.user_filter is None:
+                return np.ones(len(user_ids), np.bool_)
+            return self._filter_users.passing(question.user_filter, user_ids)
+
+        search = _Search(question, release, audience, rows, {one.user_id for one in known}, now, passes)
         return self._pages(search, place, passing)
 
     def _pages(self, search: "_Search", after: tuple[float, int] | None, passing: int) -> Iterator[Page]:
@@ -220,7 +234,7 @@ class FindAudience:
 class _Search:
     """An audience that was found, and how to tell of it at `now` (Unix milliseconds).
 
-    `seen` are those whose profiles were at hand, and may be used.
+    `seen` are those whose profiles were at hand, and may be used; `passes` says of some users which are wanted.
     """
 
     question: AudienceQuestion
@@ -229,6 +243,7 @@ class _Search:
     rows: Int64
     seen: frozenset[str] | set[str]
     now: float
+    passes: Callable[[Sequence[str]], Bool]
 
     def members(self, after: tuple[float, int] | None, find_people: FindPeople) -> Iterator[Member]:
         """Everybody, best first, but for those whose profile says that they have the item, or do not want it.
@@ -250,6 +265,8 @@ class _Search:
             snapshot.users[place] if place < audience.users else audience.strangers[place - audience.users]
             for place in places.tolist()
         ]
+        wanted = self.passes(ids)
+        ids, places = [user_id for user_id, passes in zip(ids, wanted.tolist(), strict=True) if passes], places[wanted]
         items = self.rows[audience.best[places]]
         people = find_people([user_id for user_id in ids if user_id not in self.seen], self.release)
         for user_id, item, value in zip(ids, items.tolist(), audience.values[places].tolist(), strict=True):

@@ -44,14 +44,19 @@ class ImportEvents:
         now: Callable[[], float],
         privacy: PrivacyRules = EVERYTHING,
         rest: Callable[[float], None] = time.sleep,
+        watching: bool = False,
     ) -> None:
-        """`busy` says whether others wait to write; `now` gives Unix seconds; `rest` lets so many seconds pass."""
+        """`busy` says whether others wait to write; `now` gives Unix seconds; `rest` lets so many seconds pass.
+
+        `watching`: have the tags of the users looked at.
+        """
         self._store = store
         self._documents = documents
         self._busy = busy
         self._now = now
         self._privacy = privacy
         self._rest = rest
+        self._watching = watching
 
     def come(self, import_id: str) -> StoredImport:
         """How far an import has come. Raises InvalidInput for a bad name, StorageFailed."""
@@ -134,6 +139,9 @@ class ImportEvents:
         document, new = take_in(tx, before, there, (), now_ms, self._privacy)
         if any(new):
             tx.users.put(user_id, write_document(document), stored.version)
+            if self._watching:
+                # History calls for no push.
+                tx.looks.ask(user_id, now_ms, loud=False)
         return sum(new), erased
 
 

@@ -1,7 +1,7 @@
 """What other controls would make of recent answers: their recorded candidates put in order anew, under each in turn."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -86,6 +86,7 @@ class _Recorded:
     serving: ServingConfig
     k: int
     category: str
+    tags: Collection[str]
     rows: Int32
     scores: Float32
     beside: Bool
@@ -174,6 +175,7 @@ def _recorded(
         serving,
         decision["k"],
         question.get("category", ""),
+        question.get("tags", ()),
         rows[by_row],
         np.where(alone, LAST, np.array(candidates["scores"], np.float32)[by_row]),
         _any([said for name, said in proposed.items() if starts_from_items(name)], len(by_row)),
@@ -224,7 +226,7 @@ def _compare(
 
 
 def _active(recorded: _Recorded, controls: Sequence[Control], now: float) -> list[Active]:
-    return active(controls, recorded.serving.name, [recorded.category], now)
+    return active(controls, recorded.serving.name, [(recorded.category, recorded.tags)], now)
 
 
 def _answer(recorded: _Recorded, controls: Sequence[Control], snapshot: Snapshot, now: float) -> list[int]:

@@ -1,7 +1,7 @@
 """Answer queries: which release, in what time, and what to say when there is none."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
@@ -53,6 +53,8 @@ def nobody_left(_place: int) -> bool:
     return False
 
 
+FindTags = Callable[[str, Collection[str]], Collection[str]]
+"""Of these tags and families those that a user has, by id. Raises StorageFailed."""
 FindPerson = Callable[[str, Release], Person | None]
 """What a release makes of a user's profile, None without one. Raises StorageFailed."""
 
@@ -71,12 +73,14 @@ class Recommend:
         monotonic: Callable[[], float],
         together: int = 16,
         find_person: FindPerson = nobody,
+        find_tags: FindTags = lambda _user_id, _names: (),
     ) -> None:
         """`now` gives Unix seconds, `monotonic` the seconds that deadlines are in.
 
         `together` queries are computed at once: more fall out of the processor's cache and take longer each.
         """
         self._find_person = find_person
+        self._find_tags = find_tags
         self._serving = serving
         self._now = now
         self._monotonic = monotonic
@@ -157,6 +161,8 @@ class Recommend:
         """The query with the person who asks, and what could not be found out about that person."""
         try:
             person = self._find_person(query.user_id, release)
+            named = {tag for control in release.snapshot.controls for tag in control.tags}
+            tags = self._find_tags(query.user_id, named) if named and person is not None else ()
         except StorageFailed as error:
             return query, Degradation("failed", "profile", f"answered without what is recorded of the user: {error}")
         if person is None:
@@ -165,7 +171,7 @@ class Recommend:
             # Without a name the release does not know who asks either.
             missing = WITHHELD["no_consent" if person.version else "erased"]
             return replace(query, user_id="", person=None), missing
-        return replace(query, user_id="" if person.unlisted else query.user_id, person=person), None
+        return replace(query, user_id="" if person.unlisted else query.user_id, person=person, tags=tags), None
 
 
 def told(missing: Degradation | None, others: Sequence[Degradation]) -> tuple[Degradation, ...]:

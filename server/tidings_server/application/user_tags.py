@@ -14,7 +14,7 @@ from tidings_core.release import Release
 from tidings_core.tables import Int32
 from tidings_core.tag_functions import tag_of
 from tidings_core.tag_view import FOREVER, Seen, View
-from tidings_core.tags import Given, Rule, ends, give, with_all_asked
+from tidings_core.tags import NONE_GIVEN, Given, Rule, ends, give, with_all_asked
 
 RowsOf = Callable[[Release, Profile], Int32]
 """The rows of a release by item_no, complete for the items of a profile. Raises StorageFailed."""
@@ -57,7 +57,7 @@ class UserTags:
     def given(self, profile: Profile, now_ms: int) -> tuple[Given, Mapping[str, int]]:
         """The tags that rules give, and when those end whose end is in sight. Raises StorageFailed."""
         if not self.usable(profile, now_ms):
-            return Given({}, FOREVER), {}
+            return NONE_GIVEN, {}
         view_at = self.view(profile)
         given = give(self.rules, view_at(now_ms))
         return given, ends(self.rules, given, view_at)

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import threading
 from collections.abc import AsyncGenerator, Iterator
 from concurrent.futures import Executor
 
@@ -39,12 +40,15 @@ class AudienceHandlers:
         if self._open >= MOST_OPEN:
             raise Overloaded(f"{MOST_OPEN} audiences are being told, the most at once: try again later", RETRY_AFTER)
         self._open += 1
+        stopped = threading.Event()
         try:
             loop = asyncio.get_running_loop()
-            pages = await loop.run_in_executor(self._executor, self._find, question)
+            pages = await loop.run_in_executor(self._executor, self._find, question, stopped.is_set)
             while (page := await loop.run_in_executor(self._executor, _next, pages)) is not None:
                 yield page
         finally:
+            # Who left does not keep the thread looking for more.
+            stopped.set()
             self._open -= 1
 
 
@@ -84,6 +88,10 @@ def _question(body: bytes) -> AudienceQuestion:
     if request.HasField("filter"):
         wanted, wrong = decode_filter(request.filter)
         faults += [(f"filter.{at}" if at else "filter", problem) for at, problem in wrong]
+    of_users = None
+    if request.HasField("user_filter"):
+        of_users, wrong = decode_filter(request.user_filter)
+        faults += [(f"user_filter.{at}" if at else "user_filter", problem) for at, problem in wrong]
     if math.isnan(request.min_score):
         faults.append(("min_score", "is no number"))
     if not 1 <= limit <= MAX_LIMIT:
@@ -105,4 +113,5 @@ def _question(body: bytes) -> AudienceQuestion:
         page_size=page_size,
         everybody=request.include_refused,
         page_token=request.page_token,
+        user_filter=of_users,
     )

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from tidings.v1 import filter_pb2 as tidings_dot_v1_dot_filter__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19tidings/v1/audience.proto\x12\ntidings.v1\x1a\x17tidings/v1/filter.proto\"\xe2\x01\n\x13\x46indAudienceRequest\x12\x10\n\x08item_ids\x18\x01 \x03(\t\x12\"\n\x06\x66ilter\x18\x02 \x01(\x0b\x32\x12.tidings.v1.Filter\x12\x16\n\tmin_score\x18\x03 \x01(\x02H\x00\x88\x01\x01\x12\x12\n\x05limit\x18\x04 \x01(\x05H\x01\x88\x01\x01\x12\x16\n\tpage_size\x18\x05 \x01(\x05H\x02\x88\x01\x01\x12\x17\n\x0finclude_refused\x18\x06 \x01(\x08\x12\x12\n\npage_token\x18\x07 \x01(\tB\x0c\n\n_min_scoreB\x08\n\x06_limitB\x0c\n\n_page_size\"\xa8\x01\n\x14\x46indAudienceResponse\x12+\n\x07members\x18\x01 \x03(\x0b\x32\x1a.tidings.v1.AudienceMember\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x12\n\nrelease_id\x18\x03 \x01(\t\x12\x12\n\nitem_count\x18\x04 \x01(\x05\x12\x15\n\rpassing_count\x18\x05 \x01(\x03\x12\x10\n\x08withheld\x18\x06 \x01(\x08\"A\n\x0e\x41udienceMember\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\x12\x0f\n\x07item_id\x18\x03 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19tidings/v1/audience.proto\x12\ntidings.v1\x1a\x17tidings/v1/filter.proto\"\x8b\x02\n\x13\x46indAudienceRequest\x12\x10\n\x08item_ids\x18\x01 \x03(\t\x12\"\n\x06\x66ilter\x18\x02 \x01(\x0b\x32\x12.tidings.v1.Filter\x12\x16\n\tmin_score\x18\x03 \x01(\x02H\x00\x88\x01\x01\x12\x12\n\x05limit\x18\x04 \x01(\x05H\x01\x88\x01\x01\x12\x16\n\tpage_size\x18\x05 \x01(\x05H\x02\x88\x01\x01\x12\x17\n\x0finclude_refused\x18\x06 \x01(\x08\x12\x12\n\npage_token\x18\x07 \x01(\t\x12\'\n\x0buser_filter\x18\x08 \x01(\x0b\x32\x12.tidings.v1.FilterB\x0c\n\n_min_scoreB\x08\n\x06_limitB\x0c\n\n_page_size\"\xa8\x01\n\x14\x46indAudienceResponse\x12+\n\x07members\x18\x01 \x03(\x0b\x32\x1a.tidings.v1.AudienceMember\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x12\n\nrelease_id\x18\x03 \x01(\t\x12\x12\n\nitem_count\x18\x04 \x01(\x05\x12\x15\n\rpassing_count\x18\x05 \x01(\x03\x12\x10\n\x08withheld\x18\x06 \x01(\x08\"A\n\x0e\x41udienceMember\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\x12\x0f\n\x07item_id\x18\x03 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,9 +33,9 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tidings.v1.audience_pb2', _
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_FINDAUDIENCEREQUEST']._serialized_start=67
-  _globals['_FINDAUDIENCEREQUEST']._serialized_end=293
-  _globals['_FINDAUDIENCERESPONSE']._serialized_start=296
-  _globals['_FINDAUDIENCERESPONSE']._serialized_end=464
-  _globals['_AUDIENCEMEMBER']._serialized_start=466
-  _globals['_AUDIENCEMEMBER']._serialized_end=531
+  _globals['_FINDAUDIENCEREQUEST']._serialized_end=334
+  _globals['_FINDAUDIENCERESPONSE']._serialized_start=337
+  _globals['_FINDAUDIENCERESPONSE']._serialized_end=505
+  _globals['_AUDIENCEMEMBER']._serialized_start=507
+  _globals['_AUDIENCEMEMBER']._serialized_end=572
 # @@protoc_insertion_point(module_scope)

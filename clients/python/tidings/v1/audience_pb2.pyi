@@ -7,7 +7,7 @@ from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Map
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class FindAudienceRequest(_message.Message):
-    __slots__ = ("item_ids", "filter", "min_score", "limit", "page_size", "include_refused", "page_token")
+    __slots__ = ("item_ids", "filter", "min_score", "limit", "page_size", "include_refused", "page_token", "user_filter")
     ITEM_IDS_FIELD_NUMBER: _ClassVar[int]
     FILTER_FIELD_NUMBER: _ClassVar[int]
     MIN_SCORE_FIELD_NUMBER: _ClassVar[int]
@@ -15,6 +15,7 @@ class FindAudienceRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
     INCLUDE_REFUSED_FIELD_NUMBER: _ClassVar[int]
     PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    USER_FILTER_FIELD_NUMBER: _ClassVar[int]
     item_ids: _containers.RepeatedScalarFieldContainer[str]
     filter: _filter_pb2.Filter
     min_score: float
@@ -22,7 +23,8 @@ class FindAudienceRequest(_message.Message):
     page_size: int
     include_refused: bool
     page_token: str
-    def __init__(self, item_ids: _Optional[_Iterable[str]] = ..., filter: _Optional[_Union[_filter_pb2.Filter, _Mapping]] = ..., min_score: _Optional[float] = ..., limit: _Optional[int] = ..., page_size: _Optional[int] = ..., include_refused: bool = ..., page_token: _Optional[str] = ...) -> None: ...
+    user_filter: _filter_pb2.Filter
+    def __init__(self, item_ids: _Optional[_Iterable[str]] = ..., filter: _Optional[_Union[_filter_pb2.Filter, _Mapping]] = ..., min_score: _Optional[float] = ..., limit: _Optional[int] = ..., page_size: _Optional[int] = ..., include_refused: bool = ..., page_token: _Optional[str] = ..., user_filter: _Optional[_Union[_filter_pb2.Filter, _Mapping]] = ...) -> None: ...
 
 class FindAudienceResponse(_message.Message):
     __slots__ = ("members", "page_token", "release_id", "item_count", "passing_count", "withheld")
