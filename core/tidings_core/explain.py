@@ -230,7 +230,7 @@ class _View:
     def _features(self, at: int) -> tuple[Feature, ...]:
         considered = self._considered
         blocks: tuple[tuple[Block, Sequence[str], Float32], ...] = (
-            ("user", USER_FEATURES, considered.user),
+            ("user", (*USER_FEATURES, *self._snapshot.user_attributes), considered.user),
             ("item", ITEM_FEATURES, self._snapshot.item_features[considered.rows[at]]),
             ("pair", CANDIDATE_FEATURES, considered.pair[at]),
         )

@@ -6,6 +6,8 @@ so that offline and online agree. Every feature is finite: what is not known is 
 
 import hashlib
 import json
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -13,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tidings_core.attributes import keyword
+from tidings_core.changes import AttributeValue
 from tidings_core.model import History, Snapshot
 from tidings_core.tables import Bool, Float32, Int32, taken, taken_column
 
@@ -49,6 +52,9 @@ CANDIDATE_FEATURES = (
     "log_times_bought",  # log(1 + purchases of this very item by this user)
     "log_days_since_bought",  # log(1 + days since then), 0 when never
 )
+MAX_USER_ATTRIBUTES = 256
+"""So many columns of what is stated of users a ranker may ask for."""
+_ATTRIBUTE = re.compile(r"[a-z][a-z0-9_]{0,63}(=.{1,256})?", re.DOTALL)
 SOURCE_FEATURES = ("ann", "similar", "trending")
 
 HISTORY_LIMIT = 64
@@ -198,6 +204,30 @@ def user_features(block: HistoryBlock, snapshot: Snapshot, paid: Paid | None = N
         if name in columns:
             out[:, at] = columns[name]
     return out
+
+
+def attribute_columns_fault(names: Sequence[str]) -> str:
+    """What is wrong with the names of columns of what is stated of users, "" for nothing."""
+    if len(names) > MAX_USER_ATTRIBUTES or len(set(names)) < len(names):
+        return f"names {len(names)} columns of users' attributes, must name each once and {MAX_USER_ATTRIBUTES} at most"
+    odd = next((name for name in names if not _ATTRIBUTE.fullmatch(name)), None)
+    return "" if odd is None else f"names the column {odd!r:.80}; write age, or gender=female for one of its texts"
+
+
+def attribute_features(names: Sequence[str], stated: Mapping[str, AttributeValue]) -> Float32:
+    """The columns f32[A] that a ranker asks for of what is stated of a user, 0 for what is not.
+
+    "age" is a number, or a flag as 1 or 0; "gender=female" is 1 where that is the text, or one of the texts.
+    """
+    found = np.zeros(len(names), np.float32)
+    for at, name in enumerate(names):
+        attribute, equals, text = name.partition("=")
+        value = stated.get(attribute)
+        if equals:
+            found[at] = value == text or (isinstance(value, tuple) and text in value)
+        elif isinstance(value, bool | int | float):
+            found[at] = value
+    return np.nan_to_num(found, posinf=0.0, neginf=0.0)
 
 
 def candidate_features(

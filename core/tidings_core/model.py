@@ -151,7 +151,7 @@ class Person:
     release's own stands, an encoder reads the steps, or there is nothing to fold in.
     `version` is that of the profile as it is stored, 0 for one that is not. `standing` says what it may be used for;
     where that forbids answers there is nothing else here. `unlisted`: what the release itself has of the user must not
-    be used either.
+    be used either. `attributes` f32[A] are the snapshot's `user_attributes`, None when it asks for none.
     """
 
     history: History = EMPTY_HISTORY
@@ -169,6 +169,7 @@ class Person:
     steps: Int32 = field(default_factory=lambda: np.empty(0, np.int32))
     step_times: Float64 = field(default_factory=lambda: np.empty(0, np.float64))
     vector: Float32 | None = None
+    attributes: Float32 | None = None
     version: int = 0
     standing: Standing = OPEN
     unlisted: bool = False
@@ -221,7 +222,8 @@ class Snapshot:
     those in `category_trends` the scores of `trending`; category names are folded (`text.fold`). `trained_until` is
     Unix seconds, 0 when the vectors were learned elsewhere; `user_norm` is the median length of the user vectors.
     `item_times` i64[N] is when the shop last described each item to the release, in Unix microseconds, 0 where that is
-    not known; vectors of one `vector_space` can be compared.
+    not known; vectors of one `vector_space` can be compared. `user_attributes` are the columns that the ranker asks for
+    of what is stated of users (`features.attribute_features`), beside those of the schema.
 
     With a `delta`, every table but `attributes` is read with it and N is the number of all items, new ones after those
     of the release; `attributes` are the release's own, `codes` those of its keyword attributes with the delta
@@ -250,6 +252,7 @@ class Snapshot:
     words: Postings | None = None
     categories: Postings | None = None
     fold_in: FoldIn | None = None
+    user_attributes: tuple[str, ...] = ()
     trained_until: float = 0.0
     user_norm: float = 1.0
     item_times: Int64 = field(default_factory=lambda: np.empty(0, np.int64))

@@ -11,7 +11,7 @@ from tidings_core.delta import have_vectors
 from tidings_core.encoder import STEPS
 from tidings_core.events import LIKED_STARS, liking
 from tidings_core.exclusions import MANY, prepared
-from tidings_core.features import attribute_text
+from tidings_core.features import attribute_features, attribute_text
 from tidings_core.fold_in import folded, likings
 from tidings_core.model import EMPTY_HISTORY, History, Person, Snapshot
 from tidings_core.profile import Profile, RecentEvent
@@ -62,6 +62,7 @@ def view(profile: Profile, rows: Int32, snapshot: Snapshot, user_row: int) -> Pe
         steps=steps,
         step_times=step_times,
         vector=_vector(*liked, snapshot, user_row),
+        attributes=attribute_features(asked, profile.stated.values()) if (asked := snapshot.user_attributes) else None,
     )
 
 

@@ -4,6 +4,7 @@ Signature, part of the release format: item_rows i64[B, K], item_features f32[N,
 user_features f32[B, U], candidate_features f32[B, K, C] -> score f32[B, K].
 """
 
+import json
 import os
 import threading
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from tidings_core.errors import InvalidInput, RankerFailed
-from tidings_core.features import CANDIDATE_FEATURES, ITEM_FEATURES, USER_FEATURES
+from tidings_core.features import CANDIDATE_FEATURES, ITEM_FEATURES, USER_FEATURES, attribute_columns_fault
 from tidings_core.tables import Float32, Int64
 
 # Else it tells Microsoft of the machine and of each session over the network, and leaves a device id in the user's
@@ -25,7 +26,11 @@ INPUTS = {
     "user_features": ("tensor(float)", 2, len(USER_FEATURES)),
     "candidate_features": ("tensor(float)", 3, len(CANDIDATE_FEATURES)),
 }
-"""Name -> element type, number of axes, length of the last axis."""
+"""Name -> element type, number of axes, length of the last axis. That of the users is longer by the columns that the
+model names in its metadata.
+"""
+USER_ATTRIBUTES = "tidings.user_attributes"
+"""The key of a model's metadata under which it names, as a JSON list, columns of what is stated of users."""
 OUTPUT = "score"
 ROWS_AT_ONCE = 640
 """So many candidates are scored in one run: what a layer makes of more leaves the processor's cache."""
@@ -40,7 +45,8 @@ class OnnxRanker:
         Raises InvalidInput when it is no model or its signature differs, naming the difference.
         """
         self._session = open_session(model, "ranker")
-        _check_signature(self._session)
+        self.user_attributes = _user_attributes(self._session)
+        _check_signature(self._session, len(self.user_attributes))
         # Kept: ONNX Runtime reads the array in place and does not own it.
         self._item_features = np.ascontiguousarray(item_features, np.float32)
         self._bound = onnxruntime.OrtValue.ortvalue_from_numpy(self._item_features)
@@ -117,11 +123,26 @@ def open_session(model: Path | bytes, what: str) -> "onnxruntime.InferenceSessio
         raise InvalidInput((what, f"ONNX Runtime cannot load the model: {error}")) from error
 
 
-def _check_signature(session: "onnxruntime.InferenceSession") -> None:
+def _user_attributes(session: "onnxruntime.InferenceSession") -> tuple[str, ...]:
+    """The columns of users' attributes that a model names. Raises InvalidInput when they are none."""
+    given = session.get_modelmeta().custom_metadata_map.get(USER_ATTRIBUTES, "[]")
+    try:
+        names = json.loads(given)
+    except ValueError:
+        names = None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise InvalidInput((f"ranker metadata {USER_ATTRIBUTES}", "must be a JSON list of names"))
+    if problem := attribute_columns_fault(names):
+        raise InvalidInput((f"ranker metadata {USER_ATTRIBUTES}", problem))
+    return tuple(names)
+
+
+def _check_signature(session: "onnxruntime.InferenceSession", more: int) -> None:
     """Raise InvalidInput naming every difference between a model's signature and the release format's."""
     violations: list[tuple[str, str]] = []
     given = {node.name: node for node in session.get_inputs()}
-    for name, (kind, axes, last) in INPUTS.items():
+    for name, (kind, axes, width) in INPUTS.items():
+        last = width if width is None or name != "user_features" else width + more
         node = given.pop(name, None)
         if node is None:
             violations.append((f"ranker input {name}", "is missing"))

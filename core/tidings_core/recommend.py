@@ -192,10 +192,11 @@ def retrieve(
         proposals.append(sources.pinned(pinned, subjects))
     candidates = merge(names, proposals, len(subjects.vectors))
     paid = prices_paid(subjects.history, snapshot)
+    of_users = user_features(subjects.history, snapshot, paid)
     return (
         Ranking(
             candidates,
-            user_features(subjects.history, snapshot, paid),
+            of_users if not subjects.stated.shape[1] else np.concatenate([of_users, subjects.stated], axis=1),
             candidate_features(
                 subjects.history,
                 candidates.rows,

@@ -358,6 +358,7 @@ class _Arrays:
         index = open_index(
             self._folder / INDEX_FILE, manifest.metric, chosen.key, chosen.parameters, vectors, chosen.filter_plan
         )
+        ranker = OnnxRanker(self._folder / RANKER_FILE, features) if manifest.ranked else None
         return Snapshot(
             items=self._ids("items", items),
             users=self._ids("users", users),
@@ -373,7 +374,8 @@ class _Arrays:
             trending=self._trending(items) if self._has("trending.rows") else None,
             category_trends=self._postings("category_trends", items) if self._has("category_trends.starts") else None,
             histories=self._histories(users, items) if self._has("histories.offsets") else None,
-            ranker=OnnxRanker(self._folder / RANKER_FILE, features) if manifest.ranked else None,
+            ranker=ranker,
+            user_attributes=() if ranker is None else ranker.user_attributes,
             encoder=OnnxEncoder(self._folder / ENCODER_FILE, dim) if manifest.encoded else None,
             words=self._postings("words", items) if self._has("words.starts") else None,
             categories=self._postings("categories", items) if self._has("categories.starts") else None,
@@ -564,17 +566,22 @@ def _golden(parts: Parts) -> dict[str, NDArray[Any]]:
     }
     if parts.ranker is not None:
         ranker = OnnxRanker(parts.ranker, parts.item_features)
-        golden["golden.score"] = ranker.score(*_golden_candidates(len(queries), len(parts.item_ids)))
+        golden["golden.score"] = ranker.score(
+            *_golden_candidates(len(queries), len(parts.item_ids), len(ranker.user_attributes))
+        )
     if parts.encoder is not None:
         encoder = OnnxEncoder(parts.encoder, queries.shape[1])
         golden["golden.vector"] = encoder.encode(*_golden_steps(len(queries), parts.item_vectors))
     return golden
 
 
-def _golden_candidates(users: int, items: int) -> tuple[NDArray[np.int64], Float32, Float32]:
-    """Inputs for a ranker that are the same everywhere: small, varied, and inside what features can be."""
+def _golden_candidates(users: int, items: int, more: int = 0) -> tuple[NDArray[np.int64], Float32, Float32]:
+    """Inputs for a ranker that are the same everywhere: small, varied, and inside what features can be.
+
+    It asks for so many columns `more` of users.
+    """
     rows = (np.arange(users * GOLDEN_K, dtype=np.int64).reshape(users, GOLDEN_K) * 7919) % items
-    user = (np.arange(users * len(USER_FEATURES)) % 5).reshape(users, -1).astype(np.float32)
+    user = (np.arange(users * (len(USER_FEATURES) + more)) % 5).reshape(users, -1).astype(np.float32)
     pair = (np.arange(rows.size * len(CANDIDATE_FEATURES)) % 7 / 7).reshape(*rows.shape, -1).astype(np.float32)
     return rows, user, pair
 
@@ -603,7 +610,9 @@ def _check_golden(folder: Path, manifest: Manifest, snapshot: Snapshot) -> None:
             )
     if snapshot.ranker is not None:
         expected = arrays._read("golden.score", np.float32, (len(queries), GOLDEN_K))
-        scores = snapshot.ranker.score(*_golden_candidates(len(queries), manifest.item_count))
+        scores = snapshot.ranker.score(
+            *_golden_candidates(len(queries), manifest.item_count, len(snapshot.user_attributes))
+        )
         if not np.allclose(scores, expected, rtol=1e-3, atol=1e-4):
             raise ReleaseRefused(
                 manifest.release_id, "the ranker scores its golden candidates otherwise than when it was built"

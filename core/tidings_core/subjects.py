@@ -35,7 +35,8 @@ class Subjects:
     it; interests i32[B, S] the item rows liked or bought last, newest first (-1: padding), viewed bool[B, S] which of
     them were not bought; context i32[B, L] item rows the answer is about (-1: padding); wanted i64[B] the number of
     items asked for. One entry per user: `unbought` i32 rows newest first, `searches` and `categories` texts, what
-    matters most first; `selected` the items that filters and the catalogue let into the answer, None: all.
+    matters most first; `selected` the items that filters and the catalogue let into the answer, None: all. `stated`
+    f32[B, A] are the columns of users' attributes that the ranker asks for.
     """
 
     vectors: Float32
@@ -51,6 +52,7 @@ class Subjects:
     searches: Sequence[Sequence[str]]
     categories: Sequence[Sequence[str]]
     selected: Sequence[Passing | None]
+    stated: Float32
 
     @property
     def personal(self) -> Bool:
@@ -145,12 +147,22 @@ def resolve(
         [_searches(query, now) for query in batch],
         [_categories(query, now) for query in batch],
         _selected(batch, serving, snapshot, now),
+        _stated(people, len(snapshot.user_attributes)),
     )
     missing = zip(contexts, examples, strict=True)
     return subjects, [_missing(*one) + ([trouble] if trouble else []) for one in missing]
 
 
 _NO_ROWS = np.empty(0, np.int32)
+
+
+def _stated(people: Sequence[Person | None], columns: int) -> Float32:
+    """The columns f32[B, A] of users' attributes; 0 for those of whom nothing is known."""
+    found = np.zeros((len(people), columns), np.float32)
+    for at, person in enumerate(people if columns else ()):
+        if person is not None and person.attributes is not None:
+            found[at] = person.attributes
+    return found
 
 
 def _rows_of(item_ids: Sequence[str], snapshot: Snapshot) -> Int32:

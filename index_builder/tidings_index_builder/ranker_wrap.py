@@ -4,6 +4,7 @@ A plain ranker scores one row of features at a time: f32[n, D] -> f32[n] or f32[
 item and the candidate block, in schema order. It is wrapped in a graph that gathers those columns per candidate.
 """
 
+import json
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from tidings_core.errors import InvalidInput, RankerFailed
 from tidings_core.features import CANDIDATE_FEATURES, ITEM_FEATURES, USER_FEATURES
-from tidings_core.ranker import INPUTS, OUTPUT, OnnxRanker
+from tidings_core.ranker import INPUTS, OUTPUT, USER_ATTRIBUTES, OnnxRanker
 
 WIDTH = len(USER_FEATURES) + len(ITEM_FEATURES) + len(CANDIDATE_FEATURES)
 _INNER = "plain/"
@@ -36,7 +37,8 @@ def fit_ranker(model: bytes, where: str) -> bytes:
         ranker = OnnxRanker(fitted, np.ones((4, len(ITEM_FEATURES)), np.float32))
         rows = np.array([[0, 1, 3], [2, 2, 0]], np.int64)
         pairs = np.ones((2, 3, len(CANDIDATE_FEATURES)), np.float32)
-        scores = ranker.score(rows, np.ones((2, len(USER_FEATURES)), np.float32), pairs)
+        users = np.ones((2, len(USER_FEATURES) + len(ranker.user_attributes)), np.float32)
+        scores = ranker.score(rows, users, pairs)
     except InvalidInput as error:
         raise InvalidInput(*((field, f"{where}: {problem}") for field, problem in error.violations)) from error
     except RankerFailed as error:
@@ -49,10 +51,11 @@ def fit_ranker(model: bytes, where: str) -> bytes:
 def _wrap(model: bytes, inputs: list[Any], where: str) -> bytes:
     """Put a plain model between nodes that gather its columns and nodes that shape its scores."""
     plain = onnx.load_model_from_string(model)
-    _check_plain(inputs, list(plain.graph.output), where)
+    more = _named(plain)
+    _check_plain(inputs, list(plain.graph.output), where, more)
     inner = onnx.compose.add_prefix(plain, _INNER).graph
     entry, leave = _INNER + inputs[0].name, inner.output[0].name
-    users, width = len(USER_FEATURES), [-1, WIDTH]
+    users, width = len(USER_FEATURES) + more, [-1, WIDTH + more]
     constants = {"one_user_each": [-1, 1, users], "users": [users], "row_each": width}
     nodes = [
         helper.make_node("Shape", ["item_rows"], ["pairs"]),
@@ -66,12 +69,17 @@ def _wrap(model: bytes, inputs: list[Any], where: str) -> bytes:
         helper.make_node("Reshape", [leave, "pairs"], [OUTPUT]),
     ]
     kinds = {"tensor(int64)": TensorProto.INT64, "tensor(float)": TensorProto.FLOAT}
-    axes = {"item_rows": ["B", "K"], "item_features": ["N"], "user_features": ["B"], "candidate_features": ["B", "K"]}
+    axes: dict[str, list[int | str]] = {
+        "item_rows": ["B", "K"],
+        "item_features": ["N"],
+        "user_features": ["B"],
+        "candidate_features": ["B", "K"],
+    }
     graph = helper.make_graph(
         nodes,
         "tidings_ranker",
         [
-            helper.make_tensor_value_info(name, kinds[kind], axes[name] + ([] if last is None else [last]))
+            helper.make_tensor_value_info(name, kinds[kind], axes[name] + _last(name, last, more))
             for name, (kind, _, last) in INPUTS.items()
         ],
         [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["B", "K"])],
@@ -84,19 +92,36 @@ def _wrap(model: bytes, inputs: list[Any], where: str) -> bytes:
     wrapped = helper.make_model(
         graph, opset_imports=list(plain.opset_import), ir_version=plain.ir_version, functions=list(plain.functions)
     )
+    wrapped.metadata_props.extend(plain.metadata_props)
     return bytes(wrapped.SerializeToString())
 
 
-def _check_plain(inputs: list[Any], outputs: list[Any], where: str) -> None:
-    """Raise InvalidInput unless a model takes f32[n, WIDTH] and gives f32[n] or f32[n, 1]."""
-    must = f"must be float32[n, {WIDTH}]"
+def _named(model: Any) -> int:
+    """How many columns of users' attributes a model names; whether they are any, the ranker says."""
+    given = next((one.value for one in model.metadata_props if one.key == USER_ATTRIBUTES), "[]")
+    try:
+        names = json.loads(given)
+    except ValueError:
+        return 0
+    return len(names) if isinstance(names, list) else 0
+
+
+def _last(name: str, last: int | None, more: int) -> list[int | str]:
+    """The length of an input's last axis, if it is fixed."""
+    return [] if last is None else [last + (more if name == "user_features" else 0)]
+
+
+def _check_plain(inputs: list[Any], outputs: list[Any], where: str, more: int) -> None:
+    """Raise InvalidInput unless a model takes f32[n, WIDTH + more] and gives f32[n] or f32[n, 1]."""
+    width = WIDTH + more
+    must = f"must be float32[n, {width}]"
     violations = []
     if len(inputs) != 1:
         names = ", ".join(given.name for given in inputs) or "none"
         violations.append(
             (
                 "ranker",
-                f"{where} has {len(inputs)} inputs ({names}); a ranker has either one, float32[n, {WIDTH}], "
+                f"{where} has {len(inputs)} inputs ({names}); a ranker has either one, float32[n, {width}], "
                 f"or {', '.join(INPUTS)}",
             )
         )
@@ -104,12 +129,13 @@ def _check_plain(inputs: list[Any], outputs: list[Any], where: str) -> None:
         kind, axes = _tensor(given)
         if kind != TensorProto.FLOAT or (axes is not None and len(axes) != 2):
             violations.append(("ranker", f"{where}: input {given.name} is {_told(kind, axes)}, {must}"))
-        elif axes is not None and isinstance(axes[1], int) and axes[1] != WIDTH:
+        elif axes is not None and isinstance(axes[1], int) and axes[1] != width:
             violations.append(
                 (
                     "ranker",
-                    f"{where}: input {given.name} has {axes[1]} columns, must have {WIDTH}: {len(USER_FEATURES)} of "
-                    f"the user, {len(ITEM_FEATURES)} of the item, {len(CANDIDATE_FEATURES)} of the candidate",
+                    f"{where}: input {given.name} has {axes[1]} columns, must have {width}: "
+                    f"{len(USER_FEATURES) + more} of the user, {len(ITEM_FEATURES)} of the item, "
+                    f"{len(CANDIDATE_FEATURES)} of the candidate",
                 )
             )
     if len(outputs) != 1:

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,8 @@ from tidings_core.features import (
     RECENCY_LIMIT_DAYS,
     USER_FEATURES,
     ItemStatistics,
+    attribute_columns_fault,
+    attribute_features,
     candidate_features,
     history_block,
     item_features,
@@ -153,3 +156,19 @@ def test_the_price_rank_is_the_place_within_the_category() -> None:
     categories = np.array([0, 0, 0, 1, 1, 1], np.int32)
     block = item_features(ItemStatistics.unknown(6), prices, categories)
     assert block[:, ITEM_FEATURES.index("price_rank")].tolist() == [0.5, 0.0, 1.0, 0.0, 0.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("stated", "expected"),
+    [
+        ({}, [0, 0, 0, 0]),
+        ({"age": 25.0, "member": True, "gender": "female", "interests": ("tea", "tech")}, [25, 1, 1, 1]),
+        ({"age": "old", "member": False, "gender": "male", "interests": ("tea",)}, [0, 0, 0, 0]),
+        ({"age": float("inf"), "gender": ("female",), "interests": "tech"}, [0, 0, 1, 1]),
+    ],
+)
+def test_what_is_stated_of_a_user_is_columns_of_a_ranker(stated: dict[str, Any], expected: list[float]) -> None:
+    """Numbers and flags as they are, a text as whether it is that; what is not there, or of another kind, is 0."""
+    names = ("age", "member", "gender=female", "interests=tech")
+    assert attribute_columns_fault(names) == ""
+    assert attribute_features(names, stated).tolist() == expected

@@ -1,6 +1,8 @@
 """The ranker: scores as its graph says, signatures checked, failures named."""
 
+import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -47,6 +49,29 @@ def test_scores_are_what_the_graph_says_for_any_batch(shape: tuple[int, int]) ->
     """Item features are gathered by row inside the graph; batch and width are free."""
     given = inputs(*shape)
     np.testing.assert_allclose(OnnxRanker(MODEL, ITEMS).score(*given), expected(*given), rtol=1e-4, atol=1e-5)
+
+
+def test_a_ranker_may_name_columns_of_users_attributes() -> None:
+    """The users' block is longer by them; what they are is told, and a wrong name or length is refused by name."""
+    model = linear_ranker({"log_price": 1.0}, {}, {}, {"age": 2.0, "gender=female": -1.0})
+    ranker = OnnxRanker(model, ITEMS)
+    assert ranker.user_attributes == ("age", "gender=female")
+    rows, users, pairs = inputs(2, 5)
+    columns = np.array([[1.0, 0.0], [0.0, 1.0]], np.float32)
+    scores = ranker.score(rows, np.concatenate([users, columns], axis=1), pairs)
+    price = ITEMS[rows, ITEM_FEATURES.index("log_price")]
+    np.testing.assert_allclose(scores, price * [[2.0], [-1.0]], rtol=1e-4, atol=1e-5)
+    for names, said in (
+        (["Age"], "names the column 'Age'; write age, or gender=female"),
+        (["age", "age"], "must name each once"),
+        ([f"a{n}" for n in range(300)], "256 at most"),
+        ("age", "must be a JSON list of names"),
+        (["age"], "has last axis"),
+    ):
+        other = load_model_from_string(model)
+        helper.set_model_props(other, {"tidings.user_attributes": json.dumps(names)})
+        with pytest.raises(InvalidInput, match=re.escape(said)):
+            OnnxRanker(other.SerializeToString(), ITEMS)
 
 
 def test_threads_can_share_a_ranker() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, load_model_from_string
 
 from tests.index_builder.rankers import graph_bytes, plain_mlp
 from tests.support.world import linear_ranker
@@ -31,6 +31,21 @@ def test_a_wrapped_ranker_scores_as_it_does_alone(column: bool, opset: int, user
     alone = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"]).run(None, {"x": flat})[0]
     wrapped = OnnxRanker(fit_ranker(model, "plain.onnx"), ITEMS).score(rows, user, pair)
     np.testing.assert_allclose(wrapped, alone.reshape(users, candidates), rtol=1e-5, atol=1e-5)
+
+
+def test_a_plain_ranker_may_name_columns_of_users_attributes() -> None:
+    """They come after the schema's columns of the user, and the wrapped model names them too."""
+    plain = load_model_from_string(plain_mlp(WIDTH + 2))
+    helper.set_model_props(plain, {"tidings.user_attributes": '["age", "member"]'})
+    model = plain.SerializeToString()
+    ranker = OnnxRanker(fit_ranker(model, "plain.onnx"), ITEMS)
+    assert ranker.user_attributes == ("age", "member")
+    rows = RNG.integers(0, len(ITEMS), (2, 3))
+    user = RNG.normal(size=(2, len(USER_FEATURES) + 2)).astype(np.float32)
+    pair = RNG.normal(size=(2, 3, len(CANDIDATE_FEATURES))).astype(np.float32)
+    flat = np.concatenate([np.repeat(user[:, None], 3, axis=1), ITEMS[rows], pair], axis=2).reshape(-1, WIDTH + 2)
+    alone = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"]).run(None, {"x": flat})[0]
+    np.testing.assert_allclose(ranker.score(rows, user, pair), alone.reshape(2, 3), rtol=1e-5, atol=1e-5)
 
 
 def test_a_ranker_with_the_release_signature_is_left_as_it_is() -> None:

@@ -14,7 +14,7 @@ import pytest
 
 import tidings
 from tests.support.server import RunningServer, start_server
-from tests.support.world import make_world
+from tests.support.world import linear_ranker, make_world
 from tidings_core.attributes import Keyword
 from tidings_core.tables import BytesTable
 
@@ -78,6 +78,35 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
         with tidings.Client(running.address) as client:
             client.promote_release(release_id)
         yield running
+
+
+def test_a_ranker_may_go_by_what_is_said_of_a_person(tmp_path: Path) -> None:
+    """A release that names attributes is ranked by them as soon as they are said, and explains what it saw."""
+    ranker = linear_ranker({"log_price": 1.0}, {}, {}, {"thrifty": -1.0, "taste=dear": 1.0})
+    world = make_world()
+    shop = replace(world, parts=replace(world.parts, ranker=ranker))
+    release_id = shop.write(tmp_path / "releases").release_id
+    config = tmp_path / "server.toml"
+    config.write_text('[attribute.thrifty]\nkind = "flag"\n[attribute.taste]\nkind = "keyword"\n')
+    with (
+        start_server(tmp_path / "releases", tmp_path / "state", "--config", str(config)) as running,
+        tidings.Client(running.address, timeout=10.0) as client,
+    ):
+        client.promote_release(release_id)
+
+        def prices() -> list[float]:
+            items = [one.item.item_id for one in client.recommend("user-7", k=8).items]
+            return [float(world.prices[int(item.removeprefix("item-"))]) for item in items]
+
+        client.update_profile("user-7", {"thrifty": True})
+        cheap = prices()
+        client.update_profile("user-7", {"thrifty": None, "taste": "dear"})
+        dear = prices()
+        assert cheap == sorted(cheap)
+        assert dear == sorted(dear, reverse=True)
+        told = client.explain("user-7").items[0]
+        seen = {one.name: one.value for one in told.features if one.block == "user"}
+        assert (seen["thrifty"], seen["taste=dear"]) == (0.0, 1.0)
 
 
 @pytest.fixture

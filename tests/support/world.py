@@ -4,6 +4,7 @@ Items fall into groups; every user likes one group; vectors of a group point one
 those of the user's group.
 """
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,17 +27,29 @@ NOW = 1_700_000_000.0
 """Unix seconds at which the generated releases are built."""
 
 
-def linear_ranker(item: dict[str, float], user: dict[str, float], candidate: dict[str, float]) -> bytes:
-    """An ONNX ranker with the release's signature whose score is a weighted sum of named features."""
+def linear_ranker(
+    item: dict[str, float],
+    user: dict[str, float],
+    candidate: dict[str, float],
+    attributes: dict[str, float] | None = None,
+) -> bytes:
+    """An ONNX ranker with the release's signature whose score is a weighted sum of named features.
+
+    With `attributes` it asks for those columns of users' attributes, and their sum turns the item's share of the score.
+    """
     from onnx import TensorProto, helper, numpy_helper
 
     def weights(names: tuple[str, ...], given: dict[str, float]) -> NDArray[np.float32]:
         assert set(given) <= set(names)
         return np.array([[given.get(name, 0.0)] for name in names], np.float32)
 
+    of_users = attributes or {}
+    width = len(USER_FEATURES) + len(of_users)
     constants: dict[str, NDArray[Any]] = {
         "item_weights": weights(ITEM_FEATURES, item),
-        "user_weights": weights(USER_FEATURES, user),
+        "user_weights": np.concatenate(
+            [weights(USER_FEATURES, user), np.array([[one] for one in of_users.values()], np.float32).reshape(-1, 1)]
+        ),
         "candidate_weights": weights(CANDIDATE_FEATURES, candidate),
         "last": np.array([-1], np.int64),
     }
@@ -56,13 +69,18 @@ def linear_ranker(item: dict[str, float], user: dict[str, float], candidate: dic
         [
             helper.make_tensor_value_info("item_rows", TensorProto.INT64, ["B", "K"]),
             helper.make_tensor_value_info("item_features", TensorProto.FLOAT, ["N", len(ITEM_FEATURES)]),
-            helper.make_tensor_value_info("user_features", TensorProto.FLOAT, ["B", len(USER_FEATURES)]),
+            helper.make_tensor_value_info("user_features", TensorProto.FLOAT, ["B", width]),
             helper.make_tensor_value_info("candidate_features", TensorProto.FLOAT, ["B", "K", len(CANDIDATE_FEATURES)]),
         ],
         [helper.make_tensor_value_info("score", TensorProto.FLOAT, ["B", "K"])],
         [numpy_helper.from_array(array, name) for name, array in constants.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    if of_users:
+        # Added to every item's score the user's columns would order nothing: there they are a factor.
+        (add,) = [node for node in model.graph.node if node.output[0] == "score"]
+        add.op_type = "Mul"
+        helper.set_model_props(model, {"tidings.user_attributes": json.dumps(list(of_users))})
     return bytes(model.SerializeToString())
 
 

@@ -190,6 +190,7 @@ def _features(considered: Considered, count: int, snapshot: Snapshot) -> dict[st
     places = considered.order[:count]
     return {
         "schema": SCHEMA_HASH,
+        "user_attributes": list(snapshot.user_attributes),
         "user": _floats(considered.user),
         "item": [_floats(row) for row in snapshot.item_features[considered.rows[places]]],
         "pair": [_floats(row) for row in considered.pair[places]],

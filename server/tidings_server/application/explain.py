@@ -297,7 +297,7 @@ class _Decided:
         if features.get("schema") != SCHEMA_HASH or at >= len(features["item"]):
             return ()
         blocks: Sequence[tuple[core.Block, Sequence[str], Sequence[float]]] = (
-            ("user", USER_FEATURES, features["user"]),
+            ("user", (*USER_FEATURES, *features.get("user_attributes", ())), features["user"]),
             ("item", ITEM_FEATURES, features["item"][at]),
             ("pair", CANDIDATE_FEATURES, features["pair"][at]),
         )
