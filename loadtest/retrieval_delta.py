@@ -72,9 +72,11 @@ def measure_delta(made: Vectors, index: FaissIndex, kind: Kind, seconds: float, 
     again = np.sort(rng.choice(items, full // 2, False)).astype(np.int32)
     deleted = np.sort(rng.choice(items, items // 100, False)).astype(np.int32)
     rows = np.concatenate([again, items + np.arange(full - len(again), dtype=np.int32)])
-    vectors = generate(kind, full, dim, 1, seed + 1).items
+    # New items of the same shop: the seed is what makes its clusters.
+    vectors = generate(kind, full, dim, 1, seed).items
     gone = np.union1d(again, deleted).astype(np.int32)
-    patched = PatchedIndex(index, "inner_product", made.items, items + full - len(again), gone, rows, vectors)
+    count, lists = items + full - len(again), index.places(vectors)
+    patched = PatchedIndex(index, "inner_product", made.items, count, gone, rows, vectors, lists)
     users = made.users[MEASURED:]
     speed = by_turns(
         {

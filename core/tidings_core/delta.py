@@ -30,7 +30,7 @@ from tidings_core.attributes import (
 )
 from tidings_core.catalogue import Change, Value
 from tidings_core.features import ITEM_FEATURES
-from tidings_core.index import normalise
+from tidings_core.index import FaissIndex, normalise
 from tidings_core.likeness import like, typical_norm
 from tidings_core.model import Postings, Snapshot
 from tidings_core.tables import Bool, Float32, IdTable, Int32, Int64, places
@@ -85,8 +85,9 @@ class Delta:
     code above all of its own), `payloads`, `features` f32[R, F], `times` i64[R] (Unix microseconds of the newest word),
     `described` bool[R] whether more than price, stock and availability changed.
     `ids` are the M new items, in rows N to N + M - 1, deleted ones among them; `deleted` i32 ascending. `vector_rows`
-    i32[V] ascending have `vectors` f32[V, D] in place of the release's; `twins` i32[M] is the row most like each new
-    item, -1 for none. `word_rows` i32 ascending have the texts and categories that `words` and `categories` index.
+    i32[V] ascending have `vectors` f32[V, D] in place of the release's, which belong in `lists` i32[V] of its index
+    (-1: in none); `twins` i32[M] is the row most like each new item, -1 for none. `word_rows` i32 ascending have the
+    texts and categories that `words` and `categories` index.
     Which new item has which row depends on the order of changes: deltas of one release agree on it where `numbering`,
     which whoever starts one gives it, is the same. `worded` counts how often `words` and `categories` changed since.
     """
@@ -102,6 +103,7 @@ class Delta:
     deleted: Int32 = field(default_factory=lambda: _NONE)
     vector_rows: Int32 = field(default_factory=lambda: _NONE)
     vectors: Float32 = field(default_factory=lambda: np.empty((0, 0), np.float32))
+    lists: Int32 = field(default_factory=lambda: _NONE)
     twins: Int32 = field(default_factory=lambda: _NONE)
     word_rows: Int32 = field(default_factory=lambda: _NONE)
     words: Postings | None = None
@@ -316,7 +318,23 @@ def _with_vectors(base: Snapshot, delta: Delta, rows: Int32, changes: Sequence[C
     ordered = sorted(vectors)
     table = np.array([vectors[row] for row in ordered], np.float32).reshape(len(ordered), dim)
     at = np.array(ordered, np.int32)
-    return replace(delta, vector_rows=at, vectors=table, twins=_twins(base, delta, rows, at, table))
+    return replace(
+        delta,
+        vector_rows=at,
+        vectors=table,
+        lists=_lists(base, delta, rows, at, table),
+        twins=_twins(base, delta, rows, at, table),
+    )
+
+
+def _lists(base: Snapshot, delta: Delta, changed: Int32, vector_rows: Int32, vectors: Float32) -> Int32:
+    """The list of the release's index that each vector belongs in, -1: none. Looked up for those that changed."""
+    lists = np.full(len(vector_rows), -1, np.int32)
+    known = np.isin(vector_rows, delta.vector_rows) & ~np.isin(vector_rows, changed)
+    lists[known] = delta.lists[np.searchsorted(delta.vector_rows, vector_rows[known])]
+    if isinstance(base.index, FaissIndex):
+        lists[~known] = base.index.places(vectors[~known])
+    return lists
 
 
 def _twins(base: Snapshot, delta: Delta, changed: Int32, vector_rows: Int32, vectors: Float32) -> Int32:

@@ -1,4 +1,5 @@
-"""The vector index: build, open, search. Only this file, lists.py and division.py import faiss.
+"""The vector index: build, open, search. Only this file, lists.py, extended.py and division.py import
+faiss.
 
 Scores are larger for nearer items under every metric: the inner product, the cosine, or minus the squared L2 distance.
 """
@@ -12,13 +13,14 @@ from pathlib import Path
 import faiss
 import numpy as np
 
-from tidings_core import division
+from tidings_core import division, extended
 from tidings_core.division import Division, Told
 from tidings_core.errors import IndexFailed, InvalidInput
+from tidings_core.extended import Extended
 from tidings_core.lists import Lists, bound, copied, deviation, scan, scan_whole
 from tidings_core.model import Metric
 from tidings_core.rows import Passing, RowSet
-from tidings_core.tables import Bool, Float32, Int64
+from tidings_core.tables import Bool, Float32, Int32, Int64
 
 Parameters = Mapping[str, int]
 
@@ -108,6 +110,7 @@ class FaissIndex:
         self._vectors = vectors
         self._hnsw = isinstance(index, faiss.IndexHNSW)
         self._lists = Lists.of(index) if isinstance(index, faiss.IndexIVF) else None
+        self._likeness: float | None = None
 
     @property
     def item_count(self) -> int:
@@ -148,6 +151,25 @@ class FaissIndex:
         other = copy(self)
         other.parameters, other.plan = dict(parameters), plan
         return other
+
+    def places(self, vectors: Float32) -> Int32:
+        """The inverted list that each of other vectors f32[V, D] belongs in, i32[V]; -1: in none.
+
+        The number of lists stands for one more, of vectors that are like no list.
+        """
+        if self._lists is None:
+            return np.full(len(vectors), -1, np.int32)
+        _keep_to_threads()
+        if self._likeness is None:
+            self._likeness = extended.likeness(self._lists, self._vectors, self._metric)
+        return extended.places(self._index, self._lists, self._likeness, vectors, self._metric)
+
+    def extended(self, vectors: Float32, lists: Int32) -> Extended | None:
+        """The index with vectors f32[V, D] in lists i32[V] besides, as `places` tells; None where there are none."""
+        if self._lists is None or not len(vectors):
+            return None
+        probed = min(self.parameters.get("nprobe", 1), len(self._lists.sizes))
+        return Extended(self._index, probed, self._metric, vectors, lists, _keep_to_threads)
 
     def prepare(self, rows: RowSet, *, gather: bool = True) -> Passing:
         """Make a set of rows ready to be searched for; many searches may use it, in any thread.

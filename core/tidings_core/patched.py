@@ -7,6 +7,8 @@ import numpy as np
 
 from tidings_core.attributes import Attribute, blank, keyword
 from tidings_core.delta import Delta
+from tidings_core.extended import Extended
+from tidings_core.index import FaissIndex
 from tidings_core.model import Index, Metric, Neighbours, Payloads, Postings, Ranker, Snapshot, Trending
 from tidings_core.rows import Passing, RowSet
 from tidings_core.tables import Bool, Float32, IdTable, Int32, Int64, LongerIds, Patched, marked, places
@@ -102,11 +104,20 @@ class PatchedIndex:
     """Finds items in an index and among new vectors; what is deleted or has a new vector is not found in the index.
 
     `known` f32[N, D] are the vectors in the index, of `count` items with those after them. gone i32[G] ascending are
-    the rows of the index that no longer count; `vectors` f32[V, D] are those of rows i32[V].
+    the rows of the index that no longer count; `vectors` f32[V, D] are those of rows i32[V], and belong in `lists`
+    i32[V] of the index (-1: in none).
     """
 
     def __init__(
-        self, base: Index, metric: Metric, known: Float32, count: int, gone: Int32, rows: Int32, vectors: Float32
+        self,
+        base: Index,
+        metric: Metric,
+        known: Float32,
+        count: int,
+        gone: Int32,
+        rows: Int32,
+        vectors: Float32,
+        lists: Int32,
     ) -> None:
         self._base = base
         self._metric: Metric = metric
@@ -119,6 +130,14 @@ class PatchedIndex:
         self._dead = np.zeros(len(known) + 1, np.bool_)
         self._dead[gone] = True
         self._dead[-1] = True
+        # Where all of them are asked for, vectors are searched in the lists of the index, but those it has no code for.
+        listed, alone = np.flatnonzero(lists >= 0), np.flatnonzero(lists < 0)
+        self._extended = base.extended(vectors[listed], lists[listed]) if isinstance(base, FaissIndex) else None
+        self._alone = _Beside(rows[alone], vectors[alone], metric)
+        self._found = np.arange(len(known) + len(listed) + 1, dtype=np.int32)
+        self._found[gone] = -1
+        self._found[len(known) : -1] = rows[listed]
+        self._found[-1] = -1
 
     def prepare(self, rows: RowSet, *, gather: bool = True) -> Passing:
         """Make a set of rows ready to be searched for, as every index does."""
@@ -160,6 +179,14 @@ class PatchedIndex:
 
     def search(self, queries: Float32, k: int, passing: Passing | None = None) -> tuple[Int64, Float32]:
         """Nearest items of queries, as of every Index: rows i64[B, k], scores f32[B, k]. Raises IndexFailed."""
+        if self._extended is not None and (passing is None or (passing.usual and passing.own is None)):
+            queries = np.ascontiguousarray(queries, np.float32)
+            found = [self._in_lists(self._extended, queries[at : at + 1], k) for at in range(len(queries))]
+            whole = [each for each in found if each is not None]
+            if len(whole) == len(found) == 1:
+                return whole[0][0][None], whole[0][1][None]
+            if len(whole) == len(found) and whole:
+                return np.stack([rows for rows, _ in whole]), np.stack([near for _, near in whole])
         rows, scores, least = self._in_index(queries, k, passing)
         beside = [(self._own.rows, self._own.scores(queries, None if passing is None else passing.own))]
         if passing is not None and passing.more is not None and passing.more_vectors is not None and len(passing.more):
@@ -171,6 +198,23 @@ class PatchedIndex:
             others = [(new, near[user]) for new, near in beside if len(new)]
             out_rows[user], out_scores[user] = _best(rows[user], scores[user], least[user], others, k)
         return out_rows, out_scores
+
+    def _in_lists(self, lists: Extended, query: Float32, k: int) -> tuple[Int64, Float32] | None:
+        """The nearest of all to a query f32[1, D], most of them in the lists of the index: rows i64[k], scores f32[k].
+
+        None where fewer than k are found there. Every microsecond here is one of each search.
+        """
+        reach = min(k + SPARE + 2 * k * len(self._gone) // max(len(self._known), 1), len(self._found) - 1)
+        scores, places = lists.search(query, reach)
+        rows = self._found[places[0]]
+        counts = (rows >= 0).nonzero()[0][:k]
+        if len(counts) < k:
+            return None
+        rows, near = rows[counts], scores[0, counts]
+        if len(self._alone.rows):
+            alone = self._alone.scores(query, None)[0]
+            return _best(rows, near, near[-1], [(self._alone.rows, alone)], k)
+        return rows.astype(np.int64), near
 
     def _in_index(self, queries: Float32, k: int, passing: Passing | None) -> tuple[Int64, Float32, list[np.float32]]:
         """The nearest in the index, k that still count for each query, or all that do.
@@ -216,7 +260,7 @@ class PatchedIndex:
 
 
 def _best(
-    rows: Int64, scores: Float32, least: np.float32, beside: Sequence[tuple[Int32, Float32]], k: int
+    rows: Int64 | Int32, scores: Float32, least: np.float32, beside: Sequence[tuple[Int32, Float32]], k: int
 ) -> tuple[Int64, Float32]:
     """The k best of what an index found (rows i64[W] and scores f32[W], -inf for what does not count) and of others.
 
@@ -286,6 +330,7 @@ def _index(base: Snapshot, delta: Delta) -> Index:
         gone[gone < count],
         delta.vector_rows[alive],
         delta.vectors[alive],
+        delta.lists[alive],
     )
 
 
