@@ -33,6 +33,7 @@ COMMANDS = {
         "set-preferences",
         "export-profile",
         "erase-profile",
+        "merge-profiles",
         "send",
         "subscribe",
         "contacts add",
@@ -48,6 +49,7 @@ COMMANDS = {
     ],
     "tidings-server": [
         "decisions",
+        "flags",
         "renew-epoch",
         "backup",
         "restore",

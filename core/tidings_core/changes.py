@@ -54,7 +54,14 @@ class Said:
     words: Mapping[str, Value]
 
 
-What = Update | TagMove | Said
+@dataclass(frozen=True, slots=True)
+class Merge:
+    """Another id was found to be the same person: what was known under it is known of this user since."""
+
+    visitor_id: str
+
+
+What = Update | TagMove | Said | Merge
 
 
 def base_of(tag: str) -> str:

@@ -21,6 +21,7 @@ EventType = Literal[
     "dismiss",
     "see_less",
     "rating",
+    "cancel",
     "tag",
 ]
 """What happened. "tag", which only triggers know, is no event of the log: a tag of the user came or went."""
@@ -43,6 +44,7 @@ LIKING: Mapping[EventType, float] = MappingProxyType(
         "return": 0.0,
         "dismiss": 0.0,
         "see_less": 0.0,
+        "cancel": 0.0,
     }
 )
 """How much an event of each type says that the user likes the item; 0: nothing, or the contrary."""
@@ -62,6 +64,7 @@ AHEAD_MS = 300_000
 """An event may be so far ahead of the server's clock."""
 _NEEDS_ITEMS = ("add_to_cart", "remove_from_cart", "purchase", "return", "impression", "click", "dismiss", "rating")
 _MAY_NAME_CATEGORY = ("view", "see_less")
+_MAY_NAME_ORDER = ("purchase", "return", "cancel")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,7 @@ class Event:
     value: float | None = None
     push_id: str = ""
     tag: str = ""
+    order_id: str = ""
 
 
 def liking(type: EventType, value: float | None) -> float:
@@ -122,11 +126,16 @@ def _checks(event: Event, now_ms: int) -> Iterator[Fault]:
     yield "query", text_fault(event.query, MAX_QUERY_BYTES, 1 if event.type == "search" else 0)
     yield "category", text_fault(event.category, MAX_CATEGORY_BYTES)
     yield "push_id", text_fault(event.push_id, MAX_ID_BYTES)
+    yield "order_id", text_fault(event.order_id, MAX_ID_BYTES, 1 if event.type == "cancel" else 0)
     yield from _item_checks(event.items)
     if event.query and event.type != "search":
         yield "query", f"is given with a {event.type}: only a search has one"
     if event.category and event.type not in _MAY_NAME_CATEGORY:
         yield "category", f"is given with a {event.type}: only {' and '.join(_MAY_NAME_CATEGORY)} may name one"
+    if event.order_id and event.type not in _MAY_NAME_ORDER:
+        yield "order_id", f"is given with a {event.type}: only {', '.join(_MAY_NAME_ORDER)} may name one"
+    if event.items and event.type == "cancel":
+        yield "items", "is given with a cancel, which is of a whole order: of one item record a return"
     if not event.items and event.type in _NEEDS_ITEMS:
         yield "items", f"is empty: a {event.type} needs the items it was done to"
     if not event.items and not event.category and event.type in _MAY_NAME_CATEGORY:

@@ -151,7 +151,8 @@ class Person:
     release's own stands, an encoder reads the steps, or there is nothing to fold in.
     `version` is that of the profile as it is stored, 0 for one that is not. `standing` says what it may be used for;
     where that forbids answers there is nothing else here. `unlisted`: what the release itself has of the user must not
-    be used either. `attributes` f32[A] are the snapshot's `user_attributes`, None when it asks for none.
+    be used either. `user_id` is the id under which it stands, where it was asked for by another one.
+    `attributes` f32[A] are the snapshot's `user_attributes`, None when it asks for none.
     """
 
     history: History = EMPTY_HISTORY
@@ -173,6 +174,7 @@ class Person:
     version: int = 0
     standing: Standing = OPEN
     unlisted: bool = False
+    user_id: str = ""
 
     @property
     def known(self) -> bool:

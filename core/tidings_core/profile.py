@@ -38,6 +38,8 @@ RATED = 256
 """So many of the items rated last are kept, each with its newest rating."""
 SEARCHES = 32
 """So many of the newest searches are kept, each text once."""
+CANCELLED = 256
+"""So many of the orders cancelled last are kept, for purchases of them that come afterwards."""
 DAYS = 31
 """Counts per day go back so far from the newest event."""
 DAY_MS = 86_400_000
@@ -66,8 +68,9 @@ class Profile:
 
     `totals` counts events by type; `days` by (type, day since 1970); `recent` is newest first; `spent` is hundredths of
     the currency; `seen`, the two `blocked` and `searches` map to the time it last happened, `ratings` to the time and
-    the stars; `spending` is by day and `spans` by type of event; `stated` and `preferences` come from changes, and
-    `last_change` is the time of the newest; all else comes from events. The dicts are shared: never change one.
+    the stars, `cancelled` the `order_key` of an order to when it was called off; `spending` is by day, `spans` by type
+    of event; `stated` and `preferences` come from changes, and `last_change` is the time of the newest; all else comes
+    from events. The dicts are shared: never change one.
     """
 
     first_time: int = 0
@@ -84,6 +87,7 @@ class Profile:
     minutes: Minutes = field(default_factory=dict)
     blocked_items: Mapping[int, int] = field(default_factory=dict)
     blocked_categories: Mapping[str, int] = field(default_factory=dict)
+    cancelled: Mapping[int, int] = field(default_factory=dict)
     spent: int = 0
     spending: Spending = field(default_factory=dict)
     spans: Spans = field(default_factory=dict)
@@ -134,6 +138,7 @@ def join(one: Profile, other: Profile) -> Profile:
         minutes=visits.join(one.minutes, other.minutes),
         blocked_items=newest(one.blocked_items, other.blocked_items, BLOCKED),
         blocked_categories=newest(one.blocked_categories, other.blocked_categories, BLOCKED),
+        cancelled=newest(one.cancelled, other.cancelled, CANCELLED),
         spent=one.spent + other.spent,
         spending=spending.join(one.spending, other.spending),
         spans=spending.join_spans(one.spans, other.spans),
@@ -177,6 +182,7 @@ def _of_events(events: Sequence[tuple[Event, Sequence[int]]]) -> Profile:
     searches: dict[str, int] = {}
     blocked_items: dict[int, int] = {}
     blocked_categories: dict[str, int] = {}
+    cancelled: dict[int, int] = {}
     spent = 0
     by_day: dict[int, tuple[int, int]] = {}
     for event, items in events:
@@ -201,6 +207,8 @@ def _of_events(events: Sequence[tuple[Event, Sequence[int]]]) -> Profile:
             _last(blocked_items, items, time)
             if event.category:
                 _last(blocked_categories, (event.category,), time)
+        elif type == "cancel":
+            _last(cancelled, (order_key(event.order_id),), time)
     times = [event.time for event, _ in events]
     return Profile(
         min(times),
@@ -217,10 +225,16 @@ def _of_events(events: Sequence[tuple[Event, Sequence[int]]]) -> Profile:
         visits.of_events(event for event, _ in events),
         blocked_items,
         blocked_categories,
+        cancelled,
         spent,
         by_day,
         spending.spans_of(event for event, _ in events),
     )
+
+
+def order_key(order_id: str) -> int:
+    """The hash by which an order is remembered."""
+    return hash_id(order_id.encode())
 
 
 def _last(times: dict[_Name, int], names: Iterable[_Name], time: int) -> None:
@@ -284,6 +298,7 @@ def to_values(profile: Profile) -> dict[str, Any]:
         "minutes": _flat((minute, *counts) for minute, counts in sorted(profile.minutes.items())),
         "blocked_items": _flat((item, last - time) for item, time in sorted(profile.blocked_items.items())),
         "blocked_categories": {name: last - time for name, time in sorted(profile.blocked_categories.items())},
+        "cancelled": _flat((order, last - time) for order, time in sorted(profile.cancelled.items())),
         "spent": profile.spent,
         "spending": _flat((day, *of_day) for day, of_day in sorted(profile.spending.items())),
         "spans": _flat(
@@ -317,6 +332,7 @@ def from_values(values: Mapping[str, Any]) -> Profile:
         minutes={minute: (of_all, there) for minute, of_all, there in rows("minutes", 3)},
         blocked_items={item: last - before for item, before in rows("blocked_items", 2)},
         blocked_categories={name: last - before for name, before in values.get("blocked_categories", {}).items()},
+        cancelled={order: last - before for order, before in rows("cancelled", 2)},
         spent=values.get("spent", 0),
         spending={day: (orders, money) for day, orders, money in rows("spending", 3)},
         spans={EVENT_TYPES[type]: (last - first, last - end) for type, first, end in rows("spans", 3)},

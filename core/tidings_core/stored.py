@@ -26,10 +26,19 @@ as many as it may, and this was the oldest.
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A user's document and its version, which grows with every change; version 0 and b"" when there is none."""
+    """A user's document and its version, which grows with every change; version 0 and b"" when there is none.
+
+    `user_id` is under whose id it stands, when that is another one than was asked for: the two are one person. Asked
+    for by either id, the versions grow.
+    """
 
     version: int = 0
     content: bytes = b""
+    user_id: str = ""
+
+    def whose(self, user_id: str) -> str:
+        """Under whose id it stands, asked for by `user_id`."""
+        return self.user_id or user_id
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ KEPT = 256
 """So many of the newest minutes in which anything was done are kept."""
 GAP = 30
 """Minutes. Who does nothing for so long, and then something, has come again."""
-_NO_VISIT = ("impression", "return")
+_NO_VISIT = ("impression", "return", "cancel")
 """What happens to somebody who need not be there."""
 
 Minutes = Mapping[int, tuple[int, int]]

@@ -43,6 +43,7 @@ from tidings_server.application.known_documents import KnownDocuments
 from tidings_server.application.list_releases import ListReleases
 from tidings_server.application.live_controls import LiveControls
 from tidings_server.application.many_people import ManyPeople
+from tidings_server.application.merge_profiles import MergeProfiles
 from tidings_server.application.observe_answers import Checking, ObserveAnswers, Recording
 from tidings_server.application.people import People
 from tidings_server.application.plan_push import PlanPushes, Wording
@@ -52,7 +53,7 @@ from tidings_server.application.read_items import ReadItems
 from tidings_server.application.recommend import Recommend
 from tidings_server.application.record_answers import RecordAnswers
 from tidings_server.application.record_change import RecordChange
-from tidings_server.application.record_events import RecordEvents
+from tidings_server.application.record_events import Door, RecordEvents
 from tidings_server.application.rollback_release import RollbackRelease
 from tidings_server.application.send_push import SendPush
 from tidings_server.application.serving import Serving
@@ -77,6 +78,7 @@ from tidings_server.transport.explain import ExplainHandlers
 from tidings_server.transport.front import Front, find_front
 from tidings_server.transport.http import HttpListener
 from tidings_server.transport.import_events import ImportHandler
+from tidings_server.transport.merge_profiles import MergeHandler
 from tidings_server.transport.profiles import ProfileHandlers
 from tidings_server.transport.push_encoding import encode_push, show_item
 from tidings_server.transport.pushes import PushHandlers
@@ -292,12 +294,14 @@ class Server:
             store, documents, plans, rules, subscriptions.publish, metrics, time.time, time.monotonic
         )
         send = SendPush(store, documents, self._serving, encode_push, rules, subscriptions.publish, metrics, time.time)
-        triggers = tuple(settings.triggers.values())
+        door, triggers = self._door(), tuple(settings.triggers.values())
         clocks = time.time, time.monotonic
         watch = WatchTags(store, documents, self._tags, triggers, encode_change, *clocks, decider.wake, metrics.moved)
         self._watch = watch.wake if watch.watching else None
-        record = RecordEvents(store, documents, triggers, time.time, decider.wake, privacy, self._watch)
-        acknowledge = Acknowledge(store, documents, subscriptions, encode_event, time.time, privacy, self._watch)
+        record = RecordEvents(
+            store, documents, triggers, time.time, decider.wake, privacy, self._watch, door, metrics.flagged
+        )
+        acknowledge = Acknowledge(store, documents, subscriptions, encode_event, time.time, privacy, self._watch, door)
         push = PushHandlers(subscriptions, acknowledge)
         recorder = RecordAnswers(store, settings.record_keep, metrics.recorded, erased=self._erased)
         erase = make_erase(store, self._releases, documents, self._people, subscriptions.forget, recorder.settle)
@@ -309,7 +313,9 @@ class Server:
         read = ReadItems(store, self._serving, self._codec)
         catalogue = CatalogueHandlers(upsert, read, time.time, metrics, partial(check_token, store))
         imports = ImportHandler(
-            ImportEvents(store, documents, lambda: store.waiting > 0, time.time, privacy, watching=watch.watching),
+            ImportEvents(
+                store, documents, lambda: store.waiting > 0, time.time, privacy, watching=watch.watching, door=door
+            ),
             ThreadPoolExecutor(1, thread_name_prefix="import"),
             time.time,
             metrics,
@@ -326,6 +332,7 @@ class Server:
             *self._profile_methods(),
             *contact_methods(self._contacts),
             *rights,
+            *self._merge_methods(subscriptions),
             *self._release_methods(),
             *self._catalogue_methods(catalogue),
         )
@@ -353,6 +360,10 @@ class Server:
         privacy = self._settings.privacy.rules
         barred = [name for name, one in self._settings.declared.items() if not may_target(one, privacy)]
         return FilterUsers(self._store, self._documents, self._tags, barred, time.time)
+
+    def _door(self) -> Door:
+        """What events go through on their way into log and profile."""
+        return Door(self._settings.cleaning.rules, decode_logged)
 
     def _watcher(self) -> ControlsWatcher:
         """Make what looks after the file of controls."""
@@ -412,6 +423,21 @@ class Server:
             Method(service, "GetProfile", handlers.get_profile, "compute", 16, seconds),
             Method(service, "UpdateProfile", handlers.update_profile, "record", RECORD_TOGETHER, RECORD_SECONDS),
         )
+
+    def _merge_methods(self, subscriptions: Subscriptions) -> tuple[Method, ...]:
+        """What makes two ids one person."""
+        merge = MergeProfiles(
+            self._store,
+            self._documents,
+            encode_change,
+            self._contacts.join,
+            subscriptions.publish,
+            subscriptions.moved,
+            time.time,
+        )
+        handler = MergeHandler(merge).merge_profiles
+        service, together = "tidings.v1.ProfileService", RECORD_TOGETHER
+        return (Method(service, "MergeProfiles", handler, "record", together, RECORD_SECONDS),)
 
     def _release_methods(self) -> tuple[Method, ...]:
         """What changes the serving release."""

@@ -34,7 +34,12 @@ def make_erase(
 ) -> EraseProfile:
     """What erases. `settle` waits until answers that are to be recorded are."""
     forget = (documents.forget, people.forget, end_subscriptions)
-    return EraseProfile(store, documents.erased, forget, releases.holding, lambda _: (), settle, time.time, time.sleep)
+
+    def one_person(user_id: str) -> list[str]:
+        whose = store.user(user_id).whose(user_id)
+        return [whose, *store.merged(whose)]
+
+    return EraseProfile(store, documents.erased, forget, releases.holding, one_person, settle, time.time, time.sleep)
 
 
 def privacy_methods(

@@ -32,6 +32,7 @@ from tidings_server.erasures_cli import erasures
 from tidings_server.faults import faults_as_lines
 from tidings_server.keep_cli import backup, restore, verify
 from tidings_server.settings import Settings, load
+from tidings_server.show_flags import flags
 from tidings_server.tags_cli import tags
 from tidings_server.transport.catalogue_items import ItemCodec
 
@@ -103,6 +104,7 @@ command.command()(backup)
 command.command()(restore)
 command.command()(verify)
 command.command()(erasures)
+command.command()(flags)
 
 
 _State = Annotated[Path, typer.Option(help="State directory of the server.", metavar="DIR", envvar="TIDINGS_STATE")]

@@ -12,6 +12,7 @@ from tidings_core.declared import BUILT_IN, Declaration, UserKind
 from tidings_core.model import SERVING_CONFIGS, ServingConfig
 from tidings_server.application.compose import ShownItem
 from tidings_server.attribute_settings import AttributeTable
+from tidings_server.cleaning_settings import CleaningTable, WhoseTable
 from tidings_server.filter_settings import ConditionTable, FilterTable
 from tidings_server.privacy_settings import PrivacyTable, RetentionTable
 from tidings_server.push_settings import TemplateTable, TriggerTable
@@ -19,7 +20,7 @@ from tidings_server.settings import DiversityTable, ServingTable, Settings, Sour
 from tidings_server.tag_settings import BUILT_IN as BUILT_IN_TAGS
 from tidings_server.tag_settings import TagTable
 
-TABLES = ("serving", "template", "trigger", "attribute", "tag", "privacy", "retention")
+TABLES = ("serving", "template", "trigger", "attribute", "tag", "privacy", "retention", "cleaning")
 """Settings that are tables, or tables of tables."""
 PUSH_EXAMPLE = """\
 [trigger.bought]
@@ -67,6 +68,7 @@ def default_config() -> str:
     for name, table in BUILT_IN_TAGS.items():
         lines += ["", *(f"#: {line}" for line in _tag(name, table))]
     lines += [*_single("privacy", PrivacyTable.model_fields), *_single("retention", RetentionTable.model_fields)]
+    lines += _cleaning()
     lines += ["", f"# {Settings.model_fields['trigger'].description} Settings of a table:"]
     lines += [f"#   {name}: {field.description}{_default(field)}" for name, field in TriggerTable.model_fields.items()]
     lines += ["#", f"# {Settings.model_fields['template'].description} Settings of a table:"]
@@ -89,6 +91,19 @@ def _single(name: str, fields: Mapping[str, FieldInfo]) -> list[str]:
     for field_name, field in fields.items():
         lines += [f"# {field.description}", f"#: {field.alias or field_name} = {_value(field.default)}"]
     return lines
+
+
+def _cleaning() -> list[str]:
+    """The table [cleaning], and what its tables may have."""
+    lines = ["", f"# {Settings.model_fields['cleaning'].description} They stand in the log all the same."]
+    lines += ["", "[cleaning]"]
+    tables = []
+    for name, field in CleaningTable.model_fields.items():
+        if name in ("bots", "tests"):
+            tables += ["#", f"# {field.description}"]
+        else:
+            lines += [f"# {field.description}", f"{name} = {_value(field.default)}"]
+    return [*lines, *tables, *(f"#   {name}: {field.description}" for name, field in WhoseTable.model_fields.items())]
 
 
 def _serving(config: ServingConfig) -> list[str]:

@@ -19,6 +19,7 @@ from prometheus_client import (
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from tidings_core.flags import Flag
 from tidings_core.release import Release
 
 # A creation time per series would double what is scraped and tells nothing here.
@@ -75,6 +76,9 @@ PROMOTIONS = Spec(
 )
 EVENTS = Spec("tidings_events_total", "counter", ("type", "status"), "Events that came, by type and verdict.")
 IMPORTED = Spec("tidings_imported_rows_total", "counter", ("status",), "Rows of imports of history, by verdict.")
+FLAGGED = Spec(
+    "tidings_events_flagged_total", "counter", ("flag",), "Events that stand in the log and count for nothing, by why."
+)
 ITEMS = Spec("tidings_items_total", "counter", ("result",), "Items that were to be upserted or deleted, by result.")
 DELTA = Spec(
     "tidings_delta_items",
@@ -155,6 +159,7 @@ METRICS = (
     PROMOTIONS,
     EVENTS,
     IMPORTED,
+    FLAGGED,
     ITEMS,
     DELTA,
     FOLDS,
@@ -201,6 +206,7 @@ class Metrics:
         self._promotions = Counter(PROMOTIONS.name, PROMOTIONS.help, PROMOTIONS.labels, registry=self.registry)
         self._events = Counter(EVENTS.name, EVENTS.help, EVENTS.labels, registry=self.registry)
         self._imported = Counter(IMPORTED.name, IMPORTED.help, IMPORTED.labels, registry=self.registry)
+        self._flagged = Counter(FLAGGED.name, FLAGGED.help, FLAGGED.labels, registry=self.registry)
         self._folds = Counter(FOLDS.name, FOLDS.help, FOLDS.labels, registry=self.registry)
         self._tag_moves = Counter(TAG_MOVES.name, TAG_MOVES.help, TAG_MOVES.labels, registry=self.registry)
         self._items = Counter(ITEMS.name, ITEMS.help, ITEMS.labels, registry=self.registry)
@@ -268,6 +274,11 @@ class Metrics:
         """Count rows of an import of history."""
         for status, rows in (("accepted", accepted), ("duplicate", duplicates), ("rejected", rejected)):
             self._imported.labels(status).inc(rows)
+
+    def flagged(self, flags: Flag) -> None:
+        """Count an event that counts for nothing, under each of its flags."""
+        for flag in flags:
+            self._flagged.labels((flag.name or "").lower()).inc()
 
     def item(self, result: str) -> None:
         """Count an item that was upserted or deleted."""

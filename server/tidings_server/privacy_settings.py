@@ -82,6 +82,7 @@ class RetentionTable(BaseModel):
     dismiss: Age = _kept("events of this type")
     see_less: Age = _kept("events of this type")
     rating: Age = _kept("ratings")
+    cancel: Age = _kept("cancellations of orders")
     decisions: Age = _kept("decisions about pushes, and the pushes of their streams,")
     answers: Age = _kept("recorded answers")
 

@@ -32,6 +32,7 @@ from tidings_core.tags import Rule
 from tidings_core.triggers import Trigger
 from tidings_server.application.compose import Words
 from tidings_server.attribute_settings import MAX_ATTRIBUTES, AttributeTable, attributes_checked, declarations
+from tidings_server.cleaning_settings import EVERYBODY_COUNTS, CleaningTable, WhoseTable, cleaning_checked
 from tidings_server.filter_settings import CheckedFilter, ConditionTable, FilterTable, NumberTable, TimeTable
 from tidings_server.privacy_settings import PrivacyTable, RetentionTable
 from tidings_server.push_settings import (
@@ -278,6 +279,13 @@ class Settings(BaseSettings):
     )
     template: dict[Name, TemplateTable] = Field({}, description="Tables [template.NAME] say how a push is worded.")
     trigger: dict[Name, TriggerTable] = Field({}, description="Tables [trigger.NAME] say which events call for a push.")
+    cleaning: CleaningTable = Field(EVERYBODY_COUNTS, description="Table [cleaning] says which events do not count.")
+
+    @field_validator("cleaning")
+    @classmethod
+    def _cleaning_means_somebody(cls, given: CleaningTable, info: ValidationInfo) -> CleaningTable:
+        attribute = info.data.get("attribute")
+        return cleaning_checked(given, None if attribute is None else declarations(attribute))
 
     @field_validator("attribute")
     @classmethod
@@ -430,6 +438,10 @@ def known_settings(loc: list[Any]) -> list[str]:
             return list(PrivacyTable.model_fields)
         case ["retention", _]:
             return ["return" if name == "return_" else name for name in RetentionTable.model_fields]
+        case ["cleaning", "bots" | "tests", _]:
+            return list(WhoseTable.model_fields)
+        case ["cleaning", _]:
+            return list(CleaningTable.model_fields)
         case ["template", _, _]:
             return list(TemplateTable.model_fields)
     return list(Settings.model_fields)

@@ -337,6 +337,14 @@ class _Profiles(ProfileServiceServicer):
         self._server.event_ids.add(request.event_id)
         return profile_service_pb2.UpdateProfileResponse(duplicate=known, consistency_token="token-2")
 
+    def MergeProfiles(  # noqa: N802
+        self, request: profile_service_pb2.MergeProfilesRequest, context: grpc.ServicerContext
+    ) -> profile_service_pb2.MergeProfilesResponse:
+        self._server.take("MergeProfiles", request, context)
+        return profile_service_pb2.MergeProfilesResponse(
+            user_id=request.user_id, already=request.visitor_id == "known", consistency_token="token-3"
+        )
+
 
 class _Pushes(PushServiceServicer):
     def __init__(self, server: SmallServer) -> None:

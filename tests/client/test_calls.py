@@ -261,6 +261,15 @@ async def test_what_is_said_of_a_user_goes_and_comes_typed(connect: Connect, ser
         await client.call("update_profile", "u1", tags="vip")
 
 
+async def test_two_ids_are_made_one_person(connect: Connect, server: SmallServer) -> None:
+    """Both ids go out; what comes back says under which all is known, and whether it was so before."""
+    client = connect(server.address)
+    assert await client.call("merge_profiles", "visitor-1", "u1") == tidings.Merged("u1", False, "token-3")
+    assert (await client.call("merge_profiles", "known", "u1")).already
+    request = server.calls[0].request
+    assert (request.visitor_id, request.user_id) == ("visitor-1", "u1")
+
+
 async def test_a_user_without_events_is_not_found(connect: Connect, server: SmallServer) -> None:
     """There is no empty profile."""
     with pytest.raises(tidings.NotFound, match="'stranger'"):

@@ -345,6 +345,16 @@ def test_a_profile_is_shown_in_tables(server: SmallServer, capsys: pytest.Captur
     assert capsys.readouterr().err == "tidings: nothing is recorded of user 'stranger'\n"
 
 
+def test_two_ids_are_merged_from_the_command_line(server: SmallServer, capsys: pytest.CaptureFixture[str]) -> None:
+    """It says under which id all is known, and whether they were one before."""
+    assert command.main(["merge-profiles", "visitor-1", "ann"]) == 0
+    assert command.main(["merge-profiles", "known", "ann"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "merged: all is known under ann",
+        "one person already: all is known under ann",
+    ]
+
+
 def test_a_profile_is_updated_from_the_command_line(server: SmallServer, capsys: pytest.CaptureFixture[str]) -> None:
     """Values are JSON or texts, a tag may have a weight; the same id again changes nothing, and it is said."""
     line = ["update-profile", "ann", "--set", "age=25", "city=Beijing", 'interests=["fashion", "tech"]', "member=true"]

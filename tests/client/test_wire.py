@@ -106,6 +106,7 @@ def test_a_price_of_zero_is_a_price() -> None:
         (profile_service_pb2.Search(), tidings.Search),
         (profile_service_pb2.Visit(), tidings.Visit),
         (profile_service_pb2.PriceAffinity(), tidings.PriceAffinity),
+        (profile_service_pb2.MergeProfilesResponse(), tidings.Merged),
         (profile_service_pb2.ProfileAttribute(), tidings.ProfileAttribute),
         (profile_service_pb2.ProfileTag(), tidings.ProfileTag),
         (profile_service_pb2.UpdateProfileResponse(), tidings.Updated),

@@ -34,6 +34,7 @@ GOOD: dict[EventType, dict[str, Any]] = {
     "dismiss": {"items": ITEM},
     "see_less": {"category": "Home", "items": ITEM},
     "rating": {"items": ITEM, "value": 5.0},
+    "cancel": {"order_id": "o-17"},
 }
 
 
@@ -51,6 +52,9 @@ def test_a_good_event_of_every_type_has_no_fault(type: EventType) -> None:
 @pytest.mark.parametrize(
     ("event", "field", "said"),
     [
+        (made("cancel", order_id=""), "order_id", "must have 1 to 256"),
+        (made("view", order_id="o-1"), "order_id", "only purchase, return, cancel may name one"),
+        (made("cancel", items=ITEM), "items", "which is of a whole order: of one item record a return"),
         (made(event_id=""), "event_id", "must have 1 to 256"),
         (made(user_id="ä" * 129), "user_id", "has 258 bytes"),
         (made(user_id="a\nb"), "user_id", "control character"),

@@ -237,3 +237,12 @@ def test_an_erased_person_does_not_come_back_with_an_import(store: SqliteStore) 
     assert counts(state) == (16, 14, 0, 2)
     assert read_faults(state)[0][0] == 1
     assert [event.event_id for event in store.user_events("u1", 0, 9)] == ["e15"]
+
+
+def test_rows_of_an_id_that_is_somebody_elses_now_are_that_ones(store: SqliteStore) -> None:
+    """History may come after its visitor was merged into the user."""
+    store.write(lambda tx: tx.users.merge("visitor", "ann")).result()
+    store.write(lambda tx: tx.users.put("ann", write_document(UserDocument()), 1)).result()
+    importer(store)("march", 0, [row(1, "visitor"), row(2, "ann")])
+    assert read_document(store.user("ann")).profile.totals == {"purchase": 2}
+    assert [event.user_id for event in store.user_events("ann", 0, 9)] == ["ann", "ann"]

@@ -241,7 +241,8 @@ def test_the_log_keeps_every_event_whole(store: SqliteStore, record: RecordEvent
     """What is read back from the log is what was recorded, for each type."""
     texts: dict[str, Any] = {"query": "red dress 连衣裙"} if kind == "search" else {"push_id": "p-1"}
     texts |= {"category": "Fashion"} if kind in ("view", "see_less") else {}
-    items = () if kind == "search" else (EventItem("item-1", 3, 9.5), EventItem("item-2"))
+    texts |= {"order_id": "o-17"} if kind in ("purchase", "return", "cancel") else {}
+    items = () if kind in ("search", "cancel") else (EventItem("item-1", 3, 9.5), EventItem("item-2"))
     value = 4.5 if kind in ("rating", "purchase", "return") else None
     given = event("e", type=kind, items=items, value=value, **texts)
     assert statuses(record([proposed(given)])) == [["accepted"]]

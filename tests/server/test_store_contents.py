@@ -397,3 +397,57 @@ def test_a_reservation_is_given_back_unless_it_is_final(opened: Opened) -> None:
     opened.do(lambda t: t.counters.commit("budget", "b"))
     assert opened.do(lambda t: [t.counters.release("budget", name) for name in "aab"]) == [True, False, False]
     assert opened.do(lambda t: t.counters.used("budget", 1_000)) == 5
+
+
+# One person under several ids
+
+
+def test_an_id_can_stand_for_another_user(opened: Opened) -> None:
+    """By either id the document is the other user's, of a version above both; what is merged in turn comes along."""
+
+    def merge(old: str, new: str) -> None:
+        opened.do(lambda t: t.users.merge(old, new))
+
+    opened.do(lambda t: [t.users.put("v", b"%d" % version, version) for version in range(5)])
+    opened.do(lambda t: t.users.put("u", b"mine", 0))
+    merge("v", "u")
+    assert opened.store.user("v") == Document(6, b"mine", "u")
+    assert opened.store.user("u") == Document(6, b"mine")
+    assert opened.do(lambda t: t.users.put("u", b"both", 6)) == 7
+    assert opened.do(lambda t: t.users.get("v")) == opened.store.user("v") == Document(7, b"both", "u")
+    merge("u", "w")
+    opened.do(lambda t: t.users.put("w", b"all", 8))
+    for _ in range(2):
+        assert [opened.store.user(name) for name in "vuw"] == [Document(9, b"all", "w")] * 2 + [Document(9, b"all")]
+        assert (opened.store.merged("w"), opened.store.merged("u")) == (["u", "v"], [])
+        assert opened.do(lambda t: t.users.merged("w")) == ["u", "v"]
+        assert opened.store.versions(["u", "v", "w", "x"]) == {"u": 0, "v": 0, "w": 9}
+        opened.reopen()
+
+
+@pytest.mark.parametrize(("old", "new"), [("v", "w"), ("w", "v"), ("u", "u"), ("u", "v")])
+def test_an_id_is_merged_once_and_never_in_a_circle(opened: Opened, old: str, new: str) -> None:
+    """What stands for another user already is no user to merge, or to merge into; nor can its document be put."""
+    opened.do(lambda t: t.users.merge("v", "u"))
+    with pytest.raises(Conflict):
+        opened.do(lambda t: t.users.merge(old, new))
+    with pytest.raises(Conflict):
+        opened.do(lambda t: t.users.put("v", b"", 1))
+    assert opened.store.user("v").user_id == "u"
+
+
+def test_decisions_move_to_another_user(opened: Opened) -> None:
+    """All of them, those with new offsets at these."""
+    opened.do(lambda t: [t.ledger.add(entry(n, "v", n)) for n in (1, 2)])
+    opened.do(lambda t: t.ledger.add(entry(3, "u", 1)))
+    opened.do(lambda t: t.ledger.move("v", "u", {"v-2": 2}))
+    assert [(one.push_id, one.offset) for one in opened.store.decisions("u", 9)] == [("u-1", 1), ("v-2", 2), ("v-1", 1)]
+    assert opened.store.decisions("v", 9) == []
+
+
+def test_the_newest_users_are_those_of_events_that_count(opened: Opened) -> None:
+    """Each once, by the id that stands for the person; whose events are flagged is not among them."""
+    opened.do(lambda t: [t.events.append(f"e-{name}", name, 1, b"") for name in ("v", "u", "ann")])
+    opened.do(lambda t: t.events.append("e-bot", "bot", 1, b"", Flag.BOT))
+    opened.do(lambda t: t.users.merge("v", "u"))
+    assert sorted(opened.store.newest_users(9)) == ["ann", "u"]

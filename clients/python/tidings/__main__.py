@@ -30,9 +30,9 @@ _USER = "the shop's own id of the user"
 
 _HISTORY = """
 CSV and Parquet have the columns user_id and event_time, and any of event_id, type (default: purchase), item_id,
-quantity, price, category, query, value, push_id; rows that follow each other with one event_id are one event. JSON
-lines are those of `tidings record --file`. A time is ISO 8601 (UTC where it names no zone), or Unix seconds or
-milliseconds. Parquet needs pyarrow (pip install pyarrow).
+quantity, price, category, query, value, push_id, order_id; rows that follow each other with one event_id are one
+event. JSON lines are those of `tidings record --file`. A time is ISO 8601 (UTC where it names no zone), or Unix seconds
+or milliseconds. Parquet needs pyarrow (pip install pyarrow).
 
 Run the command again after whatever ended it: it goes on where it was. Rows without an event_id are numbered under the
 import's name, which you then give. Rejected rows are named; then the exit status is 1. No trigger is started.
@@ -42,7 +42,7 @@ _WHERE = "what items must be, such as brand=Lumo,Aurora or price<20 or new=true 
 
 _LINES = """
 A file holds one event on each line, as a JSON object with user_id, type, and any of items, category, query, value,
-event_time, push_id, event_id:
+event_time, push_id, order_id, event_id:
 
   {"user_id": "ann", "type": "view", "items": ["phone-3"], "event_time": "2024-05-01T12:30:00Z"}
   {"user_id": "bob", "type": "purchase", "items": [{"item_id": "phone-3", "price": 499}], "event_id": "order-17"}
@@ -111,6 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_profile(actions)
     _add_update_profile(actions)
     _add_privacy(actions)
+    _add_merge_profiles(actions)
     _add_send(actions)
     _add_subscribe(actions)
     contact_commands.add_contacts(actions, _common, _USER)
@@ -194,6 +195,7 @@ def _add_record(actions: _Actions) -> None:
     parser.add_argument("--value", type=float, metavar="V", help="money of a purchase or return, stars of a rating")
     parser.add_argument("--event-id", default="", metavar="ID", help="the shop's own id; recorded once (default: new)")
     parser.add_argument("--push-id", default="", metavar="ID", help="the push that led to it")
+    parser.add_argument("--order-id", default="", metavar="ID", help="the order: of a purchase, a return or a cancel")
     parser.add_argument("--time", type=_time, metavar="ISO", help="when, such as 2024-05-01T12:30:00Z (default: now)")
     parser.add_argument("--file", metavar="PATH", help='JSON lines, one event each; "-" reads the input')
 
@@ -272,6 +274,13 @@ def _add_privacy(actions: _Actions) -> None:
     erase.set_defaults(run=privacy_commands.erase_profile, refuse=erase.error, default_timeout=_RELEASE_SECONDS)
     erase.add_argument("user", metavar="USER", help=_USER)
     erase.add_argument("--yes", action="store_true", help="say that it is meant: it cannot be undone")
+
+
+def _add_merge_profiles(actions: _Actions) -> None:
+    parser = actions.add_parser("merge-profiles", help="make two ids one person", parents=[_common()])
+    parser.set_defaults(run=commands.merge_profiles, default_timeout=_SECONDS)
+    parser.add_argument("visitor", metavar="VISITOR", help="the id that turned out to be the user")
+    parser.add_argument("user", metavar="USER", help=_USER)
 
 
 def _add_send(actions: _Actions) -> None:

@@ -355,6 +355,16 @@ class Client:
         request = wire_privacy.erase_request(user_id)
         return wire_privacy.receipt(self._call(self._profiles.EraseProfile, request, timeout))
 
+    def merge_profiles(self, visitor_id: str, user_id: str, *, timeout: float | None = None) -> model_profile.Merged:
+        """Make two ids one person, such as a visitor who has logged in; it cannot be undone.
+
+        What is known under both is joined, and the visitor's id means the user from then on, in every call. Safe to
+        repeat. Raises InvalidArgument for a merge with oneself or in a circle, FailedPrecondition when the visitor is
+        merged into a third user.
+        """
+        request = wire_profile.merge_request(visitor_id, user_id)
+        return wire_profile.merged(self._call(self._profiles.MergeProfiles, request, timeout))
+
     def send_push(
         self,
         user_id: str,

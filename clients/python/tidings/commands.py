@@ -140,6 +140,12 @@ def update_profile(connection: Client, arguments: argparse.Namespace) -> int:
     return 0
 
 
+def merge_profiles(connection: Client, arguments: argparse.Namespace) -> int:
+    """Make two ids one person."""
+    say(arguments, connection.merge_profiles(arguments.visitor, arguments.user), show.merged)
+    return 0
+
+
 def _value(text: str) -> model.AttributeValue:
     """A value of an attribute as JSON when it is that, such as 25, true or ["a", "b"]; else the text itself."""
     try:
@@ -212,6 +218,7 @@ def record(connection: Client, arguments: argparse.Namespace) -> int:
         value=arguments.value,
         event_time=arguments.time,
         push_id=arguments.push_id,
+        order_id=arguments.order_id,
         event_id=arguments.event_id,
     )
     recorded = connection.record(event)

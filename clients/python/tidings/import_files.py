@@ -22,6 +22,7 @@ LINES = (".jsonl", ".ndjson", ".json")
 COLUMNS = (
     *("user_id", "event_time", "event_id", "type", "item_id", "quantity", "price", "category", "query", "value"),
     "push_id",
+    "order_id",
 )
 ALSO = {"event_time": "timestamp", "type": "event_type"}
 """What `tidings-train` calls these columns."""
@@ -205,6 +206,7 @@ def _event(rows: list[dict[str, Any]]) -> model.Event:
         value=None if "value" not in first else _number("value", first["value"], float),
         event_time=_time(first.get("event_time")),
         push_id=str(first.get("push_id", "")),
+        order_id=str(first.get("order_id", "")),
         event_id=str(first.get("event_id", "")),
     )
 

@@ -255,6 +255,7 @@ class EventType(StrEnum):
     DISMISS = "dismiss"
     SEE_LESS = "see_less"
     RATING = "rating"
+    CANCEL = "cancel"
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,7 +273,8 @@ class Event:
 
     `items` are item ids, or EventItems where quantity and price are known. A view and a see_less may name a `category`
     instead; a search needs its `query`, a rating its `value` (0 to 5 stars). `value` is money for a purchase or return.
-    `event_time` has a time zone; None means now, as the server reads it. `push_id` names the push that led to it.
+    `event_time` has a time zone; None means now, as the server reads it. `push_id` names the push that led to it,
+    `order_id` the order of a purchase, a return or a cancel.
 
     Without an `event_id` of the shop's own one is made here, once: recording the same Event again is a duplicate.
     """
@@ -286,6 +288,7 @@ class Event:
     value: float | None = None
     event_time: datetime | None = None
     push_id: str = ""
+    order_id: str = ""
     event_id: str = ""
 
     def __post_init__(self) -> None:

@@ -147,6 +147,15 @@ class TagSetting:
 
 
 @dataclass(frozen=True, slots=True)
+class Merged:
+    """What became of a merge: all is known under `user_id` now. `already`: the two were one before."""
+
+    user_id: str
+    already: bool
+    consistency_token: str  # makes a read see it
+
+
+@dataclass(frozen=True, slots=True)
 class Updated:
     """What became of an update of a profile. `duplicate`: its id was recorded before, and nothing was changed."""
 

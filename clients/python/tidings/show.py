@@ -164,6 +164,11 @@ def profile(known: model_profile.Profile) -> str:
     return "\n".join([*lines, "", *table(("newest events", "type", "of"), recent, right=())])
 
 
+def merged(done: model_profile.Merged) -> str:
+    """Return what became of a merge."""
+    return f"{'one person already' if done.already else 'merged'}: all is known under {clean(done.user_id)}"
+
+
 def updated(done: model_profile.Updated) -> str:
     """Return what became of an update."""
     return "nothing was changed: an update of this id was recorded before" if done.duplicate else "updated"

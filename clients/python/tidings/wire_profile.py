@@ -118,6 +118,19 @@ def updated(message: profile_service_pb2.UpdateProfileResponse) -> model_profile
     return model_profile.Updated(message.duplicate, message.consistency_token)
 
 
+def merge_request(visitor_id: str, user_id: str) -> profile_service_pb2.MergeProfilesRequest:
+    """Return the request to make two ids one person."""
+    request = profile_service_pb2.MergeProfilesRequest()
+    wire.fill(request, "visitor_id", visitor_id)
+    wire.fill(request, "user_id", user_id)
+    return request
+
+
+def merged(message: profile_service_pb2.MergeProfilesResponse) -> model_profile.Merged:
+    """Return what became of a merge."""
+    return model_profile.Merged(message.user_id, message.already, message.consistency_token)
+
+
 def _recent_event(message: profile_service_pb2.RecentEvent) -> model_profile.RecentEvent:
     return model_profile.RecentEvent(
         type=event_type(message.type),

@@ -10,7 +10,7 @@ from tidings_server.adapters.sqlite_contacts import ContactTable
 from tidings_server.adapters.sqlite_erasures import TABLES, ErasureTable
 from tidings_server.adapters.sqlite_schema import open_database
 from tidings_server.adapters.sqlite_statements import Statements
-from tidings_server.adapters.sqlite_tables import Changes
+from tidings_server.adapters.sqlite_user_table import Changes
 
 ROWS = 10_000
 

@@ -95,7 +95,7 @@ def _told(connection: sqlite3.Connection, query: str, words: str) -> Iterator[st
 def _documents(connection: sqlite3.Connection, extent: Extent, read: Read, progress: Progress) -> Iterator[str]:
     """Every document can be read, has no more of the log than there is, and no place beyond its stream."""
     (total,) = connection.execute("SELECT count(*) FROM users").fetchone()
-    rows = connection.execute("SELECT user_id, version, content FROM users ORDER BY user_id")
+    rows = connection.execute("SELECT user_id, version, content FROM users WHERE merged_into = '' ORDER BY user_id")
     for done, (user_id, version, content) in enumerate(rows):
         if done % STEP == 0:
             progress("checking profiles", done, total)

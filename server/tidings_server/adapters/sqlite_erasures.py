@@ -12,7 +12,8 @@ from tidings_core.stored import Document, Erased, Erasing
 from tidings_server.adapters.sqlite_ledger import check_tables
 from tidings_server.adapters.sqlite_schema import find_database, open_reader
 from tidings_server.adapters.sqlite_statements import Row, Statements, failure
-from tidings_server.adapters.sqlite_tables import Changes, event_key
+from tidings_server.adapters.sqlite_tables import event_key
+from tidings_server.adapters.sqlite_user_table import Changes
 
 TABLES: Mapping[str, str] = MappingProxyType(
     {

@@ -126,7 +126,14 @@ CREATE TABLE looks (
 CREATE INDEX looks_by_due ON looks (due);
 """
 
-MIGRATIONS = (_FIRST, _ANSWERS, _CATALOGUE, _EVENTS_OF_A_USER, _CONTACTS, _ERASURES, _IMPORTS, _LOOKS)
+_MERGED = """
+ALTER TABLE users ADD COLUMN merged_into TEXT NOT NULL DEFAULT '';
+CREATE INDEX users_merged ON users (merged_into) WHERE merged_into <> '';
+"""
+
+MIGRATIONS = (
+    _FIRST, _ANSWERS, _CATALOGUE, _EVENTS_OF_A_USER, _CONTACTS, _ERASURES, _IMPORTS, _LOOKS, _MERGED,
+)  # fmt: skip
 """Each brings the tables from one version to the next. Those that were published are never changed."""
 
 

@@ -12,7 +12,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -37,7 +37,6 @@ from tidings_server.adapters.sqlite_looks import read_looks_due, read_never_look
 from tidings_server.adapters.sqlite_schema import BUSY_MS, FILE, open_database, open_reader
 from tidings_server.adapters.sqlite_statements import Statements, failure
 from tidings_server.adapters.sqlite_tables import (
-    Changes,
     read_catalogue_changes,
     read_catalogue_item,
     read_checkpoint,
@@ -50,12 +49,10 @@ from tidings_server.adapters.sqlite_tables import (
     read_next_due,
     read_pushes,
     read_timers,
-    read_user,
     read_user_events,
-    read_users,
-    read_versions,
 )
 from tidings_server.adapters.sqlite_transaction import SqliteTransaction
+from tidings_server.adapters.sqlite_user_table import Changes, read_merged, read_row, read_users, read_versions
 
 MAX_WAITING = 4096
 """Jobs that may wait."""
@@ -189,13 +186,28 @@ class SqliteStore:
 
     def user(self, user_id: str) -> Document:
         """A user's document. Raises StorageFailed."""
+        found = self._row(user_id)
+        while found.user_id:
+            moved = found.user_id
+            found = self._row(moved)
+            if not found.user_id:
+                return replace(found, user_id=moved)
+        return found
+
+    def _row(self, user_id: str) -> Document:
+        """What stands under a user's id itself: a document or, with `user_id`, the way to it."""
         found = self._documents.get(user_id)
         if found is None:
             turn = self._documents.turn
             with self._reading() as sql:
-                found = read_user(sql, user_id)
+                found = read_row(sql, user_id)
             self._documents.keep(user_id, found, turn)
         return found
+
+    def merged(self, user_id: str) -> list[str]:
+        """The ids that were merged into a user, in order. Raises StorageFailed."""
+        with self._reading() as sql:
+            return read_merged(sql, user_id)
 
     def users(self, user_ids: Sequence[str]) -> dict[str, Document]:
         """The documents of users, of those who have one. Raises StorageFailed."""

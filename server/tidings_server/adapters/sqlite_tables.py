@@ -1,50 +1,29 @@
 """What a job reads and writes in the SQLite database, table by table, and the reads that need no job."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Literal
 
-from tidings_core.errors import Conflict
 from tidings_core.flags import GOOD, Flag
-from tidings_core.stored import Document, Entry, State, StoredEvent, StoredItem, StoredPush, Timer
+from tidings_core.stored import Entry, State, StoredEvent, StoredItem, StoredPush, Timer
 from tidings_server.adapters.sqlite_statements import Row, Statements
+from tidings_server.adapters.sqlite_user_table import Changes
 
 _ENTRY = "decision_id, user_id, time, state, changed, cause, reason, push_id, offset, record"
 _EVENT = "number, event_id, user_id, time, content, flags"
-_MOST_GIVEN = 500
-"""Values that one statement is given at most; the oldest SQLite takes 999."""
 Of = Literal["all", "pushes", "answers"]
 """Which decisions: about pushes, sent or not, or recorded answers to Recommend."""
 _OF: dict[Of, str] = {"all": "", "pushes": "state <> 'answered'", "answers": "state = 'answered'"}
 _PUSH = "offset, push_id, expires, collapse_key, content"
 
 
-def read_user(sql: Statements, user_id: str) -> Document:
-    """A user's document."""
-    row = sql.row("SELECT version, content FROM users WHERE user_id = ?", user_id)
-    return Document(*row) if row else Document()
-
-
-def read_users(sql: Statements, user_ids: Sequence[str]) -> dict[str, Document]:
-    """The documents of users, of those who have one."""
-    rows = _of_users(sql, "user_id, version, content", user_ids)
-    return {user_id: Document(version, content) for user_id, version, content in rows}
-
-
-def read_versions(sql: Statements, user_ids: Sequence[str]) -> dict[str, int]:
-    """The versions of the documents of users, of those who have one."""
-    return dict[str, int](_of_users(sql, "user_id, version", user_ids))
-
-
-def _of_users(sql: Statements, columns: str, user_ids: Sequence[str]) -> Iterator[Row]:
-    for start in range(0, len(user_ids), _MOST_GIVEN):
-        part = user_ids[start : start + _MOST_GIVEN]
-        yield from sql.rows(f"SELECT {columns} FROM users WHERE user_id IN ({', '.join('?' * len(part))})", *part)
-
-
 def read_newest_users(sql: Statements, events: int) -> list[str]:
-    """The users of so many events, the newest of the log, each once."""
-    query = "SELECT DISTINCT user_id FROM (SELECT user_id FROM events ORDER BY number DESC LIMIT ?)"
+    """The users of so many events, the newest of the log that count, each once."""
+    newest = "SELECT user_id FROM events WHERE flags = 0 ORDER BY number DESC LIMIT ?"
+    query = (
+        "SELECT DISTINCT iif(ifnull(users.merged_into, '') = '', newest.user_id, users.merged_into) "
+        f"FROM ({newest}) AS newest LEFT JOIN users USING (user_id)"
+    )
     return [user_id for (user_id,) in sql.rows(query, events)]
 
 
@@ -125,21 +104,6 @@ def read_catalogue_changes(sql: Statements, after: int, limit: int) -> list[Stor
     """Items whose last change has a number above another, in order of it."""
     query = "SELECT item_id, number, time, content FROM catalogue WHERE number > ? ORDER BY number LIMIT ?"
     return [StoredItem(*row) for row in sql.rows(query, after, limit)]
-
-
-class Changes:
-    """What jobs changed that is kept in memory too: documents by user, the numbers of the newest event and change."""
-
-    def __init__(self) -> None:
-        self.documents: dict[str, Document] = {}
-        self.newest_event = 0
-        self.newest_item = 0
-
-    def add(self, later: "Changes") -> None:
-        """Take in what was changed after this."""
-        self.documents.update(later.documents)
-        self.newest_event = max(self.newest_event, later.newest_event)
-        self.newest_item = max(self.newest_item, later.newest_item)
 
 
 class EventTable:
@@ -234,32 +198,6 @@ class CatalogueTable:
         return int(number)
 
 
-class UserTable:
-    """Documents of users."""
-
-    def __init__(self, sql: Statements, changes: Changes) -> None:
-        self._sql = sql
-        self._changes = changes
-
-    def get(self, user_id: str) -> Document:
-        """The document as this transaction sees it."""
-        return read_user(self._sql, user_id)
-
-    def put(self, user_id: str, content: bytes, expected_version: int) -> int:
-        """Replace the document and return its new version. Raises Conflict when it has another version."""
-        version = expected_version + 1
-        if expected_version == 0:
-            query = "INSERT INTO users (version, content, user_id) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
-            changed = self._sql.change(query, version, content, user_id)
-        else:
-            query = "UPDATE users SET version = ?, content = ? WHERE user_id = ? AND version = ?"
-            changed = self._sql.change(query, version, content, user_id, expected_version)
-        if not changed:
-            raise Conflict(f"the user's document is not of version {expected_version}: read it again")
-        self._changes.documents[user_id] = Document(version, content)
-        return version
-
-
 class PushTable:
     """Streams of pushes."""
 
@@ -317,6 +255,12 @@ class DecisionTable:
             "WHERE user_id = ? AND offset > ? AND offset <= ? AND state = 'sent' AND push_id <> ''"
         )
         return self._sql.change(query, state, now, user_id, after, through)
+
+    def move(self, user_id: str, to: str, offsets: Mapping[str, int]) -> None:
+        """Make the decisions for a user those for another; pushes of these ids have these offsets then."""
+        self._sql.change("UPDATE decisions SET user_id = ? WHERE user_id = ?", to, user_id)
+        for push_id, offset in offsets.items():
+            self._sql.change("UPDATE decisions SET offset = ? WHERE push_id = ? AND push_id <> ''", offset, push_id)
 
     def set_state(self, push_id: str, state: State, now: int) -> None:
         """Set the state of one push."""

@@ -9,7 +9,6 @@ from tidings_server.adapters.sqlite_looks import LookTable
 from tidings_server.adapters.sqlite_statements import Statements
 from tidings_server.adapters.sqlite_tables import (
     CatalogueTable,
-    Changes,
     CheckpointTable,
     CounterTable,
     DecisionTable,
@@ -17,8 +16,8 @@ from tidings_server.adapters.sqlite_tables import (
     ItemTable,
     PushTable,
     TimerTable,
-    UserTable,
 )
+from tidings_server.adapters.sqlite_user_table import Changes, UserTable
 
 
 class SqliteTransaction:

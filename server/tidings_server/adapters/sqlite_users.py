@@ -24,14 +24,17 @@ class UserReader:
 
     def count(self) -> int:
         """How many users have a document. Raises StorageFailed."""
-        ((count,),) = self._sql.rows("SELECT count(*) FROM users")
+        ((count,),) = self._sql.rows("SELECT count(*) FROM users WHERE merged_into = ''")
         return int(count)
 
     def documents(self) -> Iterator[tuple[str, Document]]:
         """Every user with a document, in order. Raises StorageFailed."""
         after = ""
         while True:
-            query = "SELECT user_id, version, content FROM users WHERE user_id > ? ORDER BY user_id LIMIT ?"
+            query = (
+                "SELECT user_id, version, content FROM users WHERE user_id > ? AND merged_into = '' "
+                "ORDER BY user_id LIMIT ?"
+            )
             rows = self._sql.rows(query, after, PAGE)
             for user_id, version, content in rows:
                 yield user_id, Document(version, content)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
 from typing import Literal
@@ -15,7 +15,7 @@ from tidings_server.application.decision_record import read_record
 from tidings_server.application.documents import UserDocument, write_document
 from tidings_server.application.known_documents import KnownDocuments
 from tidings_server.application.places import received
-from tidings_server.application.record_events import take_in
+from tidings_server.application.record_events import Door, take_in
 from tidings_server.application.store import Store, Transaction, outcome
 from tidings_server.application.subscription import Subscription
 from tidings_server.application.subscriptions import Subscriptions
@@ -70,13 +70,15 @@ class Acknowledge:
         now: Callable[[], float],
         privacy: PrivacyRules = EVERYTHING,
         watch: Callable[[], None] | None = None,
+        door: Door | None = None,
     ) -> None:
         """`encode` makes what the log keeps of an event; `now` gives Unix seconds.
 
         `privacy` says what profiles may be used for. `watch` is called, after a commit, when tags are watched; None:
-        they are not.
+        they are not. Without a `door` every event counts.
         """
         self._privacy = privacy
+        self._door = door
         self._store = store
         self._documents = documents
         self._subscriptions = subscriptions
@@ -96,6 +98,7 @@ class Acknowledge:
     def _submit(self, given: Acknowledgement) -> "Future[_Done] | TidingsError":
         try:
             subscription = self._find(given)
+            given = replace(given, user_id=subscription.user.user_id)
             done = self._store.write(partial(self._job, given, subscription.device_id, int(self._now() * 1000)))
         except TidingsError as error:
             return error
@@ -116,9 +119,10 @@ class Acknowledge:
     def _find(self, given: Acknowledgement) -> Subscription:
         subscription = self._subscriptions.find(given.subscription_id, given.user_id)
         if subscription is None:
-            raise NotFound(
-                f"subscription {given.subscription_id[:64]} is not open, or not this user's: subscribe again"
-            )
+            whose = self._documents.stored(given.user_id).user_id
+            subscription = self._subscriptions.find(given.subscription_id, whose) if whose else None
+        if subscription is None:
+            raise _not_open(given.subscription_id)
         if given.offset > subscription.sent:
             raise InvalidInput(
                 (
@@ -131,6 +135,8 @@ class Acknowledge:
     def _job(self, given: Acknowledgement, device_id: str, now_ms: int, transaction: Transaction) -> _Done:
         entries = _pushes(transaction, given)
         stored = transaction.users.get(given.user_id)
+        if stored.user_id:
+            raise _not_open(given.subscription_id)  # Its user became another one's just now, and its stream ends.
         before = self._documents.decode(given.user_id, stored)
         document = received(transaction, before, given.user_id, device_id, given.offset, now_ms)
         for push_id, state in _told(entries, given.outcomes).items():
@@ -138,12 +144,16 @@ class Acknowledge:
         events = _events(entries, given.outcomes, now_ms)
         logged = [(event, self._encode(event)) for event in events]
         watching = self._watch is not None
-        document, _ = take_in(transaction, document, logged, (), now_ms, self._privacy, watching)
+        document, _ = take_in(transaction, document, logged, (), now_ms, self._privacy, watching, self._door)
         version = size = 0
         if document is not before:
             content = write_document(document)
             version, size = transaction.users.put(given.user_id, content, stored.version), len(content)
         return _Done(document.devices.get(device_id, (given.offset, 0))[0], version, document, size)
+
+
+def _not_open(subscription_id: str) -> NotFound:
+    return NotFound(f"subscription {subscription_id[:64]} is not open, or not this user's: subscribe again")
 
 
 def _answer(under_way: "Future[_Done]") -> int | TidingsError:

@@ -126,10 +126,10 @@ class ContactBook:
 
         Raises Overloaded or Stopping at once; the Future raises StorageFull or StorageFailed.
         """
-        return self._store.write(lambda tx: tx.contacts.remove(user_id, contact_id))
+        return self._store.write(lambda tx: tx.contacts.remove(tx.users.get(user_id).whose(user_id), contact_id))
 
     def read(self, user_id: str) -> list[KnownContact]:
-        """The contacts of a user that have not expired. Raises StorageFailed."""
+        """The contacts of a user, by the id under which all is known, that have not expired. Raises StorageFailed."""
         now = int(self._now() * 1000)
         key, found = self._store.contacts(user_id)
         return [self._open(key, user_id, each) for each in found if not _expired(each, now)]
@@ -159,6 +159,7 @@ class ContactBook:
         return self._cipher.name(identity(self._normal(contact)))
 
     def _register(self, user_id: str, contact: Contact, now: int, tx: Transaction) -> Registered:
+        user_id = tx.users.get(user_id).whose(user_id)
         self._erased.refuse(user_id)
         tx.contacts.expire(now, SWEPT)
         contact_id, channel = self._cipher.name(identity(contact)), channel_of(contact)

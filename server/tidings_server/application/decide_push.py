@@ -205,28 +205,29 @@ class DecidePushes:
         if plan.timer.user_id in self._documents.erased:
             return None
         outcome = Outcome(plan.reason, self._rules.max_per_day, 0, detail=plan.detail, latency=plan.latency)
-        document = UserDocument()
+        document, user_id = UserDocument(), plan.timer.user_id
         written = Written(plan.reason)
         if plan.reason != "FAILED":
-            stored = tx.users.get(plan.timer.user_id)
+            stored = tx.users.get(user_id)
+            user_id = stored.whose(user_id)
             try:
-                document = self._documents.decode(plan.timer.user_id, stored)
+                document = self._documents.decode(user_id, stored)
             except StorageFailed as error:
                 raise _Unreadable(str(error)) from error
             outcome = replace(outcome, limit=self._rules.cap(document), used=document.pushes_in_a_day(plan.now))
             if not plan.reason:
-                written, outcome = self._send(plan, tx, document, stored.version, outcome)
+                written, outcome = self._send(plan, tx, user_id, document, stored.version, outcome)
         again = self._plans.again_at(plan, document) if written.reason == "QUIET_HOURS" else 0
         if again:
             # Nothing is decided yet: held pushes are decided again, not kept.
             tx.timers.set(replace(plan.timer, due=again))
             return None
         record = pack_record(plan.basis, outcome, plan.snapshot)
-        tx.ledger.add(entry_of(written, plan.decision_id, plan.timer.user_id, plan.now, plan.cause, record))
+        tx.ledger.add(entry_of(written, plan.decision_id, user_id, plan.now, plan.cause, record))
         return written
 
     def _send(
-        self, plan: Plan, tx: Transaction, document: UserDocument, version: int, outcome: Outcome
+        self, plan: Plan, tx: Transaction, user_id: str, document: UserDocument, version: int, outcome: Outcome
     ) -> tuple[Written, Outcome]:
         """Write the push, if what the user's document says now still allows it."""
         reason, worded = self._plans.refusal(plan, document), plan.worded
@@ -242,7 +243,7 @@ class DecidePushes:
             return Written(reason), replace(outcome, reason=reason, draft=None if worded is None else worded.draft)
         fired = {**document.fired, worded.draft.trigger: plan.now}
         document = replace(document, fired={name: time for name, time in fired.items() if self._plans.knows(name)})
-        user_id, draft = plan.timer.user_id, worded.draft
+        draft = worded.draft
         written = write_push(tx, user_id, document, version, draft, worded.content, self._rules.history)
         return written, replace(outcome, draft=draft, offset=document.newest_offset + 1)
 
@@ -284,8 +285,8 @@ class DecidePushes:
             return
         if written.push is not None:
             if written.document is not None:
-                self._documents.keep(plan.timer.user_id, written.version, written.document, written.size)
-            self._publish(plan.timer.user_id, written.push, written.withdrawn)
+                self._documents.keep(written.user_id, written.version, written.document, written.size)
+            self._publish(written.user_id, written.push, written.withdrawn)
             self._meter.pushed(self._now() - plan.timer.due / 1000)
         self._meter.decision(plan.cause, written.reason or "sent")
         self._meter.decided(self._monotonic() - plan.start)

@@ -65,6 +65,24 @@ class UserDocument:
         newest = sorted(devices.items(), key=lambda entry: (entry[1][1], entry[0]))[-MAX_DEVICES:]
         return replace(self, devices=dict(newest), acknowledged=max(self.acknowledged, offset))
 
+    def joined(self, other: "UserDocument") -> "UserDocument":
+        """The document after another id was found to be the same person.
+
+        The stream stays this one's, with its devices and offsets. What was pushed to either was pushed to the person:
+        no cap, cooldown or memory of an item begins anew.
+        """
+        kept = tuple(item for item in other.pushed_items if item not in self.pushed_items)
+        triggers = sorted({*self.fired, *other.fired})
+        return replace(
+            self,
+            profile=profile.join(self.profile, other.profile),
+            applied_through=max(self.applied_through, other.applied_through),
+            push_times=tuple(sorted((*self.push_times, *other.push_times))),
+            fired={name: max(self.fired.get(name, 0), other.fired.get(name, 0)) for name in triggers},
+            pushed_items=(*kept, *self.pushed_items)[-MAX_PUSHED_ITEMS:],
+            erased_through=max(self.erased_through, other.erased_through),
+        )
+
 
 def read_document(stored: Document) -> UserDocument:
     """The document in its stored form; an empty one when there is none. Raises StorageFailed when it is damaged."""

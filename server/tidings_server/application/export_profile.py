@@ -39,12 +39,13 @@ class ExportProfile:
         self._documents = documents
 
     def __call__(self, user_id: str) -> Iterator[Kept]:
-        """All that is kept of a user, read as it is asked for: the document first, events in the order of the log.
+        """All that is kept of a user under any id, read as it is asked for: the document first, events in order.
 
         Raises NotFound when nothing is; StorageFailed.
         """
-        version, document = self._documents.read(user_id)
-        parts = self._rest(user_id)
+        stored = self._documents.stored(user_id)
+        version, document = stored.version, self._documents.committed(user_id, stored)
+        parts = self._rest(stored.whose(user_id))
         first = next(parts, None)
         if not version and first is None:
             raise NotFound("nothing is kept of this user: is the user_id right, or was the user erased?")
@@ -59,14 +60,17 @@ class ExportProfile:
 
     def _rest(self, user_id: str) -> Iterator[Kept]:
         yield from self._contacts(user_id)
-        after = 0
-        while events := self._store.user_events(user_id, after, PAGE):
-            yield from events
-            after = events[-1].number
+        ids = (user_id, *self._store.merged(user_id))
+        for name in ids:
+            after = 0
+            while events := self._store.user_events(name, after, PAGE):
+                yield from events
+                after = events[-1].number
         after = 0
         while pushes := self._store.pushes(user_id, after, PAGE):
             yield from pushes
             after = pushes[-1].offset
         decisions: Sequence[Entry] = self._store.decisions(user_id, MOST_DECISIONS)
         yield from reversed(decisions)
-        yield from self._store.timers(user_id)
+        for name in ids:
+            yield from self._store.timers(name)

@@ -115,8 +115,9 @@ class GetProfile:
 
     def __call__(self, user_id: str) -> ShownProfile:
         """What is known of a user now. Raises NotFound when nothing was recorded, StorageFailed."""
-        version, document = self._documents.read(user_id)
-        profile, now_ms = document.profile, int(self._now() * 1000)
+        stored = self._documents.stored(user_id)
+        profile, user_id = self._documents.committed(user_id, stored).profile, stored.whose(user_id)
+        now_ms = int(self._now() * 1000)
         contacts = newest_first(self._contacts(user_id))
         # A push makes a document too.
         if not profile.totals and profile.stated == stated.EMPTY and not contacts:
@@ -134,7 +135,7 @@ class GetProfile:
         rows = np.empty(0, np.int32) if release is None else self._rows_of(release, profile)
         return ShownProfile(
             user_id=user_id,
-            version=version,
+            version=stored.version,
             first_time=profile.first_time,
             last_time=profile.last_time,
             counts=_counts(profile, now_ms),

@@ -16,7 +16,7 @@ from tidings_core.privacy import EVERYTHING, PrivacyRules
 from tidings_core.stored import StoredImport
 from tidings_server.application.documents import write_document
 from tidings_server.application.known_documents import KnownDocuments
-from tidings_server.application.record_events import Proposed, Verdict, take_in
+from tidings_server.application.record_events import Door, Proposed, Verdict, take_in, whose
 from tidings_server.application.store import Store, Transaction
 
 TOGETHER = 128
@@ -45,11 +45,13 @@ class ImportEvents:
         privacy: PrivacyRules = EVERYTHING,
         rest: Callable[[float], None] = time.sleep,
         watching: bool = False,
+        door: Door | None = None,
     ) -> None:
         """`busy` says whether others wait to write; `now` gives Unix seconds; `rest` lets so many seconds pass.
 
-        `watching`: have the tags of the users looked at.
+        `watching`: have the tags of the users looked at. Without a `door` every event counts.
         """
+        self._door = door
         self._store = store
         self._documents = documents
         self._busy = busy
@@ -131,13 +133,14 @@ class ImportEvents:
         """Take in events of one user; how many of them were new, and the rows from before the user was erased."""
         stored = tx.users.get(user_id)
         try:
-            before = self._documents.decode(user_id, stored)
+            before = self._documents.decode(stored.whose(user_id), stored)
         except ErasedUser:
             return 0, [row for row, _ in events]
         erased = [row for row, (event, _) in events if event.time <= before.erased_through]
         there = [given for _, given in events if given[0].time > before.erased_through]
-        document, new = take_in(tx, before, there, (), now_ms, self._privacy)
-        if any(new):
+        user_id = stored.whose(user_id)
+        document, new = take_in(tx, before, whose(there, stored), (), now_ms, self._privacy, door=self._door)
+        if document is not before:
             tx.users.put(user_id, write_document(document), stored.version)
             if self._watching:
                 # History calls for no push.

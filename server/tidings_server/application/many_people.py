@@ -30,7 +30,7 @@ class ManyPeople:
     def find(self, user_ids: Sequence[str], release: Release) -> Mapping[str, Person | None]:
         """What a release makes of users, of those of whom anything is recorded, and of those who were erased.
 
-        None where the record is damaged.
+        None where the record is damaged, and for the other id of somebody.
 
         What an acknowledged write did is in it. Raises StorageFailed when nothing can be read.
         """
@@ -40,7 +40,9 @@ class ManyPeople:
         others: list[str] = []
         for user_id, version in self._store.versions(user_ids).items():
             kept = self._people.find_kept(user_id, version, release)
-            if kept is None:
+            if not version:
+                found[user_id] = None
+            elif kept is None:
                 others.append(user_id)
             else:
                 found[user_id] = kept

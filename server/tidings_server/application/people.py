@@ -148,11 +148,11 @@ class People:
         profile, snapshot = document.profile, release.snapshot
         standing = standing_of(profile, self._rules)
         if "profiling" not in standing.consent:
-            return Person(version=stored.version, standing=standing, unlisted=True)
+            return Person(version=stored.version, standing=standing, unlisted=True, user_id=stored.user_id)
         unlisted = known_until(release.manifest) <= document.erased_through
-        row = -1 if unlisted else snapshot.users.find(user_id)
+        row = -1 if unlisted else snapshot.users.find(stored.whose(user_id))
         person = view(profile, self.rows_of(release, profile), snapshot, row)
-        return replace(person, version=stored.version, standing=standing, unlisted=unlisted)
+        return replace(person, version=stored.version, standing=standing, unlisted=unlisted, user_id=stored.user_id)
 
     def item_ids(self, numbers: Sequence[int]) -> list[str]:
         """The ids of items by item_no. Raises StorageFailed."""

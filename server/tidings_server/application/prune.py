@@ -147,7 +147,7 @@ class Prune:
             document = self._documents.decode(user_id, stored)
             known = self._forgotten(document.profile, now)
             if known != document.profile:
-                tx.users.put(user_id, write_document(replace(document, profile=known)), stored.version)
+                tx.users.put(stored.whose(user_id), write_document(replace(document, profile=known)), stored.version)
 
     def _forgotten(self, known: Profile, now: int) -> Profile:
         return forget(known, self._retention, now)

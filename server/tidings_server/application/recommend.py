@@ -171,7 +171,9 @@ class Recommend:
             # Without a name the release does not know who asks either.
             missing = WITHHELD["no_consent" if person.version else "erased"]
             return replace(query, user_id="", person=None), missing
-        return replace(query, user_id="" if person.unlisted else query.user_id, person=person, tags=tags), None
+        return replace(
+            query, user_id="" if person.unlisted else person.user_id or query.user_id, person=person, tags=tags
+        ), None
 
 
 def told(missing: Degradation | None, others: Sequence[Degradation]) -> tuple[Degradation, ...]:

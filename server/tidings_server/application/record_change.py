@@ -71,6 +71,7 @@ class RecordChange:
     def _job(self, change: Change, timed: bool, refuse: Refuse, now_ms: int, tx: Transaction) -> _Done:
         stored = tx.users.get(change.user_id)
         before = self._documents.decode(change.user_id, stored)
+        change = replace(change, user_id=stored.whose(change.user_id))
         if not timed:
             # Of two words within a millisecond the second one must stand.
             change = replace(change, time=max(change.time, before.profile.last_change + 1))

@@ -1,23 +1,26 @@
 """Record what users did: into the log, into their profiles, and on to the triggers, all in one transaction."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
 from tidings_core.changes import Logged
+from tidings_core.cleaning import Cleaning, judged
 from tidings_core.errors import ErasedUser, StorageFailed, TidingsError
 from tidings_core.events import NEVER, Event, event_faults
 from tidings_core.faults import Fault
 from tidings_core.flags import GOOD, Flag
 from tidings_core.privacy import EVERYTHING, PrivacyRules, standing_of
-from tidings_core.profile import EMPTY, fold
+from tidings_core.profile import EMPTY, fold, order_key
+from tidings_core.stored import Document
 from tidings_core.triggers import Trigger
 from tidings_server.application.consistency import write_token
 from tidings_server.application.documents import UserDocument, write_document
 from tidings_server.application.known_documents import KnownDocuments
 from tidings_server.application.push_timer import PushTimer
+from tidings_server.application.replay import Decode, cancel_orders, item_numbers, replay
 from tidings_server.application.store import Store, Transaction, outcome
 
 TOGETHER = 256
@@ -52,6 +55,17 @@ class Recorded:
     token: str
 
 
+@dataclass(frozen=True, slots=True)
+class Door:
+    """What entries go through on their way into log and profile: the rules by which some count for nothing.
+
+    `decode` reads what the log kept of those that came before.
+    """
+
+    cleaning: Cleaning
+    decode: Decode
+
+
 def take_in(
     tx: Transaction,
     document: UserDocument,
@@ -60,15 +74,25 @@ def take_in(
     now_ms: int,
     privacy: PrivacyRules = EVERYTHING,
     watching: bool = False,
+    door: Door | None = None,
 ) -> tuple[UserDocument, list[bool]]:
     """Record events and changes of one user inside a transaction: append to the log, fold what is new, set timers.
 
-    Returns the document after it, for the caller to put, and for each entry whether it was new; one that is not changed
-    nothing. `now_ms` is Unix milliseconds. The entries must be without faults. Events of somebody whose profile may not
-    be used, by `privacy`, are flagged in the log and become no part of it. `watching`: have the user's tags looked at.
+    Returns the document after it, for the caller to put when it is another one, and for each entry whether it was new;
+    one that is not changed nothing. What does not count by the rules of `door` is flagged in the log, and neither
+    folded nor looked at by triggers; events of somebody whose profile may not be used, by `privacy`, are flagged and
+    become no part of it. An order that is cancelled is taken out of the profile again. `watching`: have the user's tags
+    looked at. `now_ms` is Unix milliseconds. The entries must be without faults.
     """
-    taken = _take_in(tx, document, entries, triggers, now_ms, privacy, watching)
+    taken = _take_in(tx, document, entries, triggers, now_ms, privacy, watching, door)
     return taken.document, taken.new
+
+
+def whose(events: Sequence[Proposed], stored: Document) -> Sequence[Proposed]:
+    """Events of the user under whose id a document stands: they came under another one where that is told."""
+    if not stored.user_id:
+        return events
+    return [(replace(event, user_id=stored.user_id), content) for event, content in events]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +100,7 @@ class _Taken:
     document: UserDocument
     new: list[bool]
     timers: int
+    flags: Sequence[Flag]
 
 
 def _take_in(
@@ -86,34 +111,56 @@ def _take_in(
     now_ms: int,
     privacy: PrivacyRules,
     watching: bool,
+    door: Door | None,
 ) -> _Taken:
     usable = standing_of(document.profile, privacy).may("answer", now_ms)
-    flags = [GOOD if usable or not isinstance(one, Event) else Flag.NO_CONSENT for one, _ in entries]
+    consent = GOOD if usable else Flag.NO_CONSENT
     numbers = [
-        tx.events.append(one.event_id, one.user_id, one.time, content, flag)
-        for (one, content), flag in zip(entries, flags, strict=True)
+        tx.events.append(one.event_id, one.user_id, one.time, content, consent if isinstance(one, Event) else GOOD)
+        for one, content in entries
     ]
-    fresh = [one for (one, _), number in zip(entries, numbers, strict=True) if number is not None]
+    fresh = {number: one for (one, _), number in zip(entries, numbers, strict=True) if number is not None}
     new = [number is not None for number in numbers]
-    if not fresh:
-        return _Taken(document, new, 0)
-    folded = fresh if usable else [one for one in fresh if not isinstance(one, Event)]
-    items = ([tx.items.number(item.item_id) for item in one.items] if isinstance(one, Event) else [] for one in folded)
-    document = replace(
-        document,
-        profile=fold(document.profile, zip(folded, items, strict=True)),
-        applied_through=max(document.applied_through, *(number for number in numbers if number is not None)),
-    )
-    events = [one for one in fresh if isinstance(one, Event)]
+    flags = _flag(tx, document, fresh, consent, door)
+    good = {number: one for number, one in fresh.items() if number not in flags}
+    events = [one for one in good.values() if isinstance(one, Event)]
+    told = [*flags.values(), *([] if usable else [consent] * len(events))]
+    folded = good if usable else {number: one for number, one in good.items() if not isinstance(one, Event)}
+    if folded:
+        document = replace(
+            document,
+            profile=fold(document.profile, [(one, item_numbers(tx, one)) for one in folded.values()]),
+            applied_through=max(document.applied_through, *folded),
+        )
+    cancelled = {order_key(event.order_id) for event in events if event.type == "cancel"}
+    if cancelled and door is not None:
+        count = cancel_orders(tx, events[0].user_id, cancelled, door.decode)
+        if count:
+            document = replace(document, profile=replay(tx, events[0].user_id, door.decode))
+            told += [Flag.CANCELLED] * count
     # An event by itself may call for a push all the same; what was done before may not be looked at.
     looked_at = document if usable else replace(document, profile=EMPTY)
     called_for = [timer for trigger in triggers for timer in _timers(trigger, events, looked_at, now_ms)]
     for timer in called_for:
         tx.timers.set(timer.timer(now_ms))
-    if watching:
-        loud = len(events) < len(fresh) or any(event.type not in NEVER for event in events)
-        tx.looks.ask(fresh[0].user_id, now_ms, loud)
-    return _Taken(document, new, len(called_for))
+    if watching and good:
+        loud = len(events) < len(good) or any(event.type not in NEVER for event in events)
+        tx.looks.ask(next(iter(good.values())).user_id, now_ms, loud)
+    return _Taken(document, new, len(called_for), told)
+
+
+def _flag(
+    tx: Transaction, document: UserDocument, fresh: Mapping[int, Logged], consent: Flag, door: Door | None
+) -> dict[int, Flag]:
+    """Flag those of the new entries that do not count; their flags, by number."""
+    events = {number: one for number, one in fresh.items() if isinstance(one, Event)}
+    if door is None or not events:
+        return {}
+    flags = judged(door.cleaning, document.profile, list(events.values()))
+    found = {number: flag for number, flag in zip(events, flags, strict=True) if flag}
+    for number, flag in found.items():
+        tx.events.set_flags(number, flag | consent)
+    return found
 
 
 def _timers(trigger: Trigger, fresh: Iterable[Event], document: UserDocument, now_ms: int) -> list[PushTimer]:
@@ -132,14 +179,15 @@ Call = Sequence[Proposed | Verdict]
 
 @dataclass(frozen=True, slots=True)
 class _Done:
-    """What a job did: the verdicts of each call, how many timers it set, and the documents it put.
+    """What a job did: the verdicts of each call, the documents it put, how many timers it set, the flags it gave.
 
-    Each with its version, and the length of its stored form.
+    Each document with its version, and the length of its stored form.
     """
 
     verdicts: list[list[Verdict]]
     documents: dict[str, tuple[int, UserDocument, int]]
     timers: int
+    flags: list[Flag]
 
 
 class RecordEvents:
@@ -158,13 +206,17 @@ class RecordEvents:
         wake: Callable[[], None] = lambda: None,
         privacy: PrivacyRules = EVERYTHING,
         watch: Callable[[], None] | None = None,
+        door: Door | None = None,
+        flagged: Callable[[Flag], None] = lambda _: None,
     ) -> None:
-        """`now` gives Unix seconds. `wake` is called, after the commit, when a trigger's timer was set.
+        """`now` gives Unix seconds. `privacy` says what profiles may be used for; without a `door` every event counts.
 
-        `privacy` says what profiles may be used for. `watch` is called, after a commit, when tags are watched; None:
-        they are not.
+        After a commit `wake` is called when a trigger's timer was set, `watch` when tags are watched (None: they are
+        not), and `flagged` with the flags of each event that does not count, or not any more.
         """
         self._privacy = privacy
+        self._door = door
+        self._flagged = flagged
         self._store = store
         self._documents = documents
         self._triggers = triggers
@@ -212,27 +264,29 @@ class RecordEvents:
                 if not isinstance(given, Verdict):
                     of_user.setdefault(given[0].user_id, {})[number, at] = given
         documents: dict[str, tuple[int, UserDocument, int]] = {}
-        timers = 0
+        timers, flags = 0, list[Flag]()
         for user_id, events in of_user.items():
             stored = tx.users.get(user_id)
             try:
-                before = self._documents.decode(user_id, stored)
+                before = self._documents.decode(stored.whose(user_id), stored)
             except ErasedUser:
                 before = UserDocument(erased_through=FOREVER)
             for number, at in [place for place, (event, _) in events.items() if event.time <= before.erased_through]:
                 verdicts[number][at] = ERASED
                 del events[number, at]
+            user_id, entries = stored.whose(user_id), whose(list(events.values()), stored)
             watching = self._watch is not None
-            taken = _take_in(tx, before, list(events.values()), self._triggers, now_ms, self._privacy, watching)
+            taken = _take_in(tx, before, entries, self._triggers, now_ms, self._privacy, watching, self._door)
             timers += taken.timers
+            flags += taken.flags
             for (number, at), new in zip(events, taken.new, strict=True):
                 if new:
                     verdicts[number][at] = ACCEPTED
-            if any(taken.new):
+            if taken.document is not before:
                 content = write_document(taken.document)
                 version = tx.users.put(user_id, content, stored.version)
                 documents[user_id] = version, taken.document, len(content)
-        return _Done(verdicts, documents, timers)
+        return _Done(verdicts, documents, timers, flags)
 
     def _told(self, done: "Future[_Done]") -> None:
         """Keep what is on disk now, and wake the triggers. In the store's writer thread."""
@@ -240,6 +294,8 @@ class RecordEvents:
             return
         for user_id, (version, document, size) in done.result().documents.items():
             self._documents.keep(user_id, version, document, size)
+        for flag in done.result().flags:
+            self._flagged(flag)
         if done.result().timers:
             self._wake()
         if self._watch is not None and done.result().documents:

@@ -115,19 +115,20 @@ class SendPush:
         basis = pack_basis(Basis(request.decision_id, now, request.user_id, CAUSE))
         made = self._store.write(partial(self._send, request, draft, self._encode(draft, snapshot), basis))
         answer: Future[Entry] = Future()
-        made.add_done_callback(partial(self._done, request.user_id, answer))
+        made.add_done_callback(partial(self._done, answer))
         return answer
 
     def _send(self, request: PushRequest, draft: Draft, content: bytes, basis: bytes, tx: Transaction) -> _Made:
         """The transaction of one request."""
         before = tx.ledger.get(request.decision_id)
+        stored = tx.users.get(request.user_id)
+        user_id = stored.whose(request.user_id)
         if before is not None:
-            if before.user_id != request.user_id:
+            if before.user_id != user_id:
                 raise Conflict(
                     f"the request_id {request.request_id!r} was used for another user before: each push needs its own"
                 )
             return _Made(before)
-        stored = tx.users.get(request.user_id)
         document = self._documents.decode(request.user_id, stored)
         used, cap = document.pushes_in_a_day(draft.created), self._rules.cap(document)
         reason: str = push_bar(
@@ -135,14 +136,14 @@ class SendPush:
         ) or ("CAP_DAY" if used >= cap else "")
         outcome, written = Outcome(reason, cap, used, draft), Written(reason)
         if not reason:
-            written = write_push(tx, request.user_id, document, stored.version, draft, content, self._rules.history)
+            written = write_push(tx, user_id, document, stored.version, draft, content, self._rules.history)
             outcome = Outcome("", cap, used, draft, document.newest_offset + 1)
         record = pack_record(basis, outcome, None)
-        entry = entry_of(written, request.decision_id, request.user_id, draft.created, CAUSE, record)
+        entry = entry_of(written, request.decision_id, user_id, draft.created, CAUSE, record)
         tx.ledger.add(entry)
         return _Made(entry, written)
 
-    def _done(self, user_id: str, answer: "Future[Entry]", made: "Future[_Made]") -> None:
+    def _done(self, answer: "Future[Entry]", made: "Future[_Made]") -> None:
         """Tell the subscribers, then the caller. In the writer's thread."""
         error = made.exception()
         if error is not None:
@@ -154,8 +155,8 @@ class SendPush:
                 self._meter.decision(CAUSE, written.reason or "sent")
                 if written.push is not None:
                     if written.document is not None:
-                        self._documents.keep(user_id, written.version, written.document, written.size)
-                    self._publish(user_id, written.push, written.withdrawn)
+                        self._documents.keep(written.user_id, written.version, written.document, written.size)
+                    self._publish(written.user_id, written.push, written.withdrawn)
         except Exception:
             log.exception("telling of a push failed", decision=log_name(entry.decision_id))
         finally:

@@ -5,7 +5,7 @@ the Future of `Store.write` is done it is on disk. A job may be run more than on
 through its Transaction. Times are Unix milliseconds.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Protocol, TypeVar
 
@@ -89,7 +89,19 @@ class Users(Protocol):
     """One document per user."""
 
     def get(self, user_id: str) -> Document:
-        """The document as this transaction sees it."""
+        """The document as this transaction sees it: that of the user into whom this one is merged, if there is one."""
+        ...
+
+    def merged(self, user_id: str) -> list[str]:
+        """The ids that were merged into a user, directly or not, in order. What is of them is of the user."""
+        ...
+
+    def merge(self, user_id: str, into: str) -> None:
+        """Let an id, and those merged into it, stand for another user from now on. Its own document is gone.
+
+        The other user's document stays as it is, and has a version above both; put it next. Raises Conflict when the
+        two are one, or either is merged into another already.
+        """
         ...
 
     def put(self, user_id: str, content: bytes, expected_version: int) -> int:
@@ -137,6 +149,10 @@ class Ledger(Protocol):
 
     def advance(self, user_id: str, after: int, through: int, state: State, now: int) -> int:
         """Set the state of this user's pushes with offsets after..through that are `sent`; returns their number."""
+        ...
+
+    def move(self, user_id: str, to: str, offsets: Mapping[str, int]) -> None:
+        """Make the decisions for a user those for another; pushes of these ids have these offsets then."""
         ...
 
     def set_state(self, push_id: str, state: State, now: int) -> None:
@@ -347,19 +363,23 @@ class Store(Protocol):
         ...
 
     def user(self, user_id: str) -> Document:
-        """A user's document. Raises StorageFailed."""
+        """A user's document: that of the user into whom this one is merged, if there is one. Raises StorageFailed."""
+        ...
+
+    def merged(self, user_id: str) -> list[str]:
+        """The ids that were merged into a user, directly or not, in order. Raises StorageFailed."""
         ...
 
     def users(self, user_ids: Sequence[str]) -> dict[str, Document]:
-        """The documents of users, of those who have one. Raises StorageFailed."""
+        """The documents of users who have one, b"" for one who is merged into another. Raises StorageFailed."""
         ...
 
     def versions(self, user_ids: Sequence[str]) -> dict[str, int]:
-        """The versions of the documents of users, of those who have one. Raises StorageFailed."""
+        """The versions of the documents of users who have one, 0 for one who is merged. Raises StorageFailed."""
         ...
 
     def newest_users(self, events: int) -> list[str]:
-        """The users of so many events, the newest of the log, each once. Raises StorageFailed."""
+        """The users of so many events, the newest that count, each once. Raises StorageFailed."""
         ...
 
     def pushes(self, user_id: str, after: int, limit: int) -> list[StoredPush]:

@@ -50,7 +50,7 @@ class Heartbeat:
 class GoAway:
     """The stream ends. `reconnect_delay` is in seconds."""
 
-    reason: Literal["stopping", "replaced", "failed", "erased"]
+    reason: Literal["stopping", "replaced", "failed", "erased", "merged"]
     reconnect_delay: float
     resumable: bool
 

@@ -56,7 +56,18 @@ RECONNECTS_PER_SECOND = 1000
 FAILED_DELAY = 2.0
 """Seconds, up to twice as many, to wait when pushes cannot be read."""
 
+_ELSEWHERE = Resume("", 0)
+"""A place in the stream of another id, which means nothing in this one."""
+
 log = structlog.get_logger(__name__)
+
+
+class _Moved(Exception):
+    """The user is another one now."""
+
+    def __init__(self, user_id: str) -> None:
+        super().__init__(user_id)
+        self.user_id = user_id
 
 
 CallLater = Callable[[float, Callable[[], None]], Cancellable]
@@ -149,6 +160,9 @@ class Subscriptions:
         subscription = self._admit(user_id, device_id, max_unacked, on_wake)
         try:
             place = await self._begin(subscription, resume)
+        except _Moved as moved:
+            self.leave(subscription)
+            return await self.open(moved.user_id, device_id, _ELSEWHERE if resume else None, max_unacked, on_wake)
         except BaseException:
             self.leave(subscription)
             raise
@@ -178,6 +192,11 @@ class Subscriptions:
             return  # Who registers from now on reads a document that counts this push.
         if not self._mailbox.post(self._tell, user_id, push, withdrawn):
             log.debug("nobody is told of a push: the server has stopped", push_id=push.push_id)
+
+    def moved(self, user_id: str) -> None:
+        """End the subscriptions of an id that is somebody else's now. For any thread."""
+        if not self._mailbox.post(self._end_all, user_id):
+            log.debug("nobody is told of a merge: the server has stopped")
 
     def find(self, subscription_id: str, user_id: str) -> Subscription | None:
         """A subscription of a user that is open. For any thread."""
@@ -248,7 +267,7 @@ class Subscriptions:
     async def _begin(self, subscription: Subscription, resume: Resume | None) -> Place:
         """Find the subscription's place, and write down where a device is that is new, or says it has more."""
         user, device_id, epoch = subscription.user, subscription.device_id, self._store.epoch
-        _, document = await self._loop.run_in_executor(self._readers, self._documents.read, user.user_id)
+        document = await self._loop.run_in_executor(self._readers, self._document, user.user_id)
         place = find_place(document, device_id, resume, epoch)
         subscription.told_lost = document.lost_through
         if resume is not None and resume.epoch == epoch and resume.offset > document.newest_offset:
@@ -271,10 +290,22 @@ class Subscriptions:
         subscription.sent = subscription.through = place.offset
         return place
 
+    def _document(self, user_id: str) -> UserDocument:
+        """The document of a user who is no other one's. Raises _Moved.
+
+        It is read when the subscription is registered: one who is merged after this is found among those to end.
+        """
+        stored = self._documents.stored(user_id)
+        if stored.user_id:
+            raise _Moved(stored.user_id)
+        return self._documents.committed(user_id, stored)
+
     def _receive(self, user_id: str, device_id: str, offset: int, now: int, transaction: Transaction) -> UserDocument:
         """The transaction that writes down what a device says it has."""
         stored = transaction.users.get(user_id)
         before = self._documents.decode(user_id, stored)
+        if stored.user_id:
+            raise _Moved(stored.user_id)
         after = received(transaction, before, user_id, device_id, offset, now)
         if after is not before:
             transaction.users.put(user_id, write_document(after), stored.version)
@@ -394,6 +425,11 @@ class Subscriptions:
                 subscription.ahead.append(push)
                 subscription.through = push.offset
             subscription.wake()
+
+    def _end_all(self, user_id: str) -> None:
+        user = self._users.get(user_id)
+        for subscription in [] if user is None else list(user.devices.values()):
+            self._end(subscription, GoAway("merged", 0.0, resumable=True))
 
     def _give_back(self, subscription: Subscription, offset: int) -> None:
         del subscription.unacked[: bisect_right(subscription.unacked, offset, key=lambda sent: sent[0])]

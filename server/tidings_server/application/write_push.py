@@ -85,7 +85,7 @@ Encode = Callable[[Draft, Snapshot | None], bytes]
 class Written:
     """What became of a decision: the push and those it took the place of, or why there is none.
 
-    `document` of that `version` is what was put with a push, its stored form `size` bytes long.
+    `document` of that `version` is what was put with a push for `user_id`, its stored form `size` bytes long.
     """
 
     reason: str = ""
@@ -94,6 +94,7 @@ class Written:
     document: UserDocument | None = None
     version: int = 0
     size: int = 0
+    user_id: str = ""
 
 
 def push_id_of(decision_id: str) -> str:
@@ -124,7 +125,7 @@ def write_push(
     document = replace(document.with_push(offset, draft.created, draft.item_ids), lost_through=lost_through)
     stored = write_document(document)
     new_version = tx.users.put(user_id, stored, version)
-    return Written("", push, withdrawn, document, new_version, len(stored))
+    return Written("", push, withdrawn, document, new_version, len(stored), user_id)
 
 
 def entry_of(written: Written, decision_id: str, user_id: str, now: int, cause: str, record: bytes) -> Entry:

@@ -7,7 +7,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from tidings.v1 import attribute_pb2, change_pb2, event_pb2
 from tidings.v1 import profile_service_pb2 as pb
-from tidings_core.changes import AttributeValue, Change, Logged, Said, TagMove, TagSetting, Update, What
+from tidings_core.changes import AttributeValue, Change, Logged, Merge, Said, TagMove, TagSetting, Update, What
 from tidings_core.declared import UserKind
 from tidings_core.errors import StorageFailed
 from tidings_core.faults import Fault
@@ -28,6 +28,8 @@ def encode_change(change: Change) -> bytes:
             message.change.tag_move.CopyFrom(change_pb2.TagMove(tag=tag, entered=entered))
         case Said(words):
             fill_preferences(message.change.preferences, words)
+        case Merge(visitor_id):
+            message.change.merge.CopyFrom(change_pb2.Merge(visitor_id=visitor_id))
     return message.SerializeToString(deterministic=True)
 
 
@@ -49,6 +51,8 @@ def decode_logged(content: bytes) -> Logged:
             if faults:
                 raise StorageFailed(f"a change of the log is damaged: {faults[0][0]} {faults[0][1]}")
             what = Said(words)
+        case "merge":
+            what = Merge(message.change.merge.visitor_id)
         case _:
             raise StorageFailed("a change of the log is damaged: it says nothing that this version knows")
     return Change(message.event_id, message.user_id, milliseconds(message.event_time), what)

@@ -88,6 +88,7 @@ def read_event(message: event_pb2.Event, moment: int) -> Event:
         query=message.query,
         value=message.value if message.HasField("value") else None,
         push_id=message.push_id,
+        order_id=message.order_id,
     )
 
 
@@ -102,6 +103,7 @@ def encode_event(event: Event) -> bytes:
         value=event.value,
         event_time=_timestamp(event.time),
         push_id=event.push_id,
+        order_id=event.order_id,
     )
     for item in event.items:
         message.items.add(item_id=item.item_id, quantity=item.quantity, price=item.price)

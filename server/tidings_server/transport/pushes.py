@@ -37,6 +37,7 @@ _GO_AWAY = {
     "replaced": pb.GO_AWAY_REASON_REPLACED,
     "erased": pb.GO_AWAY_REASON_ERASED,
     "failed": pb.GO_AWAY_REASON_FAILED,
+    "merged": pb.GO_AWAY_REASON_MERGED,
 }
 _OUTCOMES: dict[int, Outcome] = {
     pb.DISPOSITION_DELIVERED: "delivered",

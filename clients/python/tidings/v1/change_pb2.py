@@ -27,7 +27,7 @@ from tidings.v1 import attribute_pb2 as tidings_dot_v1_dot_attribute__pb2
 from tidings.v1 import preferences_pb2 as tidings_dot_v1_dot_preferences__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17tidings/v1/change.proto\x12\ntidings.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1atidings/v1/attribute.proto\x1a\x1ctidings/v1/preferences.proto\"\x9d\x01\n\rProfileChange\x12+\n\x06update\x18\x01 \x01(\x0b\x32\x19.tidings.v1.ProfileUpdateH\x00\x12\'\n\x08tag_move\x18\x02 \x01(\x0b\x32\x13.tidings.v1.TagMoveH\x00\x12.\n\x0bpreferences\x18\x03 \x01(\x0b\x32\x17.tidings.v1.PreferencesH\x00\x42\x06\n\x04what\"\x85\x02\n\rProfileUpdate\x12=\n\nattributes\x18\x01 \x03(\x0b\x32).tidings.v1.ProfileUpdate.AttributesEntry\x12\x1a\n\x12removed_attributes\x18\x02 \x03(\t\x12$\n\x04tags\x18\x03 \x03(\x0b\x32\x16.tidings.v1.TagSetting\x12\x14\n\x0cremoved_tags\x18\x04 \x03(\t\x12\x0e\n\x06source\x18\x05 \x01(\t\x1aM\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12)\n\x05value\x18\x02 \x01(\x0b\x32\x1a.tidings.v1.AttributeValue:\x02\x38\x01\"\'\n\x07TagMove\x12\x0b\n\x03tag\x18\x01 \x01(\t\x12\x0f\n\x07\x65ntered\x18\x02 \x01(\x08\"j\n\nTagSetting\x12\x0b\n\x03tag\x18\x01 \x01(\t\x12\x13\n\x06weight\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\t\n\x07_weightb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17tidings/v1/change.proto\x12\ntidings.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1atidings/v1/attribute.proto\x1a\x1ctidings/v1/preferences.proto\"\xc1\x01\n\rProfileChange\x12+\n\x06update\x18\x01 \x01(\x0b\x32\x19.tidings.v1.ProfileUpdateH\x00\x12\'\n\x08tag_move\x18\x02 \x01(\x0b\x32\x13.tidings.v1.TagMoveH\x00\x12.\n\x0bpreferences\x18\x03 \x01(\x0b\x32\x17.tidings.v1.PreferencesH\x00\x12\"\n\x05merge\x18\x05 \x01(\x0b\x32\x11.tidings.v1.MergeH\x00\x42\x06\n\x04what\"\x1b\n\x05Merge\x12\x12\n\nvisitor_id\x18\x01 \x01(\t\"\x85\x02\n\rProfileUpdate\x12=\n\nattributes\x18\x01 \x03(\x0b\x32).tidings.v1.ProfileUpdate.AttributesEntry\x12\x1a\n\x12removed_attributes\x18\x02 \x03(\t\x12$\n\x04tags\x18\x03 \x03(\x0b\x32\x16.tidings.v1.TagSetting\x12\x14\n\x0cremoved_tags\x18\x04 \x03(\t\x12\x0e\n\x06source\x18\x05 \x01(\t\x1aM\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12)\n\x05value\x18\x02 \x01(\x0b\x32\x1a.tidings.v1.AttributeValue:\x02\x38\x01\"\'\n\x07TagMove\x12\x0b\n\x03tag\x18\x01 \x01(\t\x12\x0f\n\x07\x65ntered\x18\x02 \x01(\x08\"j\n\nTagSetting\x12\x0b\n\x03tag\x18\x01 \x01(\t\x12\x13\n\x06weight\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\t\n\x07_weightb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,13 +37,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PROFILEUPDATE_ATTRIBUTESENTRY']._loaded_options = None
   _globals['_PROFILEUPDATE_ATTRIBUTESENTRY']._serialized_options = b'8\001'
   _globals['_PROFILECHANGE']._serialized_start=131
-  _globals['_PROFILECHANGE']._serialized_end=288
-  _globals['_PROFILEUPDATE']._serialized_start=291
-  _globals['_PROFILEUPDATE']._serialized_end=552
-  _globals['_PROFILEUPDATE_ATTRIBUTESENTRY']._serialized_start=475
-  _globals['_PROFILEUPDATE_ATTRIBUTESENTRY']._serialized_end=552
-  _globals['_TAGMOVE']._serialized_start=554
-  _globals['_TAGMOVE']._serialized_end=593
-  _globals['_TAGSETTING']._serialized_start=595
-  _globals['_TAGSETTING']._serialized_end=701
+  _globals['_PROFILECHANGE']._serialized_end=324
+  _globals['_MERGE']._serialized_start=326
+  _globals['_MERGE']._serialized_end=353
+  _globals['_PROFILEUPDATE']._serialized_start=356
+  _globals['_PROFILEUPDATE']._serialized_end=617
+  _globals['_PROFILEUPDATE_ATTRIBUTESENTRY']._serialized_start=540
+  _globals['_PROFILEUPDATE_ATTRIBUTESENTRY']._serialized_end=617
+  _globals['_TAGMOVE']._serialized_start=619
+  _globals['_TAGMOVE']._serialized_end=658
+  _globals['_TAGSETTING']._serialized_start=660
+  _globals['_TAGSETTING']._serialized_end=766
 # @@protoc_insertion_point(module_scope)

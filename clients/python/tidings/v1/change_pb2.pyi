@@ -9,14 +9,22 @@ from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Map
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class ProfileChange(_message.Message):
-    __slots__ = ("update", "tag_move", "preferences")
+    __slots__ = ("update", "tag_move", "preferences", "merge")
     UPDATE_FIELD_NUMBER: _ClassVar[int]
     TAG_MOVE_FIELD_NUMBER: _ClassVar[int]
     PREFERENCES_FIELD_NUMBER: _ClassVar[int]
+    MERGE_FIELD_NUMBER: _ClassVar[int]
     update: ProfileUpdate
     tag_move: TagMove
     preferences: _preferences_pb2.Preferences
-    def __init__(self, update: _Optional[_Union[ProfileUpdate, _Mapping]] = ..., tag_move: _Optional[_Union[TagMove, _Mapping]] = ..., preferences: _Optional[_Union[_preferences_pb2.Preferences, _Mapping]] = ...) -> None: ...
+    merge: Merge
+    def __init__(self, update: _Optional[_Union[ProfileUpdate, _Mapping]] = ..., tag_move: _Optional[_Union[TagMove, _Mapping]] = ..., preferences: _Optional[_Union[_preferences_pb2.Preferences, _Mapping]] = ..., merge: _Optional[_Union[Merge, _Mapping]] = ...) -> None: ...
+
+class Merge(_message.Message):
+    __slots__ = ("visitor_id",)
+    VISITOR_ID_FIELD_NUMBER: _ClassVar[int]
+    visitor_id: str
+    def __init__(self, visitor_id: _Optional[str] = ...) -> None: ...
 
 class ProfileUpdate(_message.Message):
     __slots__ = ("attributes", "removed_attributes", "tags", "removed_tags", "source")

@@ -22,6 +22,7 @@ class EventType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     EVENT_TYPE_DISMISS: _ClassVar[EventType]
     EVENT_TYPE_SEE_LESS: _ClassVar[EventType]
     EVENT_TYPE_RATING: _ClassVar[EventType]
+    EVENT_TYPE_CANCEL: _ClassVar[EventType]
 EVENT_TYPE_UNSPECIFIED: EventType
 EVENT_TYPE_VIEW: EventType
 EVENT_TYPE_SEARCH: EventType
@@ -34,9 +35,10 @@ EVENT_TYPE_CLICK: EventType
 EVENT_TYPE_DISMISS: EventType
 EVENT_TYPE_SEE_LESS: EventType
 EVENT_TYPE_RATING: EventType
+EVENT_TYPE_CANCEL: EventType
 
 class Event(_message.Message):
-    __slots__ = ("event_id", "type", "user_id", "items", "category", "query", "value", "event_time", "push_id", "change")
+    __slots__ = ("event_id", "type", "user_id", "items", "category", "query", "value", "event_time", "push_id", "order_id", "change")
     EVENT_ID_FIELD_NUMBER: _ClassVar[int]
     TYPE_FIELD_NUMBER: _ClassVar[int]
     USER_ID_FIELD_NUMBER: _ClassVar[int]
@@ -46,6 +48,7 @@ class Event(_message.Message):
     VALUE_FIELD_NUMBER: _ClassVar[int]
     EVENT_TIME_FIELD_NUMBER: _ClassVar[int]
     PUSH_ID_FIELD_NUMBER: _ClassVar[int]
+    ORDER_ID_FIELD_NUMBER: _ClassVar[int]
     CHANGE_FIELD_NUMBER: _ClassVar[int]
     event_id: str
     type: EventType
@@ -56,8 +59,9 @@ class Event(_message.Message):
     value: float
     event_time: _timestamp_pb2.Timestamp
     push_id: str
+    order_id: str
     change: _change_pb2.ProfileChange
-    def __init__(self, event_id: _Optional[str] = ..., type: _Optional[_Union[EventType, str]] = ..., user_id: _Optional[str] = ..., items: _Optional[_Iterable[_Union[EventItem, _Mapping]]] = ..., category: _Optional[str] = ..., query: _Optional[str] = ..., value: _Optional[float] = ..., event_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., push_id: _Optional[str] = ..., change: _Optional[_Union[_change_pb2.ProfileChange, _Mapping]] = ...) -> None: ...
+    def __init__(self, event_id: _Optional[str] = ..., type: _Optional[_Union[EventType, str]] = ..., user_id: _Optional[str] = ..., items: _Optional[_Iterable[_Union[EventItem, _Mapping]]] = ..., category: _Optional[str] = ..., query: _Optional[str] = ..., value: _Optional[float] = ..., event_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., push_id: _Optional[str] = ..., order_id: _Optional[str] = ..., change: _Optional[_Union[_change_pb2.ProfileChange, _Mapping]] = ...) -> None: ...
 
 class EventItem(_message.Message):
     __slots__ = ("item_id", "quantity", "price")

@@ -31,7 +31,7 @@ from tidings.v1 import event_pb2 as tidings_dot_v1_dot_event__pb2
 from tidings.v1 import preferences_pb2 as tidings_dot_v1_dot_preferences__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n tidings/v1/profile_service.proto\x12\ntidings.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1atidings/v1/attribute.proto\x1a\x17tidings/v1/change.proto\x1a\x18tidings/v1/contact.proto\x1a\x18tidings/v1/erasure.proto\x1a\x16tidings/v1/event.proto\x1a\x1ctidings/v1/preferences.proto\"\xe4\x02\n\x14UpdateProfileRequest\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\x44\n\nattributes\x18\x03 \x03(\x0b\x32\x30.tidings.v1.UpdateProfileRequest.AttributesEntry\x12\x19\n\x11remove_attributes\x18\x04 \x03(\t\x12$\n\x04tags\x18\x05 \x03(\x0b\x32\x16.tidings.v1.TagSetting\x12\x13\n\x0bremove_tags\x18\x06 \x03(\t\x12\x0e\n\x06source\x18\x07 \x01(\t\x12.\n\nevent_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1aM\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12)\n\x05value\x18\x02 \x01(\x0b\x32\x1a.tidings.v1.AttributeValue:\x02\x38\x01\"E\n\x15UpdateProfileResponse\x12\x11\n\tduplicate\x18\x01 \x01(\x08\x12\x19\n\x11\x63onsistency_token\x18\x02 \x01(\t\"?\n\x11GetProfileRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x19\n\x11\x63onsistency_token\x18\x0e \x01(\t\":\n\x12GetProfileResponse\x12$\n\x07profile\x18\x01 \x01(\x0b\x32\x13.tidings.v1.Profile\"\xb1\x06\n\x07Profile\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x34\n\x10\x66irst_event_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\x0flast_event_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12&\n\x06\x63ounts\x18\x05 \x03(\x0b\x32\x16.tidings.v1.EventCount\x12.\n\rrecent_events\x18\x06 \x03(\x0b\x32\x17.tidings.v1.RecentEvent\x12,\n\x0c\x62ought_items\x18\x07 \x03(\x0b\x32\x16.tidings.v1.BoughtItem\x12\x19\n\x11\x62ought_item_count\x18\x08 \x01(\x05\x12\x18\n\x10\x62locked_item_ids\x18\t \x03(\t\x12\x1a\n\x12\x62locked_categories\x18\n \x03(\t\x12(\n\ncategories\x18\x0b \x03(\x0b\x32\x14.tidings.v1.Affinity\x12$\n\x06\x62rands\x18\x0c \x03(\x0b\x32\x14.tidings.v1.Affinity\x12\x18\n\x10known_to_release\x18\r \x01(\x08\x12\r\n\x05spent\x18\x0e \x01(\x01\x12\x30\n\nattributes\x18\x0f \x03(\x0b\x32\x1c.tidings.v1.ProfileAttribute\x12$\n\x04tags\x18\x10 \x03(\x0b\x32\x16.tidings.v1.ProfileTag\x12#\n\x07ratings\x18\x14 \x03(\x0b\x32\x12.tidings.v1.Rating\x12$\n\x08searches\x18\x15 \x03(\x0b\x32\x12.tidings.v1.Search\x12!\n\x06visits\x18\x16 \x03(\x0b\x32\x11.tidings.v1.Visit\x12)\n\x06prices\x18\x17 \x01(\x0b\x32\x19.tidings.v1.PriceAffinity\x12*\n\x08\x63ontacts\x18\x1e \x03(\x0b\x32\x18.tidings.v1.KnownContact\x12,\n\x0bpreferences\x18( \x01(\x0b\x32\x17.tidings.v1.Preferences\"\x86\x01\n\x10ProfileAttribute\x12\x0c\n\x04name\x18\x01 \x01(\t\x12)\n\x05value\x18\x02 \x01(\x0b\x32\x1a.tidings.v1.AttributeValue\x12\x0e\n\x06source\x18\x03 \x01(\t\x12)\n\x05since\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x95\x01\n\nProfileTag\x12\x0b\n\x03tag\x18\x01 \x01(\t\x12\x0e\n\x06weight\x18\x02 \x01(\x01\x12\x0e\n\x06source\x18\x03 \x01(\t\x12)\n\x05since\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"X\n\x06Rating\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12.\n\nevent_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05stars\x18\x03 \x01(\x01\"G\n\x06Search\x12\r\n\x05query\x18\x01 \x01(\t\x12.\n\nevent_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"u\n\x05Visit\x12.\n\nstart_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x65vents\x18\x03 \x01(\x05\":\n\rPriceAffinity\x12\x0b\n\x03low\x18\x01 \x01(\x01\x12\x0e\n\x06middle\x18\x02 \x01(\x01\x12\x0c\n\x04high\x18\x03 \x01(\x01\"\x8a\x01\n\nEventCount\x12#\n\x04type\x18\x01 \x01(\x0e\x32\x15.tidings.v1.EventType\x12\r\n\x05total\x18\x02 \x01(\x03\x12\x10\n\x08last_day\x18\x03 \x01(\x05\x12\x11\n\tlast_week\x18\x04 \x01(\x05\x12\x12\n\nlast_month\x18\x05 \x01(\x05\x12\x0f\n\x07\x64\x65\x63\x61yed\x18\x06 \x01(\x01\"\xb3\x01\n\x0bRecentEvent\x12#\n\x04type\x18\x01 \x01(\x0e\x32\x15.tidings.v1.EventType\x12.\n\nevent_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08item_ids\x18\x03 \x03(\t\x12\x10\n\x08\x63\x61tegory\x18\x04 \x01(\t\x12\r\n\x05query\x18\x05 \x01(\t\x12\x12\n\x05value\x18\x06 \x01(\x01H\x00\x88\x01\x01\x42\x08\n\x06_value\"p\n\nBoughtItem\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12-\n\tlast_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tpurchases\x18\x03 \x01(\x05\x12\x0f\n\x07returns\x18\x04 \x01(\x05\"(\n\x08\x41\x66\x66inity\x12\r\n\x05value\x18\x01 \x01(\t\x12\r\n\x05share\x18\x02 \x01(\x02\x32\xb7\x03\n\x0eProfileService\x12K\n\nGetProfile\x12\x1d.tidings.v1.GetProfileRequest\x1a\x1e.tidings.v1.GetProfileResponse\x12T\n\rUpdateProfile\x12 .tidings.v1.UpdateProfileRequest\x1a!.tidings.v1.UpdateProfileResponse\x12W\n\x0eSetPreferences\x12!.tidings.v1.SetPreferencesRequest\x1a\".tidings.v1.SetPreferencesResponse\x12V\n\rExportProfile\x12 .tidings.v1.ExportProfileRequest\x1a!.tidings.v1.ExportProfileResponse0\x01\x12Q\n\x0c\x45raseProfile\x12\x1f.tidings.v1.EraseProfileRequest\x1a .tidings.v1.EraseProfileResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n tidings/v1/profile_service.proto\x12\ntidings.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1atidings/v1/attribute.proto\x1a\x17tidings/v1/change.proto\x1a\x18tidings/v1/contact.proto\x1a\x18tidings/v1/erasure.proto\x1a\x16tidings/v1/event.proto\x1a\x1ctidings/v1/preferences.proto\";\n\x14MergeProfilesRequest\x12\x12\n\nvisitor_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\"T\n\x15MergeProfilesResponse\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61lready\x18\x02 \x01(\x08\x12\x19\n\x11\x63onsistency_token\x18\x03 \x01(\t\"\xe4\x02\n\x14UpdateProfileRequest\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\x44\n\nattributes\x18\x03 \x03(\x0b\x32\x30.tidings.v1.UpdateProfileRequest.AttributesEntry\x12\x19\n\x11remove_attributes\x18\x04 \x03(\t\x12$\n\x04tags\x18\x05 \x03(\x0b\x32\x16.tidings.v1.TagSetting\x12\x13\n\x0bremove_tags\x18\x06 \x03(\t\x12\x0e\n\x06source\x18\x07 \x01(\t\x12.\n\nevent_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1aM\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12)\n\x05value\x18\x02 \x01(\x0b\x32\x1a.tidings.v1.AttributeValue:\x02\x38\x01\"E\n\x15UpdateProfileResponse\x12\x11\n\tduplicate\x18\x01 \x01(\x08\x12\x19\n\x11\x63onsistency_token\x18\x02 \x01(\t\"?\n\x11GetProfileRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x19\n\x11\x63onsistency_token\x18\x0e \x01(\t\":\n\x12GetProfileResponse\x12$\n\x07profile\x18\x01 \x01(\x0b\x32\x13.tidings.v1.Profile\"\xb1\x06\n\x07Profile\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x34\n\x10\x66irst_event_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\x0flast_event_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12&\n\x06\x63ounts\x18\x05 \x03(\x0b\x32\x16.tidings.v1.EventCount\x12.\n\rrecent_events\x18\x06 \x03(\x0b\x32\x17.tidings.v1.RecentEvent\x12,\n\x0c\x62ought_items\x18\x07 \x03(\x0b\x32\x16.tidings.v1.BoughtItem\x12\x19\n\x11\x62ought_item_count\x18\x08 \x01(\x05\x12\x18\n\x10\x62locked_item_ids\x18\t \x03(\t\x12\x1a\n\x12\x62locked_categories\x18\n \x03(\t\x12(\n\ncategories\x18\x0b \x03(\x0b\x32\x14.tidings.v1.Affinity\x12$\n\x06\x62rands\x18\x0c \x03(\x0b\x32\x14.tidings.v1.Affinity\x12\x18\n\x10known_to_release\x18\r \x01(\x08\x12\r\n\x05spent\x18\x0e \x01(\x01\x12\x30\n\nattributes\x18\x0f \x03(\x0b\x32\x1c.tidings.v1.ProfileAttribute\x12$\n\x04tags\x18\x10 \x03(\x0b\x32\x16.tidings.v1.ProfileTag\x12#\n\x07ratings\x18\x14 \x03(\x0b\x32\x12.tidings.v1.Rating\x12$\n\x08searches\x18\x15 \x03(\x0b\x32\x12.tidings.v1.Search\x12!\n\x06visits\x18\x16 \x03(\x0b\x32\x11.tidings.v1.Visit\x12)\n\x06prices\x18\x17 \x01(\x0b\x32\x19.tidings.v1.PriceAffinity\x12*\n\x08\x63ontacts\x18\x1e \x03(\x0b\x32\x18.tidings.v1.KnownContact\x12,\n\x0bpreferences\x18( \x01(\x0b\x32\x17.tidings.v1.Preferences\"\x86\x01\n\x10ProfileAttribute\x12\x0c\n\x04name\x18\x01 \x01(\t\x12)\n\x05value\x18\x02 \x01(\x0b\x32\x1a.tidings.v1.AttributeValue\x12\x0e\n\x06source\x18\x03 \x01(\t\x12)\n\x05since\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x95\x01\n\nProfileTag\x12\x0b\n\x03tag\x18\x01 \x01(\t\x12\x0e\n\x06weight\x18\x02 \x01(\x01\x12\x0e\n\x06source\x18\x03 \x01(\t\x12)\n\x05since\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"X\n\x06Rating\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12.\n\nevent_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05stars\x18\x03 \x01(\x01\"G\n\x06Search\x12\r\n\x05query\x18\x01 \x01(\t\x12.\n\nevent_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"u\n\x05Visit\x12.\n\nstart_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x65vents\x18\x03 \x01(\x05\":\n\rPriceAffinity\x12\x0b\n\x03low\x18\x01 \x01(\x01\x12\x0e\n\x06middle\x18\x02 \x01(\x01\x12\x0c\n\x04high\x18\x03 \x01(\x01\"\x8a\x01\n\nEventCount\x12#\n\x04type\x18\x01 \x01(\x0e\x32\x15.tidings.v1.EventType\x12\r\n\x05total\x18\x02 \x01(\x03\x12\x10\n\x08last_day\x18\x03 \x01(\x05\x12\x11\n\tlast_week\x18\x04 \x01(\x05\x12\x12\n\nlast_month\x18\x05 \x01(\x05\x12\x0f\n\x07\x64\x65\x63\x61yed\x18\x06 \x01(\x01\"\xb3\x01\n\x0bRecentEvent\x12#\n\x04type\x18\x01 \x01(\x0e\x32\x15.tidings.v1.EventType\x12.\n\nevent_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08item_ids\x18\x03 \x03(\t\x12\x10\n\x08\x63\x61tegory\x18\x04 \x01(\t\x12\r\n\x05query\x18\x05 \x01(\t\x12\x12\n\x05value\x18\x06 \x01(\x01H\x00\x88\x01\x01\x42\x08\n\x06_value\"p\n\nBoughtItem\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12-\n\tlast_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tpurchases\x18\x03 \x01(\x05\x12\x0f\n\x07returns\x18\x04 \x01(\x05\"(\n\x08\x41\x66\x66inity\x12\r\n\x05value\x18\x01 \x01(\t\x12\r\n\x05share\x18\x02 \x01(\x02\x32\x8d\x04\n\x0eProfileService\x12K\n\nGetProfile\x12\x1d.tidings.v1.GetProfileRequest\x1a\x1e.tidings.v1.GetProfileResponse\x12T\n\rUpdateProfile\x12 .tidings.v1.UpdateProfileRequest\x1a!.tidings.v1.UpdateProfileResponse\x12W\n\x0eSetPreferences\x12!.tidings.v1.SetPreferencesRequest\x1a\".tidings.v1.SetPreferencesResponse\x12V\n\rExportProfile\x12 .tidings.v1.ExportProfileRequest\x1a!.tidings.v1.ExportProfileResponse0\x01\x12Q\n\x0c\x45raseProfile\x12\x1f.tidings.v1.EraseProfileRequest\x1a .tidings.v1.EraseProfileResponse\x12T\n\rMergeProfiles\x12 .tidings.v1.MergeProfilesRequest\x1a!.tidings.v1.MergeProfilesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,38 +40,42 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_UPDATEPROFILEREQUEST_ATTRIBUTESENTRY']._loaded_options = None
   _globals['_UPDATEPROFILEREQUEST_ATTRIBUTESENTRY']._serialized_options = b'8\001'
-  _globals['_UPDATEPROFILEREQUEST']._serialized_start=241
-  _globals['_UPDATEPROFILEREQUEST']._serialized_end=597
-  _globals['_UPDATEPROFILEREQUEST_ATTRIBUTESENTRY']._serialized_start=520
-  _globals['_UPDATEPROFILEREQUEST_ATTRIBUTESENTRY']._serialized_end=597
-  _globals['_UPDATEPROFILERESPONSE']._serialized_start=599
-  _globals['_UPDATEPROFILERESPONSE']._serialized_end=668
-  _globals['_GETPROFILEREQUEST']._serialized_start=670
-  _globals['_GETPROFILEREQUEST']._serialized_end=733
-  _globals['_GETPROFILERESPONSE']._serialized_start=735
-  _globals['_GETPROFILERESPONSE']._serialized_end=793
-  _globals['_PROFILE']._serialized_start=796
-  _globals['_PROFILE']._serialized_end=1613
-  _globals['_PROFILEATTRIBUTE']._serialized_start=1616
-  _globals['_PROFILEATTRIBUTE']._serialized_end=1750
-  _globals['_PROFILETAG']._serialized_start=1753
-  _globals['_PROFILETAG']._serialized_end=1902
-  _globals['_RATING']._serialized_start=1904
-  _globals['_RATING']._serialized_end=1992
-  _globals['_SEARCH']._serialized_start=1994
-  _globals['_SEARCH']._serialized_end=2065
-  _globals['_VISIT']._serialized_start=2067
-  _globals['_VISIT']._serialized_end=2184
-  _globals['_PRICEAFFINITY']._serialized_start=2186
-  _globals['_PRICEAFFINITY']._serialized_end=2244
-  _globals['_EVENTCOUNT']._serialized_start=2247
-  _globals['_EVENTCOUNT']._serialized_end=2385
-  _globals['_RECENTEVENT']._serialized_start=2388
-  _globals['_RECENTEVENT']._serialized_end=2567
-  _globals['_BOUGHTITEM']._serialized_start=2569
-  _globals['_BOUGHTITEM']._serialized_end=2681
-  _globals['_AFFINITY']._serialized_start=2683
-  _globals['_AFFINITY']._serialized_end=2723
-  _globals['_PROFILESERVICE']._serialized_start=2726
-  _globals['_PROFILESERVICE']._serialized_end=3165
+  _globals['_MERGEPROFILESREQUEST']._serialized_start=240
+  _globals['_MERGEPROFILESREQUEST']._serialized_end=299
+  _globals['_MERGEPROFILESRESPONSE']._serialized_start=301
+  _globals['_MERGEPROFILESRESPONSE']._serialized_end=385
+  _globals['_UPDATEPROFILEREQUEST']._serialized_start=388
+  _globals['_UPDATEPROFILEREQUEST']._serialized_end=744
+  _globals['_UPDATEPROFILEREQUEST_ATTRIBUTESENTRY']._serialized_start=667
+  _globals['_UPDATEPROFILEREQUEST_ATTRIBUTESENTRY']._serialized_end=744
+  _globals['_UPDATEPROFILERESPONSE']._serialized_start=746
+  _globals['_UPDATEPROFILERESPONSE']._serialized_end=815
+  _globals['_GETPROFILEREQUEST']._serialized_start=817
+  _globals['_GETPROFILEREQUEST']._serialized_end=880
+  _globals['_GETPROFILERESPONSE']._serialized_start=882
+  _globals['_GETPROFILERESPONSE']._serialized_end=940
+  _globals['_PROFILE']._serialized_start=943
+  _globals['_PROFILE']._serialized_end=1760
+  _globals['_PROFILEATTRIBUTE']._serialized_start=1763
+  _globals['_PROFILEATTRIBUTE']._serialized_end=1897
+  _globals['_PROFILETAG']._serialized_start=1900
+  _globals['_PROFILETAG']._serialized_end=2049
+  _globals['_RATING']._serialized_start=2051
+  _globals['_RATING']._serialized_end=2139
+  _globals['_SEARCH']._serialized_start=2141
+  _globals['_SEARCH']._serialized_end=2212
+  _globals['_VISIT']._serialized_start=2214
+  _globals['_VISIT']._serialized_end=2331
+  _globals['_PRICEAFFINITY']._serialized_start=2333
+  _globals['_PRICEAFFINITY']._serialized_end=2391
+  _globals['_EVENTCOUNT']._serialized_start=2394
+  _globals['_EVENTCOUNT']._serialized_end=2532
+  _globals['_RECENTEVENT']._serialized_start=2535
+  _globals['_RECENTEVENT']._serialized_end=2714
+  _globals['_BOUGHTITEM']._serialized_start=2716
+  _globals['_BOUGHTITEM']._serialized_end=2828
+  _globals['_AFFINITY']._serialized_start=2830
+  _globals['_AFFINITY']._serialized_end=2870
+  _globals['_PROFILESERVICE']._serialized_start=2873
+  _globals['_PROFILESERVICE']._serialized_end=3398
 # @@protoc_insertion_point(module_scope)

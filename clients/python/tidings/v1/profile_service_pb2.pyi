@@ -12,6 +12,24 @@ from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Map
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class MergeProfilesRequest(_message.Message):
+    __slots__ = ("visitor_id", "user_id")
+    VISITOR_ID_FIELD_NUMBER: _ClassVar[int]
+    USER_ID_FIELD_NUMBER: _ClassVar[int]
+    visitor_id: str
+    user_id: str
+    def __init__(self, visitor_id: _Optional[str] = ..., user_id: _Optional[str] = ...) -> None: ...
+
+class MergeProfilesResponse(_message.Message):
+    __slots__ = ("user_id", "already", "consistency_token")
+    USER_ID_FIELD_NUMBER: _ClassVar[int]
+    ALREADY_FIELD_NUMBER: _ClassVar[int]
+    CONSISTENCY_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    user_id: str
+    already: bool
+    consistency_token: str
+    def __init__(self, user_id: _Optional[str] = ..., already: bool = ..., consistency_token: _Optional[str] = ...) -> None: ...
+
 class UpdateProfileRequest(_message.Message):
     __slots__ = ("event_id", "user_id", "attributes", "remove_attributes", "tags", "remove_tags", "source", "event_time")
     class AttributesEntry(_message.Message):

@@ -62,6 +62,11 @@ class ProfileServiceStub(object):
                 request_serializer=tidings_dot_v1_dot_erasure__pb2.EraseProfileRequest.SerializeToString,
                 response_deserializer=tidings_dot_v1_dot_erasure__pb2.EraseProfileResponse.FromString,
                 _registered_method=True)
+        self.MergeProfiles = channel.unary_unary(
+                '/tidings.v1.ProfileService/MergeProfiles',
+                request_serializer=tidings_dot_v1_dot_profile__service__pb2.MergeProfilesRequest.SerializeToString,
+                response_deserializer=tidings_dot_v1_dot_profile__service__pb2.MergeProfilesResponse.FromString,
+                _registered_method=True)
 
 
 class ProfileServiceServicer(object):
@@ -111,6 +116,16 @@ class ProfileServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def MergeProfiles(self, request, context):
+        """MergeProfiles makes two ids one person: a visitor who has logged in, say. The profiles are joined into the user's as
+        if all had happened under one id, whichever of the two had a history; the visitor's id means the user from then on,
+        in every call. Pushes that no device of the visitor took follow into the user's stream; what was pushed to either
+        counts under the user's caps. It cannot be undone. Safe to retry: two ids that are one person stay so.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ProfileServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -138,6 +153,11 @@ def add_ProfileServiceServicer_to_server(servicer, server):
                     servicer.EraseProfile,
                     request_deserializer=tidings_dot_v1_dot_erasure__pb2.EraseProfileRequest.FromString,
                     response_serializer=tidings_dot_v1_dot_erasure__pb2.EraseProfileResponse.SerializeToString,
+            ),
+            'MergeProfiles': grpc.unary_unary_rpc_method_handler(
+                    servicer.MergeProfiles,
+                    request_deserializer=tidings_dot_v1_dot_profile__service__pb2.MergeProfilesRequest.FromString,
+                    response_serializer=tidings_dot_v1_dot_profile__service__pb2.MergeProfilesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -276,6 +296,33 @@ class ProfileService(object):
             '/tidings.v1.ProfileService/EraseProfile',
             tidings_dot_v1_dot_erasure__pb2.EraseProfileRequest.SerializeToString,
             tidings_dot_v1_dot_erasure__pb2.EraseProfileResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def MergeProfiles(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tidings.v1.ProfileService/MergeProfiles',
+            tidings_dot_v1_dot_profile__service__pb2.MergeProfilesRequest.SerializeToString,
+            tidings_dot_v1_dot_profile__service__pb2.MergeProfilesResponse.FromString,
             options,
             channel_credentials,
             insecure,

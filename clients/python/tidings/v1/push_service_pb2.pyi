@@ -21,6 +21,7 @@ class GoAwayReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     GO_AWAY_REASON_REPLACED: _ClassVar[GoAwayReason]
     GO_AWAY_REASON_FAILED: _ClassVar[GoAwayReason]
     GO_AWAY_REASON_ERASED: _ClassVar[GoAwayReason]
+    GO_AWAY_REASON_MERGED: _ClassVar[GoAwayReason]
 
 class Disposition(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -59,6 +60,7 @@ GO_AWAY_REASON_STOPPING: GoAwayReason
 GO_AWAY_REASON_REPLACED: GoAwayReason
 GO_AWAY_REASON_FAILED: GoAwayReason
 GO_AWAY_REASON_ERASED: GoAwayReason
+GO_AWAY_REASON_MERGED: GoAwayReason
 DISPOSITION_UNSPECIFIED: Disposition
 DISPOSITION_DELIVERED: Disposition
 DISPOSITION_DISPLAYED: Disposition
