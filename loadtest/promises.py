@@ -18,6 +18,7 @@ import grpc
 
 from catalogue_promises import Items, change, judge_items, new_items
 from erase_promises import Erased, erase, judge_erased
+from merge_promises import Merges, judge_merges, merge
 from tidings.v1 import event_pb2, event_service_pb2, profile_service_pb2, push_service_pb2, recommendation_service_pb2
 from tidings.v1.catalog_service_pb2_grpc import CatalogServiceStub
 from tidings.v1.event_service_pb2_grpc import EventServiceStub
@@ -72,6 +73,7 @@ class Promises:
     epoch: str = ""
     items: Items = field(default_factory=new_items)
     erased: Erased = field(default_factory=Erased)
+    merges: Merges = field(default_factory=Merges)
 
 
 class Shop:
@@ -108,7 +110,7 @@ class Load:
     def running(self) -> Iterator[None]:
         """Ask from several threads; on leaving, wait until they have noticed the end."""
         work: list[Callable[[random.Random, int], None]] = [self._record, self._record, self._send, self._read]
-        work += [self._changer("red"), self._changer("blue"), self._erase]
+        work += [self._changer("red"), self._changer("blue"), self._erase, self._merge]
         jobs = [*work, *(self._listener(user) for user in self.users)]
         threads = [threading.Thread(target=self._until_dead, args=(job, at)) for at, job in enumerate(jobs)]
         for thread in threads:
@@ -215,6 +217,10 @@ class Load:
 
         return say
 
+    def _merge(self, chance: random.Random, number: int) -> None:
+        """Merge a visitor nobody else knows."""
+        merge(self.shop, self.promises.merges, self.tally, chance, self.turn, number)
+
     def _listener(self, user_id: str) -> Callable[[random.Random, int], None]:
         def listen(chance: random.Random, _: int) -> None:
             """Receive pushes, and acknowledge now and then."""
@@ -303,6 +309,7 @@ def judge(shop: Shop, promises: Promises, tally: Tally, database: Path, users: S
             tally.check(False, "lost", f"the token of {event_id}: {error.code()}: {error.details()}")
     judge_items(shop, promises.items, tally)
     judge_erased(shop, promises.erased, tally, database.parent)
+    judge_merges(shop, promises.merges, tally)
     _judge_bounds(shop, promises, tally, users)
     _send_events_again(shop, promises, tally)
     _judge_bounds(shop, promises, tally, users)

@@ -62,12 +62,14 @@ def judged(rules: Cleaning, profile: Profile, events: Sequence[Event]) -> list[F
     always = Flag.BOT if rules.bots.match(user_id, profile) else GOOD
     always |= Flag.TEST if rules.tests.match(user_id, profile) else GOOD
     cancelled = {*profile.cancelled, *(order_key(event.order_id) for event in events if event.type == "cancel")}
+    # Who has done no more than this in all cannot have done it in a day.
+    many = rules.events_per_day and sum(profile.totals.values()) + len(events) > rules.events_per_day
     minutes, days = Counter[int](), Counter[int]()
     flags = []
     for event in events:
-        flag = always | (Flag.CANCELLED if is_of(event, cancelled) else GOOD)
+        flag = always | (Flag.CANCELLED if cancelled and is_of(event, cancelled) else GOOD)
         minute, day = event.time // MINUTE_MS, event.time // DAY_MS
-        if rules.events_per_day and _in_day(profile, day) + days[day] >= rules.events_per_day:
+        if many and _in_day(profile, day) + days[day] >= rules.events_per_day:
             flag |= Flag.BOT
         in_minute = profile.minutes.get(minute, (0, 0))[0] + minutes[minute]
         if rules.events_per_minute and in_minute >= rules.events_per_minute:
@@ -81,7 +83,7 @@ def judged(rules: Cleaning, profile: Profile, events: Sequence[Event]) -> list[F
 
 def is_of(event: Event, orders: Collection[int]) -> bool:
     """Whether an event is of one of some orders (by `order_key`): a purchase without an order id is one by its own."""
-    if not orders or event.type not in ("purchase", "return"):
+    if event.type not in ("purchase", "return"):
         return False
     name = event.order_id or (event.event_id if event.type == "purchase" else "")
     return bool(name) and order_key(name) in orders

@@ -7,10 +7,8 @@ Everything kept is a sum, a maximum, or the newest N by a fixed order, which is 
 and why two profiles of disjoint parts of one history can be joined into the profile of all of it.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
-from itertools import chain
 from typing import Any, NamedTuple, TypeVar
 
 from tidings_core import bought as purchases
@@ -281,86 +279,140 @@ def to_values(profile: Profile) -> dict[str, Any]:
 
     What is empty is left out. Times are how long before the newest event: small numbers take little room.
     """
-    last, weights = profile.last_time, profile.weights.items()
-    values = {
-        "format": FORMAT,
-        "first": profile.first_time,
-        "last": last,
-        "totals": _flat(sorted((_TYPE_NUMBERS[type], count) for type, count in profile.totals.items())),
-        "days": _flat(sorted((_TYPE_NUMBERS[type], day, count) for (type, day), count in profile.days.items())),
-        "weights": _flat(sorted((_TYPE_NUMBERS[type], number, sum_) for (type, number), sum_ in weights)),
-        "recent": [_recent_values(event, last) for event in profile.recent],
-        "bought": profile.bought.to_values(),
-        "seen": _flat((item, last - time) for item, time in sorted(profile.seen.items())),
-        "leanings": _flat((last - time, item, weight) for time, item, weight in profile.leanings),
-        "ratings": _flat((item, last - time, stars) for item, (time, stars) in sorted(profile.ratings.items())),
-        "searches": {query: last - time for query, time in sorted(profile.searches.items())},
-        "minutes": _flat((minute, *counts) for minute, counts in sorted(profile.minutes.items())),
-        "blocked_items": _flat((item, last - time) for item, time in sorted(profile.blocked_items.items())),
-        "blocked_categories": {name: last - time for name, time in sorted(profile.blocked_categories.items())},
-        "cancelled": _flat((order, last - time) for order, time in sorted(profile.cancelled.items())),
-        "spent": profile.spent,
-        "spending": _flat((day, *of_day) for day, of_day in sorted(profile.spending.items())),
-        "spans": _flat(
-            sorted((_TYPE_NUMBERS[type], last - first, last - end) for type, (first, end) in profile.spans.items())
-        ),
-        "stated": stated.to_json(profile.stated) if profile.last_change else {},
-        "preferences": preferences.to_json(profile.preferences),
-        "changed": profile.last_change,
-    }
-    return {name: value for name, value in values.items() if value}
+    last = profile.last_time
+    values: dict[str, Any] = {"format": FORMAT, "first": profile.first_time, "last": last, "spent": profile.spent}
+    for name, (flatten, _) in _STORED.items():
+        part = getattr(profile, name)
+        if part:
+            values[name] = flatten(part, last)
+    if profile.bought is not NOTHING:
+        values["bought"] = profile.bought.to_values()
+    if profile.last_change:
+        values["changed"] = profile.last_change
+        values["stated"] = stated.to_json(profile.stated)
+        values["preferences"] = preferences.to_json(profile.preferences)
+    return values
 
 
 def from_values(values: Mapping[str, Any]) -> Profile:
     """The profile that `to_values` made values of. Raises ValueError, KeyError or TypeError when they are none."""
     if values["format"] != FORMAT:
         raise ValueError(f"a profile of format {values['format']!r}; this version reads {FORMAT}")
-    last = values.get("last", 0)
-    rows = partial(_rows, values)
-    return Profile(
-        first_time=values.get("first", 0),
-        last_time=last,
-        totals={EVENT_TYPES[type]: count for type, count in rows("totals", 2)},
-        days={(EVENT_TYPES[type], day): count for type, day, count in rows("days", 3)},
-        weights={(EVENT_TYPES[type], number): sum_ for type, number, sum_ in rows("weights", 3)},
-        recent=tuple([_recent_event(last, *row) for row in values.get("recent", ())]),
-        bought=purchases.from_values(values.get("bought", ())),
-        seen={item: last - before for item, before in rows("seen", 2)},
-        leanings=tuple([(last - before, item, weight) for before, item, weight in rows("leanings", 3)]),
-        ratings={item: (last - before, stars) for item, before, stars in rows("ratings", 3)},
-        searches={query: last - before for query, before in values.get("searches", {}).items()},
-        minutes={minute: (of_all, there) for minute, of_all, there in rows("minutes", 3)},
-        blocked_items={item: last - before for item, before in rows("blocked_items", 2)},
-        blocked_categories={name: last - before for name, before in values.get("blocked_categories", {}).items()},
-        cancelled={order: last - before for order, before in rows("cancelled", 2)},
-        spent=values.get("spent", 0),
-        spending={day: (orders, money) for day, orders, money in rows("spending", 3)},
-        spans={EVENT_TYPES[type]: (last - first, last - end) for type, first, end in rows("spans", 3)},
-        stated=stated.from_json(values["stated"]) if "stated" in values else stated.EMPTY,
-        preferences=preferences.from_json(values.get("preferences", ())),
-        last_change=values.get("changed", 0),
-    )
+    last = values["last"]
+    parts = {name: read(values[name], last) for name, (_, read) in _STORED.items() if name in values}
+    if "bought" in values:
+        parts["bought"] = purchases.from_values(values["bought"])
+    if "changed" in values:
+        parts["last_change"] = values["changed"]
+        parts["stated"] = stated.from_json(values["stated"])
+        parts["preferences"] = preferences.from_json(values["preferences"])
+    return Profile(values["first"], last, spent=values["spent"], **parts)
 
 
-def _flat(rows: Iterable[tuple[Any, ...]]) -> list[Any]:
-    return list(chain.from_iterable(rows))
+Flat = list[Any]
+"""Rows of a part one after the other, each of the same number of values."""
 
 
-def _rows(values: Mapping[str, Any], name: str, width: int) -> Iterator[tuple[Any, ...]]:
+def _typed(part: Mapping[EventType, int], _last: int) -> Flat:
+    return [n for type, count in sorted(part.items()) for n in (_TYPE_NUMBERS[type], count)]
+
+
+def _of_typed(flat: Flat, _last: int) -> Mapping[EventType, int]:
+    return {EVENT_TYPES[type]: count for type, count in _rows(flat, 2)}
+
+
+def _dated(part: Mapping[tuple[EventType, int], int], _last: int) -> Flat:
+    return [n for (type, number), sum_ in sorted(part.items()) for n in (_TYPE_NUMBERS[type], number, sum_)]
+
+
+def _of_dated(flat: Flat, _last: int) -> Mapping[tuple[EventType, int], int]:
+    return {(EVENT_TYPES[type], number): sum_ for type, number, sum_ in _rows(flat, 3)}
+
+
+def _timed(part: Mapping[int, int], last: int) -> Flat:
+    return [n for name, time in sorted(part.items()) for n in (name, last - time)]
+
+
+def _of_timed(flat: Flat, last: int) -> Mapping[int, int]:
+    return {name: last - before for name, before in _rows(flat, 2)}
+
+
+def _texts(part: Mapping[str, int], last: int) -> dict[str, int]:
+    return {name: last - time for name, time in sorted(part.items())}
+
+
+def _pairs(part: Mapping[int, tuple[int, int]], _last: int) -> Flat:
+    return [n for name, (one, other) in sorted(part.items()) for n in (name, one, other)]
+
+
+def _of_pairs(flat: Flat, _last: int) -> Mapping[int, tuple[int, int]]:
+    return {name: (one, other) for name, one, other in _rows(flat, 3)}
+
+
+def _rated(part: Mapping[int, tuple[int, float]], last: int) -> Flat:
+    return [n for item, (time, stars) in sorted(part.items()) for n in (item, last - time, stars)]
+
+
+def _of_rated(flat: Flat, last: int) -> Mapping[int, tuple[int, float]]:
+    return {item: (last - before, stars) for item, before, stars in _rows(flat, 3)}
+
+
+def _leaned(part: Leanings, last: int) -> Flat:
+    return [n for time, item, weight in part for n in (last - time, item, weight)]
+
+
+def _of_leaned(flat: Flat, last: int) -> Leanings:
+    return tuple([(last - before, item, weight) for before, item, weight in _rows(flat, 3)])
+
+
+def _spanned(part: Spans, last: int) -> Flat:
+    return [n for type, (first, end) in sorted(part.items()) for n in (_TYPE_NUMBERS[type], last - first, last - end)]
+
+
+def _of_spanned(flat: Flat, last: int) -> Spans:
+    return {EVENT_TYPES[type]: (last - first, last - end) for type, first, end in _rows(flat, 3)}
+
+
+def _recent_rows(part: tuple[RecentEvent, ...], last: int) -> list[Flat]:
+    return [_recent_row(event, last) for event in part]
+
+
+def _of_recent_rows(rows: list[Flat], last: int) -> tuple[RecentEvent, ...]:
+    return tuple([_recent_event(last, *row) for row in rows])
+
+
+def _rows(flat: Flat, width: int) -> Iterator[tuple[Any, ...]]:
     """The rows that were flattened."""
-    return zip(*[iter(values.get(name, ()))] * width, strict=True)
+    return zip(*[iter(flat)] * width, strict=True)
 
 
-def _recent_values(event: RecentEvent, last: int) -> list[Any]:
-    row = [last - event.time, event.key, _TYPE_NUMBERS[event.type], event.items, event.category, event.query]
-    if event.value is not None:
-        return [*row, event.value]
-    while not row[-1]:
-        row.pop()
-    return row
+def _recent_row(event: RecentEvent, last: int) -> Flat:
+    time, key, type, items, category, query, value = event
+    if value is not None:
+        return [last - time, key, _TYPE_NUMBERS[type], items, category, query, value]
+    if category or query:
+        return [last - time, key, _TYPE_NUMBERS[type], items, category, query]
+    return [last - time, key, _TYPE_NUMBERS[type], items]
 
 
-def _recent_event(
-    last: int, before: int, key: int, type: int = 0, items: Sequence[int] = (), *rest: Any
-) -> RecentEvent:
+def _recent_event(last: int, before: int, key: int, type: int, items: Sequence[int], *rest: Any) -> RecentEvent:
     return RecentEvent(last - before, key, EVENT_TYPES[type], tuple(items), *rest)
+
+
+_STORED: Mapping[str, tuple[Callable[[Any, int], Any], Callable[[Any, int], Any]]] = {
+    "totals": (_typed, _of_typed),
+    "days": (_dated, _of_dated),
+    "weights": (_dated, _of_dated),
+    "recent": (_recent_rows, _of_recent_rows),
+    "seen": (_timed, _of_timed),
+    "leanings": (_leaned, _of_leaned),
+    "ratings": (_rated, _of_rated),
+    "searches": (_texts, lambda texts, last: {name: last - before for name, before in texts.items()}),
+    "minutes": (_pairs, _of_pairs),
+    "blocked_items": (_timed, _of_timed),
+    "blocked_categories": (_texts, lambda texts, last: {name: last - before for name, before in texts.items()}),
+    "cancelled": (_timed, _of_timed),
+    "spending": (_pairs, _of_pairs),
+    "spans": (_spanned, _of_spanned),
+}
+"""Parts of a profile by their names, with how each is stored and read; one that is not there is empty."""
