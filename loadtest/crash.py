@@ -39,6 +39,9 @@ push_max_per_day = 1000
 push_history = 10000
 fold_items = 10
 fold_every_seconds = 0
+[cleaning]
+events_per_minute = 0
+events_per_day = 0
 [trigger.{TRIGGER}]
 event = "purchase"
 serving_config = "for-you"

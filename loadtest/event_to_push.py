@@ -35,6 +35,9 @@ from tidings_core.release import open_release
 
 CONFIG = """
 push_max_per_day = 1000
+[cleaning]
+events_per_minute = 0
+events_per_day = 0
 [trigger.bought]
 event = "purchase"
 serving_config = "for-you"

@@ -115,6 +115,12 @@ SERVING = (
         ("scale.py --front native --items --people 2000 50000 --items-of-people 10000 --seconds 2 --rounds 1",),
     ),
     Part(
+        "ingest",
+        "Events and profiles",
+        _fronts("ingest.py --front {front}"),
+        _fronts("ingest.py --front {front} --users 20000 --items 5000 --seconds 2 --rounds 1"),
+    ),
+    Part(
         "overload",
         "Too much to do",
         (

@@ -235,6 +235,7 @@ def _n(value: object) -> float:
 
 PLOTS: dict[str, Draw] = {
     "serving": serving, "hot-path": hot_path, "fanout": fanout, "push": push, "items": items, "ten-million": items,
-    "people": people, "overload": overload, "retrieval": retrieval, "filters": filters, "delta": delta,
+    "people": people, "ingest": lambda _rows: None, "overload": overload, "retrieval": retrieval, "filters": filters,
+    "delta": delta,
 }  # fmt: skip
 """By the part's marker; None when the figures do not suffice."""

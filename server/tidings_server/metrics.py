@@ -266,9 +266,9 @@ class Metrics:
         """Note one attempt to change the serving release."""
         self._promotions.labels(operation, outcome).inc()
 
-    def event(self, type: str, status: str) -> None:
-        """Note the verdict on one event."""
-        self._events.labels(type, status).inc()
+    def events(self, type: str, status: str, count: int) -> None:
+        """Note one verdict on so many events of a type."""
+        self._events.labels(type, status).inc(count)
 
     def imported(self, accepted: int, duplicates: int, rejected: int) -> None:
         """Count rows of an import of history."""

@@ -1,7 +1,9 @@
 """EventService: bytes to events that are checked, verdicts to bytes; and the bytes that the log keeps of an event."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 
 from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -29,6 +31,10 @@ _MAX_NANOS = 1_000_000_000
 _MAX_SECONDS = 253_402_300_799  # The last second of the year 9999, the largest that a Timestamp may hold.
 
 
+_Given = Sequence[Proposed | Verdict]
+"""The events of a call as they were read."""
+
+
 class EventHandlers:
     """The handler of RecordEvents."""
 
@@ -45,7 +51,22 @@ class EventHandlers:
         start = time.monotonic()
         made = iter(self._record([one for one in read if not isinstance(one, TidingsError)]))
         self._recorded(time.monotonic() - start)
-        return [one if isinstance(one, TidingsError) else self._answer(one, next(made)) for one in read]
+        answers = [(one, one if isinstance(one, TidingsError) else next(made)) for one in read]
+        self._count(answers)
+        return [made if isinstance(made, TidingsError) else _answer(made) for _, made in answers]
+
+    def _count(
+        self, answers: "Sequence[tuple[list[Proposed | Verdict] | TidingsError, Recorded | TidingsError]]"
+    ) -> None:
+        """Count the verdicts of all calls together: most are alike."""
+        counts: Counter[tuple[str, str]] = Counter()
+        for given, made in answers:
+            if isinstance(given, TidingsError) or isinstance(made, TidingsError):
+                continue
+            types = ["unknown" if isinstance(one, Verdict) else one[0].type for one in given]
+            counts.update(zip(types, [verdict.status for verdict in made.verdicts], strict=True))
+        for (type, status), count in counts.items():
+            self._metrics.events(type, status, count)
 
     def _read(self, body: bytes) -> "list[Proposed | Verdict] | TidingsError":
         try:
@@ -59,14 +80,23 @@ class EventHandlers:
         now_ms = int(self._now() * 1000)
         return [propose(event, now_ms) for event in events]
 
-    def _answer(self, given: "list[Proposed | Verdict]", made: Recorded | TidingsError) -> bytes | TidingsError:
-        if isinstance(made, TidingsError):
-            return made
-        for one, verdict in zip(given, made.verdicts, strict=True):
-            self._metrics.event("unknown" if isinstance(one, Verdict) else one[0].type, verdict.status)
-        return event_service_pb2.RecordEventsResponse(
-            verdicts=[_verdict(verdict) for verdict in made.verdicts], consistency_token=made.token
-        ).SerializeToString()
+
+def _answer(made: Recorded) -> bytes:
+    if len(made.verdicts) == 1 and not made.verdicts[0].faults:
+        return _usual(made.verdicts[0].status, made.token)
+    return _encode(made.verdicts, made.token)
+
+
+@lru_cache(16)
+def _usual(status: Status, token: str) -> bytes:
+    """The answer to a call of one event without faults: calls that were written down together have the same."""
+    return _encode([Verdict(status)], token)
+
+
+def _encode(verdicts: Sequence[Verdict], token: str) -> bytes:
+    return event_service_pb2.RecordEventsResponse(
+        verdicts=[_verdict(verdict) for verdict in verdicts], consistency_token=token
+    ).SerializeToString()
 
 
 def read_event(message: event_pb2.Event, moment: int) -> Event:
