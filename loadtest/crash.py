@@ -4,10 +4,10 @@
 
 Each round starts a real server, asks it for many things at once (events singly and in batches, with repeats; pushes,
 with repeats; streams with acknowledgements; visitors merged into people; items upserted, priced and deleted, which are
-folded back into one release after the other meanwhile; people erased; recommendations that must see a write), kills it
-with SIGKILL at a random moment, takes from the disk what was not synced (mode drop: all of it or a random part), starts
-it again, and holds it against what clients were promised. Sometimes it is killed again while it starts. Needs a C
-compiler but for mode kill.
+folded back into one release after the other meanwhile; people erased; history imported on and on; recommendations that
+must see a write), kills it with SIGKILL at a random moment, takes from the disk what was not synced (mode drop: all of
+it or a random part), starts it again, and holds it against what clients were promised. Sometimes it is killed again
+while it starts. Needs a C compiler but for mode kill.
 """
 
 import argparse
@@ -146,6 +146,7 @@ def run(rounds: int, mode: str, seed: int, seconds: float) -> dict[str, object]:
             "items": len(promises.items),
             "erased": len(promises.erased.answered),
             "merges": len(promises.merges.merged),
+            "imported_rows": promises.imported.done,
             "folds": _folds(folder / "state"),
             "acknowledged": sum(promises.acknowledged.values()),
             "unsynced_writes": dropped,

@@ -18,6 +18,7 @@ import grpc
 
 from catalogue_promises import Items, change, judge_items, new_items
 from erase_promises import Erased, erase, judge_erased
+from import_promises import Imported, go_on, judge_import
 from merge_promises import Merges, judge_merges, merge
 from tidings.v1 import event_pb2, event_service_pb2, profile_service_pb2, push_service_pb2, recommendation_service_pb2
 from tidings.v1.catalog_service_pb2_grpc import CatalogServiceStub
@@ -74,6 +75,7 @@ class Promises:
     items: Items = field(default_factory=new_items)
     erased: Erased = field(default_factory=Erased)
     merges: Merges = field(default_factory=Merges)
+    imported: Imported = field(default_factory=Imported)
 
 
 class Shop:
@@ -110,7 +112,7 @@ class Load:
     def running(self) -> Iterator[None]:
         """Ask from several threads; on leaving, wait until they have noticed the end."""
         work: list[Callable[[random.Random, int], None]] = [self._record, self._record, self._send, self._read]
-        work += [self._changer("red"), self._changer("blue"), self._erase, self._merge]
+        work += [self._changer("red"), self._changer("blue"), self._erase, self._merge, self._import]
         jobs = [*work, *(self._listener(user) for user in self.users)]
         threads = [threading.Thread(target=self._until_dead, args=(job, at)) for at, job in enumerate(jobs)]
         for thread in threads:
@@ -209,6 +211,10 @@ class Load:
     def _erase(self, chance: random.Random, number: int) -> None:
         """Have somebody erased."""
         erase(self.shop, self.promises.erased, self.tally, chance, self.turn, number)
+
+    def _import(self, chance: random.Random, _: int) -> None:
+        """Go on with the import of history."""
+        go_on(self.shop, self.promises.imported, self.tally, chance)
 
     def _changer(self, owner: str) -> Callable[[random.Random, int], None]:
         def say(chance: random.Random, number: int) -> None:
@@ -310,6 +316,7 @@ def judge(shop: Shop, promises: Promises, tally: Tally, database: Path, users: S
     judge_items(shop, promises.items, tally)
     judge_erased(shop, promises.erased, tally, database.parent)
     judge_merges(shop, promises.merges, tally)
+    judge_import(shop, promises.imported, tally, database)
     _judge_bounds(shop, promises, tally, users)
     _send_events_again(shop, promises, tally)
     _judge_bounds(shop, promises, tally, users)

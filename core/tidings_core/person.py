@@ -127,7 +127,8 @@ def _bought(profile: Profile, rows: Int32, past: History, trained_until: float) 
     all_rows = np.concatenate([past.rows[alone], items[kept]])
     all_times = np.concatenate([past.times[alone], last[kept]])
     all_counts = np.concatenate([past.counts[alone], counts[kept]]).astype(np.float32)
-    newest = np.argsort(-all_times, kind="stable")
+    # What was bought at one time is ordered as in the histories of a release, and not by item_no: a model learned so.
+    newest = np.lexsort((all_rows, -all_counts, -all_times))
     return History(all_rows[newest], all_times[newest], all_counts[newest]), items[~kept]
 
 

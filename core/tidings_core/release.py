@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from tidings_core.attributes import Attribute, Flag, Keyword, Kind, Number, Tags, Time, ascending
+from tidings_core.drift import Spread
 from tidings_core.encoder import OnnxEncoder
 from tidings_core.errors import DependencyFailed, InvalidInput, NotFound, ReleaseRefused
 from tidings_core.features import CANDIDATE_FEATURES, ITEM_FEATURES, SCHEMA_HASH, USER_FEATURES
@@ -106,6 +107,7 @@ class Manifest:
     `fold_in` the constants they were learned with, None when they cannot be folded in; `user_norm` the median length
     of the user vectors. Vectors of one `vector_space` can be compared. `changes_held` are those that were folded in,
     None when none was.
+    `spreads` maps a feature to how it was spread in what the ranker learned from; empty when nobody said.
     In the file stands one more field, `sha256`: that of all the others, so that no figure of it can be changed unseen.
     """
 
@@ -128,6 +130,7 @@ class Manifest:
     encoded: bool
     attributes: dict[str, Kind]
     statistics: dict[str, dict[str, float]]
+    spreads: dict[str, Spread]
     lineage: dict[str, Any]
     files: dict[str, FileInfo]
 
@@ -167,6 +170,7 @@ class Parts:
     vector_space: str = ""
     changes_held: ChangesHeld | None = None
     ranker: bytes | None = None
+    spreads: Mapping[str, Spread] = field(default_factory=dict)
     encoder: bytes | None = None
     report: str = ""
     lineage: Mapping[str, Any] = field(default_factory=dict)
@@ -215,6 +219,7 @@ def write_release(releases: Path, parts: Parts, now: float) -> Manifest:
             encoded=parts.encoder is not None,
             attributes={name: attribute.kind for name, attribute in parts.attributes.items()},
             statistics=_statistics(parts.item_features),
+            spreads=dict(parts.spreads),
             lineage=dict(parts.lineage),
             files=files,
         )

@@ -118,6 +118,7 @@ def build_release(
         fold_in=_fold_in(model, items) if own else None,
         trained_until=0.0 if model is None else model.as_of,
         ranker=fitted,
+        spreads=model.spreads if model is not None and ranker is None else {},
         encoder=model.encoder if own and model is not None else None,
         lineage={**(lineage or {}), "build": facts},
     )

@@ -175,6 +175,7 @@ def _parts_of(
         item_times=np.array(described, np.int64),
         vector_space=manifest.vector_space,
         ranker=(release.path / RANKER_FILE).read_bytes() if manifest.ranked else None,
+        spreads=manifest.spreads,
         encoder=(release.path / ENCODER_FILE).read_bytes() if manifest.encoded else None,
     )
 

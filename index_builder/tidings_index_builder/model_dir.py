@@ -10,7 +10,8 @@ Plain Parquet files, so that any trainer can write them; rows are found by id, s
     histories.parquet               user_id, item_ids (list, newest first), times (list, Unix seconds), counts (list)
     ranker.onnx, encoder.onnx       optional
     model.json                      format, as_of (Unix seconds), schema_hash (with a ranker), lineage, and fold_in
-                                    {alpha, regularization} when implicit's ALS made the embeddings
+                                    {alpha, regularization} when implicit's ALS made the embeddings; with a ranker
+                                    also spreads, of the features it learned from
 
 neighbours, complements, popularity and histories may be left out: then nothing is known of them. Without fold_in the
 vector of somebody new is the mean of what they like.
@@ -21,7 +22,7 @@ import math
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
+from tidings_core.drift import Spread
 from tidings_core.errors import InvalidInput
 from tidings_core.features import DAY, SCHEMA_HASH, ItemStatistics
 from tidings_core.model import Histories, Neighbours, Trending
@@ -54,7 +56,8 @@ class Model:
     item_vectors f32[N, D] and user_vectors f32[U, D] belong to item_ids and user_ids; rows in `neighbours`,
     `complements`, `statistics`, `trending` and `histories` count along those. `ranker` is an ONNX model; `lineage` fits
     JSON; `fold_in` the constants that implicit's ALS learned the vectors with, None when something else did; `encoder`
-    an ONNX model that makes vectors in their space of what somebody did last, see `tidings_core.encoder`.
+    an ONNX model that makes vectors in their space of what somebody did last, see `tidings_core.encoder`; `spreads` how
+    the features were spread that the ranker learned from, see `tidings_core.drift`.
     """
 
     item_ids: list[str]
@@ -71,6 +74,7 @@ class Model:
     lineage: dict[str, Any]
     fold_in: FoldInInfo | None = None
     encoder: bytes | None = None
+    spreads: Mapping[str, Spread] = field(default_factory=dict)
 
     @property
     def items(self) -> Embeddings:
@@ -178,6 +182,7 @@ def _read_files(folder: Path) -> Model:
         lineage=about["lineage"],
         fold_in=_read_fold_in(about.get("fold_in"), folder / MODEL_FILE),
         encoder=encoder.read_bytes() if encoder.is_file() else None,
+        spreads=_read_spreads(about.get("spreads", {}), folder / MODEL_FILE),
     )
 
 
@@ -247,6 +252,8 @@ def _write_files(folder: Path, model: Model) -> None:
     about: dict[str, Any] = {"format": FORMAT, "as_of": model.as_of, "schema_hash": SCHEMA_HASH}
     if model.fold_in is not None:
         about["fold_in"] = asdict(model.fold_in)
+    if model.spreads:
+        about["spreads"] = {name: asdict(spread) for name, spread in model.spreads.items()}
     about["lineage"] = model.lineage
     _write_json(folder / MODEL_FILE, about)
 
@@ -304,6 +311,15 @@ def _read_fold_in(given: Any, path: Path) -> FoldInInfo | None:
     if not all(0 < value < math.inf for value in (constants.alpha, constants.regularization)):
         raise InvalidInput(("model", f"{path}: fold_in is {given!r:.80}, both must be above 0"))
     return constants
+
+
+def _read_spreads(given: Any, path: Path) -> dict[str, Spread]:
+    try:
+        return TypeAdapter(dict[str, Spread]).validate_python(given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise InvalidInput(("model", f"{path}: spreads.{where}: {first['msg']}")) from error
 
 
 def _read_popularity(path: Path, items: list[str], as_of: float) -> tuple[ItemStatistics, Trending]:

@@ -15,6 +15,7 @@ from pathlib import Path
 import structlog
 
 from tidings_core.controls import Control
+from tidings_core.drift import NAMES
 from tidings_core.errors import TidingsError
 from tidings_core.privacy import may_target
 from tidings_core.release import Release, known_until
@@ -61,6 +62,7 @@ from tidings_server.application.subscriptions import Clocks, Limits, Subscriptio
 from tidings_server.application.update_profile import UpdateProfile
 from tidings_server.application.upsert_items import UpsertItems
 from tidings_server.application.user_tags import UserTags
+from tidings_server.application.watch_features import WatchFeatures
 from tidings_server.application.watch_tags import WatchTags
 from tidings_server.application.write_push import Rules
 from tidings_server.control_settings import read_controls
@@ -303,7 +305,11 @@ class Server:
         )
         acknowledge = Acknowledge(store, documents, subscriptions, encode_event, time.time, privacy, self._watch, door)
         push = PushHandlers(subscriptions, acknowledge)
-        recorder = RecordAnswers(store, settings.record_keep, metrics.recorded, erased=self._erased)
+        drift = WatchFeatures()
+        metrics.watch_drift(NAMES, drift.drift)
+        recorder = RecordAnswers(
+            store, settings.record_keep, metrics.recorded, erased=self._erased, observe=drift.observe
+        )
         erase = make_erase(store, self._releases, documents, self._people, subscriptions.forget, recorder.settle)
         rights, export = privacy_methods(store, documents, erase, self._people.item_ids, self._contacts)
         monitor = CheckRecall(metrics, time.monotonic)

@@ -29,8 +29,10 @@ from tidings_server.application.serving import read_serving
 from tidings_server.control_settings import read_controls
 from tidings_server.default_config import default_config
 from tidings_server.erasures_cli import erasures
+from tidings_server.export_cli import export
 from tidings_server.faults import faults_as_lines
 from tidings_server.keep_cli import backup, restore, verify
+from tidings_server.rebuild_cli import rebuild_profiles
 from tidings_server.settings import Settings, load
 from tidings_server.show_flags import flags
 from tidings_server.tags_cli import tags
@@ -104,6 +106,8 @@ command.command()(backup)
 command.command()(restore)
 command.command()(verify)
 command.command()(erasures)
+command.command()(export)
+command.command("rebuild-profiles")(rebuild_profiles)
 command.command()(flags)
 
 
@@ -265,11 +269,12 @@ def export_changes(
     For folding by hand, on another machine too; the server does it by itself with the setting fold. It may be running.
     """
     with faults_as_lines(), open_catalogue(state) as catalogue:
-        lines = map(encode_change, changes_since(open_release(release), catalogue, catalogue.position, ItemCodec()))
+        through = catalogue.catalogue_position
+        lines = map(encode_change, changes_since(open_release(release), catalogue, through, ItemCodec()))
         try:
             with out.open("wb") as file:
                 file.writelines(lines)
         except OSError as error:
             raise InvalidInput(("out", f"{out} cannot be written: {error.strerror}")) from error
         told = ["fold", str(release), "--changes", str(out), "--epoch", catalogue.epoch]
-    print(shlex.join(["tidings-build-index", *told, "--through", str(catalogue.position)]))
+    print(shlex.join(["tidings-build-index", *told, "--through", str(through)]))

@@ -4,8 +4,9 @@ Metrics live in a registry of their own, so that several servers in one process 
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from prometheus_client import (
@@ -144,6 +145,13 @@ RECALL_CHECKS = Spec(
     ("outcome",),
     "Queries taken to be checked: checked, passed (nothing to compare), dropped (too many waited), or failed.",
 )
+DRIFT = Spec(
+    "tidings_feature_drift",
+    "gauge",
+    ("feature",),
+    "Population stability index of a feature in recorded answers against what the serving ranker learned from; NaN "
+    "while there is too little to say. Above 0.25 is loud.",
+)
 RELEASE_INFO = Spec("tidings_release_info", "gauge", ("release_id", "index_key"), "1 for the serving release.")
 RELEASE_RECALL = Spec("tidings_release_recall", "gauge", (), "Measured recall of the serving release's index, 0 to 1.")
 RELEASE_AGE = Spec("tidings_release_age_seconds", "gauge", (), "Seconds since the serving release was built.")
@@ -177,6 +185,7 @@ METRICS = (
     RECALL,
     RECALL_LOW,
     RECALL_CHECKS,
+    DRIFT,
     RELEASE_INFO,
     RELEASE_RECALL,
     RELEASE_AGE,
@@ -338,6 +347,12 @@ class Metrics:
         self._controls.labels("fit").set_function(fit)
         self._controls.labels("unfit").set_function(unfit)
         self._controls_refused.set_function(refused)
+
+    def watch_drift(self, names: Iterable[str], drift: Callable[[str], float]) -> None:
+        """Ask `drift` at each scrape how far each feature has moved."""
+        gauge = Gauge(DRIFT.name, DRIFT.help, DRIFT.labels, registry=self.registry)
+        for name in names:
+            gauge.labels(name).set_function(partial(drift, name))
 
     def watch_release(self, release: Callable[[], Release | None]) -> None:
         """Ask `release` at each scrape what is serving."""

@@ -28,6 +28,7 @@ def used(release: Release | None = None) -> Metrics:
     metrics.recall_check("checked")
     metrics.recall("0.9-1", 0.97)
     metrics.recall_low("0.9-1", False)
+    metrics.watch_drift(("user.log_items",), lambda _: 0.1)
     return metrics
 
 

@@ -1,5 +1,7 @@
 """Reading events from files, whatever the columns are called."""
 
+import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -10,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
+import pyarrow.parquet
 from numpy.typing import NDArray
 
 from tidings_core.errors import InvalidInput
@@ -49,6 +52,8 @@ class Layout:
 
 def read_log(path: Path, layout: Layout | None = None, until: float | None = None) -> Log:
     """Read events from Parquet, Arrow, CSV or TSV; those after `until` (Unix seconds) are ignored.
+
+    A directory that `tidings-server export events` wrote is read as it is.
 
     Columns: user_id, item_id (text or whole numbers), timestamp (a timestamp or date, ISO 8601 text, or Unix seconds
     or milliseconds; UTC where no zone is given), event_type (default purchase), value and session (text or whole
@@ -91,7 +96,12 @@ def read_log(path: Path, layout: Layout | None = None, until: float | None = Non
 
 def read_events(path: Path, layout: Layout | None = None, until: float | None = None) -> Events:
     """Read what `read_log` reads, but only the events that say something good. Raises InvalidInput."""
-    events = read_log(path, layout, until).liked()
+    return liked_events(read_log(path, layout, until), path)
+
+
+def liked_events(log: Log, path: Path) -> Events:
+    """What of the log of a file says something good. Raises InvalidInput when there is nothing to learn from."""
+    events = log.liked()
     _check_enough(events, path)
     return events
 
@@ -124,8 +134,37 @@ class _Coded:
         return np.asarray(self.codes == self.names.index(name), np.bool_)
 
 
+EXPORT = "export.json"
+"""Says in a directory that `tidings-server export events` wrote which files are of it."""
+_WITHOUT_ITEM = ("search", "view", "see_less")
+"""Events that may be of no item: of a text, of a category."""
+
+
+def fingerprint(path: Path) -> str:
+    """The SHA-256 of a file of events or, of an export, of what says what it holds. Raises InvalidInput."""
+    with readable(path, "events"), (path / EXPORT if path.is_dir() else path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read_export(path: Path) -> Any:
+    """The rows of an export that are of items. Raises InvalidInput."""
+    with readable(path / EXPORT, "events"):
+        told = json.loads((path / EXPORT).read_text())
+        kind, parts = told["kind"], [path / part["file"] for part in told["parts"]]
+    if kind != "events" or not parts:
+        raise InvalidInput(("events", f"{path} is an export of {kind} with {len(parts)} files; events are needed"))
+    with readable(path, "events"):
+        columns = ["user_id", "item_id", "timestamp", "event_type", "value"]
+        table = pa.concat_tables([pa.parquet.read_table(part, columns=columns) for part in parts])
+    # What has no item says nothing of any: it is passed over, and no fault of the file.
+    bare = pc.and_(pc.is_null(table["item_id"]), pc.is_in(table["event_type"], pa.array(_WITHOUT_ITEM)))
+    return table.filter(pc.invert(bare))
+
+
 def _read(path: Path, layout: Layout) -> Any:
     """The file as an Arrow table with our column names; text files give text. Raises InvalidInput."""
+    if path.is_dir():
+        return _read_export(path)
     unknown = sorted(set(layout.columns) - set(COLUMNS))
     if unknown:
         raise InvalidInput(("columns", f"there is no column {named(unknown)}; the columns are {', '.join(COLUMNS)}"))

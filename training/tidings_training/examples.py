@@ -14,6 +14,7 @@ from tidings_core.subjects import resolve
 from tidings_core.tables import Bool, Float32, Int32
 from tidings_index_builder.progress import Progress, silent
 from tidings_training.events import Events
+from tidings_training.replay import Replay
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +68,11 @@ def make_examples(
     limit: int,
     seed: int = 0,
     progress: Progress = silent,
+    replay: Replay | None = None,
 ) -> list[Examples]:
     """Examples, in parts, from a snapshot of time `now` (Unix seconds) and what was bought later.
+
+    With `replay` people are known as the server knew them at that time; without it by the snapshot's histories alone.
 
     Of more than `limit` users a random choice is taken. Users none of whose candidates was bought teach nothing and
     are left out.
@@ -80,16 +84,20 @@ def make_examples(
     parts = []
     for start in range(0, len(users), MAX_BATCH):
         batch = users[start : start + MAX_BATCH]
-        parts.append(_batch(batch, [labels[user] for user in batch], snapshot, serving, now))
+        people = [None] * len(batch) if replay is None else replay.people(batch, now, snapshot)
+        queries = [Query(user, serving, person=person) for user, person in zip(batch, people, strict=True)]
+        parts.append(_batch(queries, [labels[user] for user in batch], snapshot, serving, now))
         progress("making examples", start + len(batch), len(users))
     return [part for part in parts if len(part)]
 
 
-def _batch(users: list[str], labels: list[Int32], snapshot: Snapshot, serving: ServingConfig, now: float) -> Examples:
-    subjects, _ = resolve([Query(user, serving) for user in users], serving, snapshot, now)
+def _batch(
+    queries: list[Query], labels: list[Int32], snapshot: Snapshot, serving: ServingConfig, now: float
+) -> Examples:
+    subjects, _ = resolve(queries, serving, snapshot, now)
     ranking, _ = retrieve(subjects, serving, snapshot)
     rows = ranking.candidates.rows
-    bought = Exclusions.of(labels, [()] * len(users), len(snapshot.items)).contains(rows)
+    bought = Exclusions.of(labels, [()] * len(queries), len(snapshot.items)).contains(rows)
     useful = bought.any(axis=1)
     return Examples(
         snapshot.item_features[np.maximum(rows, 0)][useful],

@@ -1,6 +1,5 @@
 """From an events file to a model directory, with the proof of what it is worth beside it."""
 
-import hashlib
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -14,7 +13,7 @@ from tidings_index_builder.model_dir import Model, write_model
 from tidings_index_builder.progress import Progress, silent
 from tidings_training.carts import CartEvaluation, evaluate_carts
 from tidings_training.evaluate import Evaluation, evaluate
-from tidings_training.event_files import Layout, read_events
+from tidings_training.event_files import Layout, fingerprint, liked_events, read_events, read_log
 from tidings_training.events import Events
 from tidings_training.ranker import export
 from tidings_training.trainer import Settings, Trainer
@@ -52,11 +51,12 @@ def fit(
     """
     settings = settings or Settings()
     progress("reading events and catalogue")
-    events = read_events(events_path, layout, until)
+    log = read_log(events_path, layout, until)
+    events = liked_events(log, events_path)
     catalogue = None if catalogue_path is None else read_catalogue(catalogue_path)
     as_of = float(events.times[-1]) if until is None else until
     with tempfile.TemporaryDirectory(prefix="tidings-train-") as folder:
-        trainer = Trainer(events, catalogue, Path(folder), settings, progress)
+        trainer = Trainer(events, catalogue, Path(folder), settings, progress, log)
         evaluation = None if holdout_days is None else evaluate(trainer, as_of, holdout_days)
         ranked = trainer.ranker(as_of)
         learned = trainer.model(as_of)
@@ -70,7 +70,9 @@ def fit(
         "versions": versions("tidings", "implicit", "numpy", "scipy", "onnx"),
     }
     progress("writing the model")
-    model = replace(learned, ranker=None if ranked is None else export(ranked.network), lineage=told)
+    model = replace(learned, lineage=told)
+    if ranked is not None:
+        model = replace(model, ranker=export(ranked.network), spreads=ranked.spreads)
     write_model(out, model, {} if evaluation is None else {EVALUATION_FILE: asdict(evaluation)})
     return Fitted(model, evaluation)
 
@@ -98,11 +100,9 @@ def measure_carts(
 
 
 def _described(path: Path, events: Events) -> dict[str, Any]:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
     return {
         "file": path.name,
-        "sha256": digest,
+        "sha256": fingerprint(path),
         "events": len(events),
         "purchases": int(events.purchases.sum()),
         "users": len(events.user_ids),

@@ -1,5 +1,6 @@
 """Models and rankers as of any time, each from nothing but the events up to that time."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import scipy.sparse
 
 from tidings_core.attributes import Keyword
+from tidings_core.drift import Spread, spreads_of
 from tidings_core.features import DAY
 from tidings_core.model import DEFAULT_SERVING_CONFIG, SERVING_CONFIGS, Snapshot
 from tidings_core.release import FoldInInfo, open_release
@@ -26,10 +28,11 @@ from tidings_training.contenders.registry import learn
 from tidings_training.events import Events
 from tidings_training.examples import Examples, join, make_examples
 from tidings_training.interactions import interactions
-from tidings_training.log import log_of
+from tidings_training.log import Log, log_of
 from tidings_training.neighbours import find_neighbours
 from tidings_training.questions import of_everyone
 from tidings_training.ranker import Network, train
+from tidings_training.replay import Replay
 
 SERVING = SERVING_CONFIGS[DEFAULT_SERVING_CONFIG]
 """The ranker is trained and proved on the candidates of this serving config."""
@@ -57,11 +60,15 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """A ranker with the numbers of windows and of lists of candidates, one per user and window, it learned from."""
+    """A ranker with the numbers of windows and of lists of candidates, one per user and window, it learned from.
+
+    `spreads` says how the features in them were spread.
+    """
 
     network: Network
     windows: int
     lists: int
+    spreads: Mapping[str, Spread]
 
 
 class _Embeddings(NamedTuple):
@@ -83,8 +90,14 @@ class Trainer:
         folder: Path,
         settings: Settings,
         progress: Progress = silent,
+        log: Log | None = None,
     ) -> None:
-        """`folder` is for releases that only training looks at; whoever made it removes it."""
+        """`folder` is for releases that only training looks at; whoever made it removes it.
+
+        With the whole `log`, of which `events` is what says something good, a ranker learns from people as the server
+        knew them: with what they looked at, gave back and did not like.
+        """
+        self._replay = None if log is None else Replay(log)
         self.events = events
         self.settings = settings
         self.progress = progress
@@ -126,7 +139,10 @@ class Trainer:
             return None
         examples = join(parts)
         network = train(examples, self.settings.seed, progress=self._dated(as_of))
-        return Ranked(network, sum(bool(window_parts) for window_parts in found), len(examples))
+        windows = sum(bool(window_parts) for window_parts in found)
+        there = examples.there
+        spreads = spreads_of(examples.item[there], examples.user, examples.candidate[there])
+        return Ranked(network, windows, len(examples), spreads)
 
     def _learn(self, events: Events, as_of: float) -> Model:
         settings, progress = self.settings, self._dated(as_of)
@@ -209,6 +225,7 @@ class Trainer:
             limit=TRAINING_LISTS // WINDOWS,
             seed=self.settings.seed,
             progress=self._dated(now),
+            replay=self._replay,
         )
 
     def _dated(self, as_of: float) -> Progress:

@@ -14,13 +14,13 @@ from tidings_server.adapters.sqlite_tables import read_catalogue_changes
 
 
 class CatalogueReader:
-    """Reads changes. `position` is the number of the newest there was when it was opened."""
+    """Reads changes. `catalogue_position` is the number of the newest there was when it was opened."""
 
     def __init__(self, sql: Statements) -> None:
         """Use `open_catalogue`."""
         self._sql = sql
         ((self.epoch,),) = sql.rows("SELECT value FROM about WHERE name = 'epoch'")
-        ((self.position,),) = sql.rows("SELECT ifnull(max(number), 0) FROM catalogue")
+        ((self.catalogue_position,),) = sql.rows("SELECT ifnull(max(number), 0) FROM catalogue")
 
     def catalogue_changes(self, after: int, limit: int) -> list[StoredItem]:
         """Items whose last change has a number above `after`, in order of it. Raises StorageFailed."""

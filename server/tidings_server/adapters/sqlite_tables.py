@@ -41,6 +41,12 @@ def read_decisions(sql: Statements, user_id: str, limit: int, of: Of = "all") ->
     return [Entry(*row) for row in sql.rows(query, user_id, limit)]
 
 
+def read_ledger_after(sql: Statements, after: int, limit: int) -> list[tuple[int, Entry]]:
+    """Decisions after a number, in order, each with its own."""
+    query = f"SELECT number, {_ENTRY} FROM decisions WHERE number > ? ORDER BY number LIMIT ?"
+    return [(number, Entry(*entry)) for number, *entry in sql.rows(query, after, limit)]
+
+
 def read_decision(sql: Statements, name: str) -> Entry | None:
     """The decision of a decision_id or, if there is none, of a push_id."""
     table = DecisionTable(sql)

@@ -20,7 +20,6 @@ from tidings_core.patched import patched
 from tidings_core.release import Manifest, Release
 from tidings_core.stored import StoredItem
 from tidings_server.application.serving import Serving
-from tidings_server.application.store import Store
 
 PAGE = 5_000
 """So many changes are read and taken in at a time."""
@@ -52,6 +51,11 @@ class Changes(Protocol):
         """Name of the history that they are of."""
         ...
 
+    @property
+    def catalogue_position(self) -> int:
+        """Number of the newest."""
+        ...
+
     def catalogue_changes(self, after: int, limit: int) -> list[StoredItem]:
         """Items whose last change has a number above `after`, in order of it. Raises StorageFailed."""
         ...
@@ -75,7 +79,7 @@ class Catalogue:
 
     def __init__(
         self,
-        store: Store,
+        store: Changes,
         codec: Codec,
         warn: Warn = lambda *_: None,
         watch: Callable[[Release], None] = lambda _: None,

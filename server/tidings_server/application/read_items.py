@@ -1,6 +1,6 @@
 """Show items as they are served, one or all of them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,6 +80,13 @@ class ReadItems:
             values[name] = ("flag", value > 0) if name == "available" else ("number", value)
             payload = self._codec.priced(payload, value) if name == "price" else payload
         return ShownItem(payload, values, stored.time)
+
+
+def shown_items(snapshot: Snapshot) -> Iterator[ShownItem]:
+    """Every item as a snapshot shows it."""
+    for row in range(len(snapshot.items)):
+        if not _deleted(snapshot, row):
+            yield _shown(snapshot, row)
 
 
 def _shown(snapshot: Snapshot, row: int) -> ShownItem:

@@ -14,7 +14,7 @@ from queue import Empty, SimpleQueue
 import structlog
 
 from tidings_core.errors import TidingsError
-from tidings_core.model import Answer, Query
+from tidings_core.model import Answer, Considered, Query
 from tidings_core.release import Release
 from tidings_core.stored import Entry
 from tidings_server.application.decision_record import Basis, pack_answer
@@ -54,8 +54,13 @@ class RecordAnswers:
         count: Count,
         max_waiting: int = MAX_WAITING,
         erased: Container[str] = frozenset(),
+        observe: Callable[[Considered, Release], None] = lambda *_: None,
     ) -> None:
-        """Keep the `kept` newest records in the store; of users among the `erased` none."""
+        """Keep the `kept` newest records in the store; of users among the `erased` none.
+
+        `observe` is told what was considered for each answer, in the recorder's thread.
+        """
+        self._observe = observe
         self._erased = erased
         self._store = store
         self._kept = kept
@@ -111,6 +116,9 @@ class RecordAnswers:
     def _record(self, batch: Sequence[Given]) -> None:
         """Write records in one transaction. Whatever goes wrong ends these and nothing else."""
         try:
+            for given in batch:
+                if given.answer.considered is not None:
+                    self._observe(given.answer.considered, given.release)
             entries = [_entry(given) for given in batch]
             self._since_trim += len(entries)
             trim = self._since_trim >= max(1, self._kept // TRIMS)

@@ -18,7 +18,7 @@ from tidings_index_builder.progress import Progress
 from tidings_index_builder.rebuild import ASK_SECONDS, alone, rebuild
 from tidings_index_builder.settings import RebuildSettings
 from tidings_training.audit import audit
-from tidings_training.event_files import read_log
+from tidings_training.event_files import fingerprint, read_log
 from tidings_training.fit import fit
 from tidings_training.proof.splits import Cut
 from tidings_training.run.gate import judge
@@ -72,7 +72,7 @@ def _run(settings: RunSettings, now: float, progress: Progress, steps: Steps) ->
     serving = serving_release(settings, progress)
     progress("reading the files' checksums")
     data: dict[str, Any] = {
-        "events": sha256_of(settings.events),
+        "events": fingerprint(settings.events),
         "catalogue": None if settings.catalogue is None else sha256_of(settings.catalogue),
         "layout": asdict(settings.layout),
         "versions": versions(*PACKAGES),
