@@ -14,6 +14,8 @@ def text_fault(text: str, most: int, least: int = 0) -> str:
     size = len(text) if text.isascii() else len(text.encode())
     if not least <= size <= most:
         return f"has {size} bytes, " + (f"must have {least} to {most}" if least else f"may have {most} at most")
+    if text.isprintable():
+        return ""
     # C0, DEL and C1: they break logs, files and terminals, and no shop means them.
     if any(character < " " or "\x7f" <= character <= "\x9f" for character in text):
         return "holds a control character, such as a line break: send the id or text without it"

@@ -116,10 +116,14 @@ class CatalogueHandlers:
         request = parse(pb.DeleteItemsRequest(), body)
         _check_count("item_ids", len(request.item_ids))
         moment, problem = read_time(request, int(self._now() * 1_000_000))
-        if problem:
-            raise InvalidInput(("update_time", problem))
         wrong = [(row, "", found) for row, name in enumerate(request.item_ids) if (found := id_fault(name))]
-        _refuse("item_ids", [*wrong, *_repeated(request.item_ids, "")])
+        faults = [("update_time", problem)] if problem else []
+        try:
+            _refuse("item_ids", [*wrong, *_repeated(request.item_ids, "")])
+        except InvalidInput as error:
+            raise InvalidInput(*faults, *error.violations) from error
+        if faults:
+            raise InvalidInput(*faults)
         return [Said(Word(name, moment), f"item_ids[{row}]") for row, name in enumerate(request.item_ids)]
 
     def _got(self, body: bytes) -> bytes | TidingsError:

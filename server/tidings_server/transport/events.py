@@ -10,7 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from tidings.v1 import event_pb2, event_service_pb2
 from tidings_core.errors import InvalidInput, StorageFailed, TidingsError
-from tidings_core.events import EVENT_TYPES, MAX_EVENTS, Event, EventItem, EventType
+from tidings_core.events import EVENT_TYPES, MAX_EVENTS, Event, EventItem, EventType, id_fault
 from tidings_server.application.record_events import Proposed, Recorded, RecordEvents, Status, Verdict
 from tidings_server.metrics import Metrics
 from tidings_server.transport.calls import Call, parse
@@ -157,6 +157,10 @@ def propose(message: event_pb2.Event, now_ms: int) -> Proposed | Verdict:
     elif message.type not in _KINDS:
         known = ", ".join(kind.upper() for kind in EVENT_TYPES)
         faults.append(("type", f"is {int(message.type)}, which is no type of event; known are {known}"))
+    if faults:
+        # What is wrong with the rest depends on the type, but not that.
+        named = (("event_id", id_fault(message.event_id)), ("user_id", id_fault(message.user_id)))
+        faults += [(field, problem) for field, problem in named if problem]
     stamp = message.event_time
     if not (0 <= stamp.nanos < _MAX_NANOS and abs(stamp.seconds) <= _MAX_SECONDS):
         faults.append(("event_time", "is no time: seconds must be of the years 1 to 9999, nanos 0 to 999,999,999"))

@@ -12,6 +12,7 @@ import structlog
 from tidings.v1 import recommendation_service_pb2 as pb
 from tidings_core import model
 from tidings_core.errors import Conflict, InvalidInput, TidingsError
+from tidings_core.events import id_fault
 from tidings_core.faults import text_fault
 from tidings_core.model import Answer, Degradation, Query, ServingConfig
 from tidings_core.ranked import Items
@@ -145,11 +146,8 @@ class RecommendationHandlers:
                 faults.add(f"{prefix}vector[{at}]", f"is {vector[at]}, must be from -1e6 to 1e6")
             if not vector.any():
                 faults.add(f"{prefix}vector", "is zero everywhere and near to nothing; leave it out")
-        if _size(request.request_id) > model.MAX_ID_BYTES:
-            faults.add(
-                prefix + "request_id", f"has {_size(request.request_id)} bytes, may have {model.MAX_ID_BYTES} at most"
-            )
         for field, text, most in (
+            ("request_id", request.request_id, model.MAX_ID_BYTES),
             ("query", request.query, model.MAX_QUERY_BYTES),
             ("category", request.category, model.MAX_CATEGORY_BYTES),
         ):
@@ -267,11 +265,6 @@ class RecommendationHandlers:
                 )
 
 
-def _size(text: str) -> int:
-    """Bytes of a text in UTF-8."""
-    return len(text) if text.isascii() else len(text.encode())
-
-
 class _Faults:
     """What is wrong with one request, field by field."""
 
@@ -286,16 +279,16 @@ class _Faults:
             self._more += 1
 
     def check_id(self, field: str, name: str) -> None:
-        size = _size(name)
-        if not 1 <= size <= model.MAX_ID_BYTES:
-            self.add(field, f"has {size} bytes, must have 1 to {model.MAX_ID_BYTES}")
+        if problem := id_fault(name):
+            self.add(field, problem)
 
     def check_ids(self, field: str, names: Sequence[str], limit: int) -> None:
         if len(names) > limit:
             self.add(field, f"has {len(names)} entries, may have {limit} at most")
             return
         for at, name in enumerate(names):
-            if not 1 <= _size(name) <= model.MAX_ID_BYTES:
+            # There may be 10,000: this says of nearly all of them that they are fine.
+            if not (name.isprintable() and 1 <= len(name) <= model.MAX_ID_BYTES // 4):
                 self.check_id(f"{field}[{at}]", name)
 
     def refuse(self) -> None:

@@ -7,7 +7,9 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from tidings.v1 import release_service_pb2 as pb
-from tidings_core.errors import ReleaseRefused, TidingsError
+from tidings_core.errors import InvalidInput, ReleaseRefused, TidingsError
+from tidings_core.faults import text_fault
+from tidings_core.model import MAX_ID_BYTES
 from tidings_core.release import Manifest, Release
 from tidings_server.application.list_releases import Listed, ListReleases
 from tidings_server.application.promote_release import PromoteRelease
@@ -53,6 +55,8 @@ class ReleaseHandlers:
 
     def _rolled_back(self, body: bytes) -> Message:
         left = parse(pb.RollbackReleaseRequest(), body).from_release_id
+        if problem := text_fault(left, MAX_ID_BYTES):
+            raise InvalidInput(("from_release_id", problem))
         release, previous = self._changed("rollback", lambda: self._rollback(left), "")
         return pb.RollbackReleaseResponse(release=self._described(release), previous_release_id=previous)
 
