@@ -440,6 +440,7 @@ class Server:
             subscriptions.publish,
             subscriptions.moved,
             time.time,
+            self._watch,
         )
         handler = MergeHandler(merge).merge_profiles
         service, together = "tidings.v1.ProfileService", RECORD_TOGETHER

@@ -19,6 +19,7 @@ from tidings_core.tags import Rule, ordered, read_rule
 from tidings_core.triggers import Trigger
 from tidings_server.adapters.sqlite_store import SqliteStore
 from tidings_server.application.known_documents import KnownDocuments
+from tidings_server.application.merge_profiles import MergeProfiles
 from tidings_server.application.people import People
 from tidings_server.application.push_timer import PushTimer
 from tidings_server.application.record_change import RecordChange
@@ -254,12 +255,38 @@ def test_a_profile_that_changes_under_the_look_is_looked_at_again(house: House) 
     house.act("ann", "view")
     stale = Look("ann", house.now, loud=True, looked=False)
     found = house.watch._found(stale, house.now)
-    assert found is not None
     house.act("ann", "view")
     house.store.write(lambda tx: house.watch._job([found], house.now, tx)).result(WAIT)
     assert house.moves("ann") == []
     house.look()
     assert house.moves("ann") == [("lifecycle:active", True)]
+
+
+def test_of_two_ids_of_one_person_the_one_that_stands_is_looked_at(house: House) -> None:
+    """What both did counts together; the other id is looked at no more."""
+    house.act("visitor", "view", times=4)
+    house.act("ann", "view", times=3)
+    house.look()
+    assert house.called() == []
+    merge = MergeProfiles(
+        house.store,
+        house.documents,
+        encode_change,
+        lambda *_: None,
+        lambda *_: None,
+        lambda _: None,
+        house.clock,
+        house.watch.wake,
+    )
+    merge("visitor", "ann").result(WAIT)
+    assert [look.user_id for look in house.store.looks_due(house.now, 10)] == ["ann"]
+    house.look()
+    assert house.called() == [("clicked", "ann", "clicker")]
+    assert house.moves("ann")[-1] == ("clicker", True)
+    house.act("visitor", "view")
+    house.look()
+    assert house.store.never_looked_at("", 10) == []
+    assert {look.user_id for look in house.store.looks_due(NEVER, 10)} == {"ann"}
 
 
 def test_a_store_keeps_who_is_to_be_looked_at(opened: Opened) -> None:

@@ -19,7 +19,7 @@ def read_next_look(sql: Statements) -> int | None:
 def read_never_looked_at(sql: Statements, after: str, limit: int) -> list[str]:
     """Users with a document of whom nothing is noted here, from one on, in order."""
     query = (
-        "SELECT user_id FROM users WHERE user_id > ? "
+        "SELECT user_id FROM users WHERE user_id > ? AND merged_into = '' "
         "AND NOT EXISTS (SELECT 1 FROM looks WHERE looks.user_id = users.user_id) ORDER BY user_id LIMIT ?"
     )
     return [user_id for (user_id,) in sql.rows(query, after, limit)]

@@ -51,7 +51,7 @@ class FilterUsers:
         profiles: list[Profile] = []
         for user_id in user_ids:
             profile = EMPTY
-            if user_id in stored:
+            if user_id in stored and stored[user_id].content:
                 try:
                     profile = self._documents.decode(user_id, stored[user_id]).profile
                     profile = profile if self._tags.usable(profile, int(now * 1000)) else EMPTY

@@ -54,12 +54,14 @@ class MergeProfiles:
         publish: Publish,
         leave: Callable[[str], None],
         now: Callable[[], float],
+        watch: Callable[[], None] | None = None,
     ) -> None:
         """`encode` makes what the log keeps of a change; `now` gives Unix seconds.
 
-        `publish` tells of a push, `leave` ends the subscriptions of an id that is somebody else's now; both are called
-        in the store's writer thread.
+        `publish` tells of a push, `leave` ends the subscriptions of an id that is somebody else's now, `watch` has tags
+        looked at (None: they are not watched); all are called in the store's writer thread.
         """
+        self._watch = watch
         self._store = store
         self._documents = documents
         self._encode = encode
@@ -114,6 +116,9 @@ class MergeProfiles:
         tx.users.merge(visitor_id, user_id)
         content = write_document(document)
         version = tx.users.put(user_id, content, tx.users.get(user_id).version)
+        if self._watch is not None:
+            tx.looks.remove(visitor_id)
+            tx.looks.ask(user_id, now_ms, loud=True)
         return _Done(user_id, document, version, len(content), moved)
 
     def _told(self, visitor_id: str, answer: "Future[Merged]", done: "Future[_Done]") -> None:
@@ -127,6 +132,8 @@ class MergeProfiles:
             if made.document is not None:
                 self._documents.keep(made.user_id, made.version, made.document, made.size)
                 self._leave(visitor_id)
+                if self._watch is not None:
+                    self._watch()
                 for push in made.moved:
                     self._publish(made.user_id, push, ())
         finally:

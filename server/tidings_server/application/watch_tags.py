@@ -154,9 +154,9 @@ class WatchTags:
         return self._after is not None
 
     def _look_at(self, looks: Sequence[Look], now: int) -> None:
-        found = [one for look in looks if (one := self._found(look, now)) is not None]
-        if not found:
+        if not looks:
             return
+        found = [self._found(look, now) for look in looks]
         done = self._store.write(partial(self._job, found, now))
         made = done.result()
         for user_id, (version, document, size) in made.documents.items():
@@ -166,10 +166,12 @@ class WatchTags:
         if made.timers:
             self._wake()
 
-    def _found(self, look: Look, now: int) -> _Looked | None:
-        """What is found of a user; of one whose document is damaged, that time changes nothing."""
+    def _found(self, look: Look, now: int) -> _Looked:
+        """What is found of a user; of one whose document is damaged, or another's by now, that nothing changes."""
         try:
             stored = self._documents.stored(look.user_id)
+            if stored.user_id:
+                return _Looked(look, -1, (), NEVER)
             profile = self._documents.committed(look.user_id, stored).profile
             if not self._tags.usable(profile, now):
                 # When that changes, so does the profile.
@@ -193,7 +195,7 @@ class WatchTags:
             stored = tx.users.get(user_id)
             if one.version >= 0 and stored.version != one.version:
                 continue
-            if stored.version == 0:
+            if stored.version == 0 or stored.user_id:
                 tx.looks.remove(user_id)
                 continue
             tx.looks.set(user_id, one.due)
