@@ -170,8 +170,10 @@ def beside(load: Load, most: float, seconds: float, what: Callable[[], dict[str,
         **done,
         "beside_p99_ms": p(neighbours, 0.99),
         "beside_p99_over_alone": p(neighbours, 0.99) / p(alone, 0.99),
-        "beside_failed": int(np.count_nonzero(neighbours["code"])),
-        "failed_later": int(np.count_nonzero(later["code"])),
+        "beside_refused": int(np.sum(neighbours["code"] == REFUSED)),
+        "beside_failed": int(np.sum(~np.isin(neighbours["code"], (0, REFUSED)))),
+        "later_refused": int(np.sum(later["code"] == REFUSED)),
+        "later_failed": int(np.sum(~np.isin(later["code"], (0, REFUSED)))),
         "memory_growth_mib": peak - before,
     }
 

@@ -33,15 +33,15 @@ def rows(request: pytest.FixtureRequest) -> list[dict[str, Any]]:
 
 @pytest.mark.long
 def test_three_times_too_much_passes_and_leaves_nothing_behind(rows: list[dict[str, Any]]) -> None:
-    """Some are answered meanwhile, nobody waits past the deadline; afterwards memory is as before, and all is answered.
+    """Some are answered meanwhile, nobody waits past the deadline; afterwards memory is as before, and none fails.
 
-    How soon depends on what else the machine does, so that is for the benchmark to say.
+    How soon, and how many are refused, depends on what else the machine does: that is for the benchmark to say.
     """
     (surge,) = (row for row in rows if "recovered_s" in row)
     assert surge["offered_over_carried"] > 1.5
     assert surge["answered_over_carried"] > 0
     assert surge["answered_p99_ms"] < 1_100
-    assert [row["failed_later"] for row in rows if "failed_later" in row] == [0] * 4
+    assert [row["later_failed"] for row in rows if "later_failed" in row] == [0] * 4
     assert surge["memory_peak_mib"] - surge["memory_before_mib"] < 100
     assert surge["memory_after_mib"] - surge["memory_before_mib"] < 50
 
@@ -52,10 +52,10 @@ def test_callers_who_misbehave_harm_nobody_else(rows: list[dict[str, Any]]) -> N
     hostile = {row["callers"]: row for row in rows if "callers" in row}
     assert len(hostile) == 4
     for name, row in hostile.items():
-        assert (row["beside_failed"], row["failed_later"]) == (0, 0), name
+        assert (row["beside_failed"], row["later_failed"]) == (0, 0), name
         assert row["memory_growth_mib"] < 100, name
     many = hostile["1,000 connections"]
-    assert many["answered"] == many["calls"] > 0
+    assert many["answered"] + many["refused"] == many["calls"] > 0
     assert hostile["never read"]["arrived"] == hostile["never read"]["pushes_to_who_reads"] > 0
 
 
