@@ -120,6 +120,7 @@ SERVING = (
         _fronts("ingest.py --front {front}"),
         _fronts("ingest.py --front {front} --users 20000 --items 5000 --seconds 2 --rounds 1"),
     ),
+    Part("erasing", "Erasing a person", ("erase.py",), ("erase.py --events 2000 --others 20000",)),
     Part(
         "overload",
         "Too much to do",

@@ -8,7 +8,7 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from bounds import NEVER, Rows
+from bounds import BOUNDS, NEVER, Rows
 from stacks import COLOURS
 from tidings_index_builder.page import ACCENT, INK, LIMIT, MUTED, lettering, plain
 
@@ -118,6 +118,33 @@ def push(rows: Rows) -> Figure:
     _bound(axes, _n(rows[0]["floor"]) * 1e3, "recommendation and two commits")
     axes.set_ylabel("ms", fontsize=9, color=MUTED)
     return figure
+
+
+def _against_bounds(title: str, part: str, rows: Rows) -> Figure:
+    """What was measured over its bound, or the bound over it where more is better: below 1 it holds."""
+    found = [
+        (bound.what, bound.limit / max(measured, 1e-9) if bound.at_least else measured / bound.limit)
+        for bound in BOUNDS
+        if bound.part == part and (measured := bound.figure(rows)) is not None
+    ]
+    figure, (axes,) = _figure(title, height=1.0 + 0.35 * max(1, len(found)))
+    drawn = axes.barh([what for what, _ in found], [used for _, used in found], color=ACCENT, height=0.65)
+    axes.bar_label(drawn, fmt="%.2f", fontsize=8, color=INK, padding=3)
+    axes.axvline(1.0, color=LIMIT, linewidth=1, linestyle="--")
+    axes.invert_yaxis()
+    axes.margins(x=0.15)
+    axes.set_xlabel("of what the bound allows", fontsize=9, color=MUTED)
+    return figure
+
+
+def ingest(rows: Rows) -> Figure:
+    """Events and profiles."""
+    return _against_bounds("What does it cost to remember people?", "ingest", rows)
+
+
+def erasing(rows: Rows) -> Figure:
+    """Erasing."""
+    return _against_bounds("How long does it take to erase a person?", "erasing", rows)
 
 
 def _growth(title: str, column: str, rows: Rows, limit: float | None) -> Figure:
@@ -235,7 +262,7 @@ def _n(value: object) -> float:
 
 PLOTS: dict[str, Draw] = {
     "serving": serving, "hot-path": hot_path, "fanout": fanout, "push": push, "items": items, "ten-million": items,
-    "people": people, "ingest": lambda _rows: None, "overload": overload, "retrieval": retrieval, "filters": filters,
-    "delta": delta,
+    "people": people, "ingest": ingest, "erasing": erasing, "overload": overload,
+    "retrieval": retrieval, "filters": filters, "delta": delta,
 }  # fmt: skip
 """By the part's marker; None when the figures do not suffice."""

@@ -206,6 +206,8 @@ FIGURES_OF: dict[str, Sequence[Row]] = {
     "items": [{"front": "native", "items": 10, "cost_over_smallest": 1.0},
               {"front": "native", "items": 1000, "cost_over_smallest": 1.5}],
     "people": [{"front": "native", "people": 10, "cost_over_smallest": 1.0}],
+    "ingest": [{"front": "grpcio", "single_over_rpc": 0.5, "bytes_per_user": 900}],
+    "erasing": [{"seconds_worst": 0.4}],
     "overload": [{"front": "native", "deadline_ms": 50, "answered_over_carried": 0.9, "offered_over_carried": 3.0,
                   "refused_share": 0.7, "half_p99_ms": 3.0, "answered_p99_ms": 6.0, "refused_p99_ms": 1.0}],
 }  # fmt: skip
