@@ -50,7 +50,7 @@ protos-check: protos ## fail if the stubs are stale
 	@test -z "$$(git status --porcelain clients/python/tidings/v1)" \
 	  || { git status --short clients/python/tidings/v1; echo "the stubs are stale: commit what 'make protos' made"; exit 1; }
 
-bench: .venv/.dev ## measure everything into docs/benchmarks.md (an hour and a half; PART=serving: one part; ARGS=--quick: printed)
+bench: .venv/.dev ## measure everything into docs/benchmarks.md (two hours; PART=serving: one part; ARGS=--quick: printed)
 	$(BIN)/python loadtest/benchmarks.py $(or $(ARGS),--write) $(if $(PART),--part $(PART))
 
 bench-retrieval: .venv/.dev ## of these recall and speed of search (20 minutes)

@@ -112,6 +112,7 @@ BOUNDS = (
     Bound("overload", "seconds from its end until all is as before", worst("recovered_s"), 3.0),
     Bound("overload", "memory after over before", over("memory_after_mib", "memory_before_mib"), 1.1),
     Bound("overload", "failed calls of others beside callers who misbehave", worst("beside_failed"), 0.0),
+    Bound("overload", "refused ones", worst("beside_refused"), 0.0),
     Bound("erasing", "seconds to erase a person with 10,000 events", worst("seconds_worst"), 2.0),
     Bound("retrieval", "recall@100 on users that nobody tuned on", worst("recall_at_100", least=True), 0.95, True),
     Bound(
