@@ -345,7 +345,16 @@ class Server:
         batchers = self._batchers()
         people = ManyPeople(store, self._people)
         audience = AudienceHandlers(
-            FindAudience(self._serving, people.find, people.lately, users, self._key, time.time, privacy.min_audience),
+            FindAudience(
+                self._serving,
+                people.find,
+                people.lately,
+                users,
+                self._key,
+                time.time,
+                privacy.min_audience,
+                self._people.nobody,
+            ),
             ThreadPoolExecutor(1, thread_name_prefix="audience"),
         )
         streams = (

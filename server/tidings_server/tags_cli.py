@@ -62,13 +62,14 @@ def preview_tags(
         release = ReleaseDirectory(settings.releases).open(promoted) if promoted else None
         with open_users(settings.state) as users:
             store = cast(Store, users)  # Of all that a store does, finding rows needs the numbers of items.
-            people = People(store, KnownDocuments(store))
-            asked = UserTags(settings.tag_rules, settings.declared, lambda: release, people.rows_of)
+            people, rules = People(store, KnownDocuments(store)), settings.privacy.rules
+            asked = UserTags(settings.tag_rules, settings.declared, lambda: release, people.rows_of, privacy=rules)
             console = Console(stderr=True)
             with Progress(console=console, disable=as_json or not console.is_terminal, transient=True) as progress:
                 task = progress.add_task("users", total=users.count())
                 told = partial(progress.advance, task)
-                found = preview_tag(name, users.documents(), asked, int(time.time() * 1000), told)
+                now_ms = int(time.time() * 1000)
+                found = preview_tag(name, users.documents(), asked, now_ms, told, rules.min_audience)
     if as_json:
         print(json.dumps(asdict(found), ensure_ascii=False, separators=(",", ":")))
     else:
@@ -82,6 +83,8 @@ def _print(console: Console, found: TagPreview, *, known: bool) -> None:
     share = f" ({found.have / found.users:.1%})" if found.users else ""
     by = "" if known else ", by hand: no rule gives it"
     console.print(Text(f"{found.have:,} of {found.users:,} users would have {found.name}{share}{by}"), soft_wrap=True)
+    if found.withheld:
+        console.print("Counts below privacy.min_audience are withheld.")
     if set(found.tags) - {found.name}:
         table = Table(box=None, pad_edge=False)
         table.add_column("tag", overflow="fold")

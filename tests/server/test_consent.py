@@ -1,11 +1,15 @@
 """The matrix of consent: every use of what is known of a person, in every state that the person can have asked for."""
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
+from functools import cache
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 import tidings
@@ -28,7 +32,7 @@ title = "You searched for {{ query }}"
 PATIENCE = 30.0
 
 Use = str
-ALL = {"answer", "audience", "push", "asked_for", "profile"}
+ALL = {"answer", "audience", "push", "asked_for", "profile", "export"}
 
 
 @dataclass(frozen=True)
@@ -44,9 +48,9 @@ class State:
 STATES: Mapping[str, State] = {
     "nothing said": State({}, ALL),
     "all granted": State({"profiling": True, "marketing": True, "training": True}, ALL),
-    "no training": State({"training": False}, ALL),
+    "no training": State({"training": False}, ALL - {"export"}),
     "no marketing": State({"marketing": False}, ALL - {"audience", "push"}),
-    "no marketing, no training": State({"marketing": False, "training": False}, ALL - {"audience", "push"}),
+    "no marketing, no training": State({"marketing": False, "training": False}, ALL - {"audience", "push", "export"}),
     "no profiling": State({"profiling": False}, {"push", "asked_for"}),
     "no profiling, no training": State({"profiling": False, "training": False}, {"push", "asked_for"}),
     "no profiling, no marketing": State({"profiling": False, "marketing": False}, {"asked_for"}),
@@ -144,12 +148,29 @@ def profile(client: tidings.Client, user: str, _: Path) -> bool:
     return flags == 0
 
 
+def export(_: tidings.Client, user: str, state: Path) -> bool:
+    """Whether what may be learned from has anything that the user did."""
+    return user in exported(state)
+
+
+@cache
+def exported(state: Path) -> frozenset[str]:
+    """The users in an export of all events, made beside the running server."""
+    out, config = state.with_name("export"), state.with_name("server.toml")
+    words = [str(Path(sys.executable).with_name("tidings-server")), "export", "events", "--out", str(out)]
+    words += ["--state", str(state), "--config", str(config), "--json"]
+    subprocess.run(words, check=True, capture_output=True, timeout=60)
+    tables = [pq.read_table(file, columns=["user_id"]) for file in out.glob("*.parquet")]
+    return frozenset(user for table in tables for user in table["user_id"].to_pylist())
+
+
 CHECKS: Mapping[Use, Callable[[tidings.Client, str, Path], bool]] = {
     "answer": answer,
     "audience": audience,
     "push": push,
     "asked_for": asked_for,
     "profile": profile,
+    "export": export,
 }
 
 
@@ -168,3 +189,25 @@ def until(look: Callable[[], list[Entry]]) -> list[Entry]:
     while not (found := look()) and time.monotonic() < end:
         time.sleep(0.01)
     return found
+
+
+def test_where_people_must_opt_in_silence_is_no_consent(built_shop: Shop, tmp_path: Path) -> None:
+    """Of whom the release knows something, and nobody has said anything: nothing of it is used until they say so."""
+    silent, willing = "user-1", "user-7"
+    config = "[privacy]\nprofiling = false\nmarketing = false\n" + CONFIG.replace("[privacy]\n", "", 1).lstrip()
+    (tmp_path / "server.toml").write_text(config)
+    state = tmp_path / "state"
+    with (
+        start_server(built_shop.path, state, "--config", str(tmp_path / "server.toml")) as server,
+        tidings.Client(server.address, timeout=30) as client,
+    ):
+        client.promote_release(built_shop.a)
+        assert not answer(client, silent, state)
+        assert not audience(client, silent, state)
+        assert client.send_push(silent, "Have a look").reason is tidings.SuppressReason.NO_CONSENT
+        client.set_preferences(willing, tidings.Preferences(consent={"profiling": True, "marketing": True}))
+        assert answer(client, willing, state)
+        assert audience(client, willing, state)
+        assert client.send_push(willing, "Have a look").decision is tidings.PushDecision.SENT
+        client.record(tidings.Event(silent, "view", ["item-1"]))
+        assert {line["flags"] for line in client.export_profile(silent) if line["kind"] == "event"} == {16}

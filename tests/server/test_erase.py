@@ -292,3 +292,38 @@ def test_whatever_is_kept_by_user_is_erased(tmp_path: Path) -> None:
             if column[1] == "user_id"
         }
     assert about == {*TABLES, "users", "contacts", "contact_keys"}
+
+
+def test_a_person_is_erased_under_every_id(server: RunningServer, tmp_path: Path) -> None:
+    """What was done as a visitor goes with the rest, whichever id is named; neither id comes back."""
+    with tidings.Client(server.address, timeout=30) as client:
+        live(client, "cookie-Huitzilopochtli", "Huitzilopochtli")
+        live(client)
+        client.merge_profiles("cookie-Huitzilopochtli", WHO)
+        receipt = client.erase_profile("cookie-Huitzilopochtli")
+        assert receipt.removed["ids"] == 2
+        assert receipt.removed["events"] >= 2 * 83
+        assert client.erase_profile(WHO).removed == receipt.removed
+        assert traces(tmp_path / "state", SECRET, WHO, "Huitzilopochtli") == []
+        for user in (WHO, "cookie-Huitzilopochtli"):
+            (verdict,) = client.record(tidings.Event(user, "view", ["item-3"])).verdicts
+            assert verdict.status is tidings.EventStatus.ERASED
+
+
+def test_who_comes_back_is_found_by_what_they_do_since(server: RunningServer) -> None:
+    """Not by the vector that the release has of them from before, which is nobody's any more."""
+
+    def found(client: tidings.Client) -> dict[str, float]:
+        pages = client.find_audience(["item-1"], include_refused=True, limit=1000)
+        return {member.user_id: member.score for page in pages for member in page.members}
+
+    with tidings.Client(server.address, timeout=30) as client:
+        before = found(client)[WHO]
+        client.erase_profile(WHO)
+        client.set_preferences(WHO, tidings.Preferences(), lift_erasure=True)
+        assert WHO not in found(client)
+        token = client.record(tidings.Event(WHO, "purchase", ["item-3"])).consistency_token
+        client.recommend(WHO, consistency_token=token)
+        after = found(client)
+        assert WHO in after
+        assert after[WHO] != before

@@ -245,7 +245,8 @@ def test_who_would_have_a_tag_is_counted_beside_the_server(
     client.update_profile("paul", {"city": "Kyoto"}, tags=["guest"])
     client.update_profile("mary", {"city": "Kyoto"})
     config = tmp_path / "next.toml"
-    config.write_text('[attribute.city]\nkind = "keyword"\n[tag.lives]\nwhen = "city"\n')
+    rules = '[attribute.city]\nkind = "keyword"\n[tag.lives]\nwhen = "city"\n'
+    config.write_text(f"{rules}[privacy]\nmin_audience = 0\n")
     place = server.log.parent
     where = ["--config", str(config), "--state", str(place / "state"), "--releases", str(place / "releases"), "--json"]
 
@@ -261,6 +262,10 @@ def test_who_would_have_a_tag_is_counted_beside_the_server(
     assert preview("guest")["have"] == 1
     assert preview("recent_purchase:smartphone")["have"] >= 1
     assert preview("nothing")["have"] == 0
+    # Of a few people nothing is told, unless the settings say so.
+    config.write_text(rules)
+    few = preview("guest")
+    assert (few["have"], few["tags"], few["withheld"]) == (0, {}, True)
 
 
 def test_a_hundred_thousand_tags_are_refused(client: tidings.Client) -> None:

@@ -37,7 +37,7 @@ def carry_over(directory: Path, erased: Sequence[Erased], secret: bytes, own: by
             table.begin([key], [user_id], time, {"contacts": contacts.erase(user_id)})
             while table.step(key, ROWS):
                 pass
-            table.finish(key, {"ids": 1})
+            table.finish([key], {"ids": 1})
             count += 1
         if secret == own:
             for one in erased:

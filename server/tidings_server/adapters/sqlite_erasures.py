@@ -109,14 +109,19 @@ class ErasureTable:
             self._sql.change("UPDATE erasing SET counts = ? WHERE key = ?", json.dumps(counts), key)
         return limit - left
 
-    def finish(self, key: bytes, more: Mapping[str, int]) -> Mapping[str, int]:
-        """End an erasure: of it only its receipt stays, with what else was erased. Returns the receipt."""
+    def finish(self, keys: Sequence[bytes], more: Mapping[str, int]) -> Mapping[str, int]:
+        """End the erasure of the first key: of it only its receipt stays, with what else was erased; returns it.
+
+        The other keys, of the same person, get the same receipt.
+        """
+        key = keys[0]
         erasing = self.under_way(key)
         if erasing is None:
             found = self.get(key)
             return {} if found is None else found.receipt
         receipt = {**dict.fromkeys(TABLES, 0), **erasing.counts, **more}
-        self._sql.change("UPDATE erased SET receipt = ? WHERE key = ?", json.dumps(receipt), key)
+        for each in keys:
+            self._sql.change("UPDATE erased SET receipt = ? WHERE key = ?", json.dumps(receipt), each)
         self._sql.change("DELETE FROM erasing WHERE key = ?", key)
         return receipt
 

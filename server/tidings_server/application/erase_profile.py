@@ -124,7 +124,8 @@ class EraseProfile:
         while self._store.write(partial(_step, erasing.key)).result():
             pass
         more = {"cached": cached, "ids": len(erasing.user_ids)}
-        self._store.write(lambda tx: tx.erasures.finish(erasing.key, more)).result()
+        keys = [erasing.key, *(self._erased.key(one) for one in erasing.user_ids[1:])]
+        self._store.write(lambda tx: tx.erasures.finish(keys, more)).result()
 
     def _scrub(self) -> bool:
         for _ in range(SCRUBS):

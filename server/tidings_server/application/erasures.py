@@ -31,8 +31,11 @@ class Erasures(Protocol):
         """Remove up to `limit` entries of an erasure that is under way; returns how many, 0 when none is left."""
         ...
 
-    def finish(self, key: bytes, more: Mapping[str, int]) -> Mapping[str, int]:
-        """End an erasure: of it only its receipt stays, with what else was erased. Returns the receipt."""
+    def finish(self, keys: Sequence[bytes], more: Mapping[str, int]) -> Mapping[str, int]:
+        """End the erasure of the first key: of it only its receipt stays, with what else was erased; returns it.
+
+        The other keys, of the same person, get the same receipt.
+        """
         ...
 
     def lift(self, key: bytes) -> None:

@@ -111,8 +111,13 @@ class FindAudience:
         key: bytes,
         now: Callable[[], float],
         least: int = 0,
+        nobody: Person = _NOBODY,
     ) -> None:
-        """`key` signs the tokens. `now` gives Unix seconds. Fewer than `least` people are withheld."""
+        """`key` signs the tokens. `now` gives Unix seconds. Fewer than `least` people are withheld.
+
+        `nobody` is somebody of whom nothing is recorded.
+        """
+        self._nobody = nobody
         self._filter_users = filter_users
         self._least = least
         self._serving = serving
@@ -149,7 +154,8 @@ class FindAudience:
                 return np.ones(len(user_ids), np.bool_)
             return self._filter_users.passing(question.user_filter, user_ids)
 
-        search = _Search(question, release, audience, rows, {one.user_id for one in known}, now, passes)
+        seen = {one.user_id: one.person for one in known}
+        search = _Search(question, release, audience, rows, seen, self._nobody, now, passes)
         return self._pages(search, place, passing)
 
     def _pages(self, search: "_Search", after: tuple[float, int] | None, passing: int) -> Iterator[Page]:
@@ -241,7 +247,8 @@ class _Search:
     release: Release
     audience: Audience
     rows: Int64
-    seen: frozenset[str] | set[str]
+    seen: Mapping[str, Person]
+    nobody: Person
     now: float
     passes: Callable[[Sequence[str]], Bool]
 
@@ -269,10 +276,11 @@ class _Search:
         ids, places = [user_id for user_id, passes in zip(ids, wanted.tolist(), strict=True) if passes], places[wanted]
         items = self.rows[audience.best[places]]
         people = find_people([user_id for user_id in ids if user_id not in self.seen], self.release)
-        for user_id, item, value in zip(ids, items.tolist(), audience.values[places].tolist(), strict=True):
+        values, of_release = audience.values[places].tolist(), (places < audience.users).tolist()
+        for user_id, item, value, known in zip(ids, items.tolist(), values, of_release, strict=True):
             # Of whom the record is damaged nobody can tell whether they have the item.
-            person = people.get(user_id, _NOBODY)
-            if person is None or not person.standing.may("audience", self.now):
+            person = people.get(user_id, self.seen.get(user_id, self.nobody))
+            if person is None or not person.standing.may("audience", self.now) or (known and person.unlisted):
                 continue
             if self.question.everybody or not refused([person], np.array([item]))[0, 0]:
                 yield Member(user_id, value, snapshot.items[item])

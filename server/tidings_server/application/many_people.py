@@ -61,4 +61,9 @@ class ManyPeople:
         user_ids = list(dict.fromkeys([*self._people.kept_ids, *self._store.newest_users(NEWEST_EVENTS)]))
         users = release.snapshot.users
         found = self.find(user_ids, release).items()
-        return [Known(user_id, users.find(user_id), person) for user_id, person in found if person is not None]
+        # What the release has of somebody who was erased and came back is not theirs any more.
+        return [
+            Known(user_id, -1 if person.unlisted else users.find(user_id), person)
+            for user_id, person in found
+            if person is not None
+        ]

@@ -10,7 +10,7 @@ import numpy as np
 from tidings_core.model import Person, Snapshot
 from tidings_core.person import view
 from tidings_core.privacy import EVERYTHING, PrivacyRules, standing_of
-from tidings_core.profile import Profile
+from tidings_core.profile import EMPTY, Profile
 from tidings_core.release import Release, known_until
 from tidings_core.standing import ERASED
 from tidings_core.stored import Document
@@ -80,6 +80,10 @@ class People:
         `rules` say what profiles may be used for.
         """
         self._rules = rules
+        self.nobody = Person(standing=standing_of(EMPTY, rules))
+        """Somebody of whom nothing is recorded, not what they say of privacy either."""
+        if not self.nobody.standing.may("answer", 0):
+            self.nobody = replace(self.nobody, unlisted=True)
         self.erased = documents.erased
         self._store = store
         self._documents = documents
@@ -102,7 +106,9 @@ class People:
         """
         stored = self._store.user(user_id)
         if stored.version == 0:
-            return GONE if user_id in self.erased else None
+            if user_id in self.erased:
+                return GONE
+            return None if self.nobody.standing.may("answer", 0) else self.nobody
         kept = self.find_kept(user_id, stored.version, release)
         self._count(kept is not None)
         if kept is not None:

@@ -12,13 +12,17 @@ from tidings_server.application.user_tags import UserTags
 
 @dataclass(frozen=True, slots=True)
 class TagPreview:
-    """Of `users` so many would `have` a tag or any of its family; `tags` counts each. `damaged` could not be read."""
+    """Of `users` so many would `have` a tag or any of its family; `tags` counts each. `damaged` could not be read.
+
+    `withheld`: some counts are so small that they are not told; `have` is 0 when it is one of them.
+    """
 
     name: str
     users: int
     have: int
     tags: Mapping[str, int]
     damaged: int
+    withheld: bool = False
 
 
 def preview_tag(
@@ -27,8 +31,12 @@ def preview_tag(
     tags: UserTags,
     now_ms: int,
     told: Callable[[], None] = lambda: None,
+    least: int = 0,
 ) -> TagPreview:
-    """Ask for a tag or family of all users at `now_ms` (Unix milliseconds); `told` is called for each of them."""
+    """Ask for a tag or family of all users at `now_ms` (Unix milliseconds); `told` is called for each of them.
+
+    Counts below `least` are withheld.
+    """
     users = have = damaged = 0
     counts: Counter[str] = Counter()
     for _, stored in documents:
@@ -41,4 +49,6 @@ def preview_tag(
             continue
         have += bool(found)
         counts.update(found)
-    return TagPreview(name, users, have, dict(counts.most_common()), damaged)
+    kept = {tag: count for tag, count in counts.most_common() if count >= least}
+    withheld = have < least or len(kept) < len(counts)
+    return TagPreview(name, users, have if have >= least else 0, kept, damaged, withheld)

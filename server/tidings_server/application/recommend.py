@@ -9,6 +9,7 @@ from tidings_core.errors import DeadlinePassed, InvalidInput, StorageFailed
 from tidings_core.model import Answer, Degradation, Person, Query
 from tidings_core.recommend import recommend, unanswered
 from tidings_core.release import Release
+from tidings_core.standing import ERASED
 from tidings_core.subjects import faults
 from tidings_server.application.serving import Serving
 
@@ -169,7 +170,7 @@ class Recommend:
             return query, None
         if not person.standing.may("answer", self._now() * 1000):
             # Without a name the release does not know who asks either.
-            missing = WITHHELD["no_consent" if person.version else "erased"]
+            missing = WITHHELD["erased" if person.standing is ERASED else "no_consent"]
             return replace(query, user_id="", person=None), missing
         return replace(
             query, user_id="" if person.unlisted else person.user_id or query.user_id, person=person, tags=tags
