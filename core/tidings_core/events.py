@@ -54,6 +54,8 @@ LOW_STARS = 2.0
 """An item with a rating below this is not recommended to who rated it."""
 
 MAX_EVENTS = 1000
+MAX_TOKEN_BYTES = 10_000
+"""A decision token of an answer of 500 items that were all drawn has some 8,500."""
 MAX_EVENT_ITEMS = 1000
 MAX_QUANTITY = 1_000_000
 MAX_MONEY = 1e12
@@ -81,6 +83,7 @@ class Event:
     """Something a user did. `time` is Unix milliseconds; texts that do not apply are ""; `value` None: not said.
 
     `tag` is the one that came or went, of type "tag".
+    `decision_token` is that of the answer it follows from, which whoever takes the event has checked.
     """
 
     event_id: str
@@ -94,6 +97,7 @@ class Event:
     push_id: str = ""
     tag: str = ""
     order_id: str = ""
+    decision_token: str = ""
 
 
 def liking(type: EventType, value: float | None) -> float:
@@ -127,6 +131,7 @@ def _checks(event: Event, now_ms: int) -> Iterator[Fault]:
     yield "category", text_fault(event.category, MAX_CATEGORY_BYTES)
     yield "push_id", text_fault(event.push_id, MAX_ID_BYTES)
     yield "order_id", text_fault(event.order_id, MAX_ID_BYTES, 1 if event.type == "cancel" else 0)
+    yield "decision_token", text_fault(event.decision_token, MAX_TOKEN_BYTES)
     yield from _item_checks(event.items)
     if event.query and event.type != "search":
         yield "query", f"is given with a {event.type}: only a search has one"

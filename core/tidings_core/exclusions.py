@@ -7,7 +7,7 @@ import numpy as np
 
 from tidings_core.model import Snapshot
 from tidings_core.rows import Passing, RowSet
-from tidings_core.tables import Bool, Int32, Int64, places
+from tidings_core.tables import Bool, Int32, Int64, begins, places
 
 MANY = 256
 """Up to so many rows of one kind are searched for on top and dropped; of more a search is told, by a set of bits."""
@@ -34,11 +34,15 @@ class Exclusions:
     @classmethod
     def of(cls, rows_of_users: Sequence[Int32], many: Sequence[Sequence[Passing]], item_count: int) -> "Exclusions":
         """Gather item rows per user; rows below 0 (ids that are not known) are ignored, repeats count once."""
-        users = np.repeat(np.arange(len(rows_of_users), dtype=np.int64), [len(rows) for rows in rows_of_users])
-        rows = np.concatenate([np.empty(0, np.int64), *rows_of_users]).astype(np.int64)
-        keys = np.unique((users * item_count + rows)[rows >= 0])
-        sizes = np.bincount(keys // max(item_count, 1), minlength=len(rows_of_users))
-        return cls(keys, sizes, item_count, many)
+        first = np.arange(len(rows_of_users) + 1) * item_count
+        rows = np.concatenate([np.empty(0, np.int64), *rows_of_users])
+        keys = np.repeat(first[:-1], [len(rows) for rows in rows_of_users])
+        keys += rows
+        if rows.min(initial=0) < 0:
+            keys = keys[rows >= 0]
+        keys.sort()
+        keys = keys[begins(keys)]
+        return cls(keys, np.diff(np.searchsorted(keys, first)), item_count, many)
 
     def contains(self, rows: Int32 | Int64) -> Bool:
         """Whether each of rows [B, W] is excluded for its user, bool[B, W]."""

@@ -285,12 +285,25 @@ class Diversity:
 
 
 @dataclass(frozen=True, slots=True)
+class Exploration:
+    """Chances for what would not be in an answer: each of the next `items` gets into it with probability `floor`.
+
+    The first `kept` places are never given away. See `exploration`.
+    """
+
+    items: int = 20
+    floor: float = 0.02
+    kept: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class ServingConfig:
     """A named recipe: which sources propose, whether the ranker scores, what is left out.
 
     With `complements` the first place is for the best item that goes with the context and is of another category, when
     there is one: what is added to a thing, before what would take its place. With `within_category` an answer to a
-    query that names a category holds only items of it. With `filter` it holds only items that pass it.
+    query that names a category holds only items of it. With `filter` it holds only items that pass it. With
+    `exploration`, answers to queries that bring a seed are drawn.
     """
 
     name: str
@@ -302,6 +315,7 @@ class ServingConfig:
     complements: bool = False
     within_category: bool = False
     filter: Filter | None = None
+    exploration: Exploration | None = None
 
 
 DEFAULT_SERVING_CONFIG = "for-you"
@@ -383,6 +397,8 @@ class Query:
     """What the snapshot makes of the user's profile; None: only what the release itself knows."""
     tags: Collection[str] = ()
     """Of the tags that controls name those of the user, each with its family."""
+    seed: int | None = None
+    """What the draw of the serving config's exploration goes by; None: nothing is drawn."""
 
 
 Cause = Literal["no_release", "unknown_user", "unknown_context", "deadline", "failed", "no_consent", "erased"]

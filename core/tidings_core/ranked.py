@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple, get_args, overload
 
 import numpy as np
 
-from tidings_core.tables import Bool, Float32, Int32, UInt8
+from tidings_core.tables import Bool, Float32, Float64, Int32, UInt8
 
 ReasonCode = Literal[
     "matches_taste",
@@ -48,7 +48,8 @@ class Ranked:
     rows i32[B, k] (-1: no more), scores f32[B, k]; for each of the S `sources` whether it proposed the item, present
     bool[B, k, S], and with what score, said f32[B, k, S]; for each of R reasons, in the order in which they are told,
     its number, reasons u8[B, k, R] (0: none), and the item it rests on, seeds i32[B, k, R] (-1: none). `texts` maps the
-    few reasons that rest on words, by their place in `reasons`, to them.
+    few reasons that rest on words, by their place in `reasons`, to them. `propensities` f64[B, k] are the probabilities
+    with which items were in the answer, where it was drawn; None: all were sure to be.
     """
 
     rows: Int32
@@ -59,6 +60,7 @@ class Ranked:
     reasons: UInt8
     seeds: Int32
     texts: Mapping[tuple[int, int, int], str] = field(default_factory=dict)
+    propensities: Float64 | None = None
 
 
 NOTHING = Ranked(
@@ -106,6 +108,12 @@ class Items(Sequence[RankedItem]):
     def rows(self) -> Int32:
         """The rows i32[n]."""
         return self.ranked.rows[self.user, : self.size]
+
+    @property
+    def propensities(self) -> Float64 | None:
+        """The probabilities f64[n] with which they were in the answer; None: each was sure to be."""
+        found = self.ranked.propensities
+        return None if found is None else found[self.user, : self.size]
 
     def __len__(self) -> int:
         return self.size

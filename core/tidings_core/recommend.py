@@ -5,7 +5,7 @@ The one entry for the server, its batches, and the offline evaluation, so that t
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -13,12 +13,14 @@ from tidings_core import sources
 from tidings_core.candidates import PINNED, Candidates, Proposals, merge
 from tidings_core.controls import active, pinned_rows
 from tidings_core.errors import DependencyFailed
+from tidings_core.exploration import draw, propensities, uniform
 from tidings_core.features import SOURCE_FEATURES, candidate_features, prices_paid, user_features
 from tidings_core.model import (
     Answer,
     Cause,
     Considered,
     Degradation,
+    Exploration,
     Query,
     ServingConfig,
     Snapshot,
@@ -27,7 +29,7 @@ from tidings_core.ordering import LAST, Contest, Step, may_lead, order
 from tidings_core.ranked import Items, Ranked
 from tidings_core.selection import filter_faults
 from tidings_core.subjects import Subjects, resolve
-from tidings_core.tables import Bool, Float32, Int32, Int64, best_first, picked, taken
+from tidings_core.tables import Bool, Float32, Float64, Int32, Int64, best_first, picked, taken
 
 FUSION_CONSTANT = 60.0
 """k of reciprocal rank fusion (Cormack, Clarke and Büttcher, SIGIR 2009), the value of the paper."""
@@ -101,7 +103,8 @@ def _recommend(
     rules = active(snapshot.controls, serving.name, [(query.category, query.tags) for query in batch], now)
     for user in np.flatnonzero(_missed(subjects, serving)).tolist():
         degraded[user].insert(0, UNKNOWN_USER)
-    ranking, trouble = retrieve(subjects, serving, snapshot, time_left, pinned_rows(rules, snapshot, len(batch)))
+    pinned = pinned_rows(rules, snapshot, len(batch))
+    ranking, trouble = retrieve(subjects, serving, snapshot, time_left, pinned)
     scores, ranked = None, np.zeros(len(batch), np.bool_)
     if serving.rerank and snapshot.ranker is not None:
         if time_left() < RANK_RESERVE:
@@ -124,13 +127,36 @@ def _recommend(
         lead = may_lead(_beside(ranking.candidates), rows, subjects.context, snapshot)
     contest = Contest(rows, _pinned_last(scores, ranking.candidates), lead)
     steps = order(contest, serving.diversity, rules, snapshot)
+    chances = None
+    if serving.exploration is not None and rows.shape[1]:
+        step, chances = _explore(batch, steps[-1].order, serving.exploration, rows, pinned)
+        steps.append(step)
     found = _items(steps[-1].order[:, :most], ranking, scores, subjects)
+    if chances is not None:
+        found = replace(found, propensities=chances[:, :most])
     counts = np.count_nonzero(found.rows >= 0, axis=1).tolist()
     kept = [_considered(ranking, scores, ranked, steps, user) if keep[user] else None for user in range(len(batch))]
     return [
         Answer(Items(found, user, min(query.k, count)), (*missing, *trouble), considered)
         for user, (query, count, missing, considered) in enumerate(zip(batch, counts, degraded, kept, strict=True))
     ]
+
+
+def _explore(
+    batch: Sequence[Query], made: Int64, rule: Exploration, rows: Int32, pinned: Int64
+) -> tuple[Step, Float64]:
+    """What a draw makes of the order i64[B, K] of candidates, and the propensities f64[B, K] of what is at its places.
+
+    For queries without a seed the order stays. rows i32[B, K] are the candidates', -1: padding; those of pinned
+    i64[B, P] stay where they are.
+    """
+    users = np.array([query.seed is not None for query in batch], np.bool_)
+    wanted = np.array([query.k for query in batch], np.int64)
+    stays = (picked(rows, np.maximum(made, 0))[:, :, None] == pinned[:, None, :]).any(axis=2)
+    counts = np.count_nonzero(rows >= 0, axis=1)
+    chances = propensities(rule, stays | ~users[:, None], counts, wanted)
+    places = draw(chances, uniform([query.seed or 0 for query in batch]), wanted)
+    return Step("exploration", picked(made, places), users), picked(chances, places)
 
 
 def _missed(subjects: Subjects, serving: ServingConfig) -> Bool:

@@ -72,26 +72,29 @@ def _beside(seeds: Int32, neighbours: Neighbours, subjects: Subjects, k: int) ->
     size, width = len(neighbours.rows), seeds.shape[1]
     at = np.flatnonzero((seeds >= 0) & (seeds < size))
     starts = seeds.reshape(-1).take(at)
-    near, said = taken(neighbours.rows, starts), taken(neighbours.scores, starts)
-    there = np.flatnonzero(near >= 0)
-    raw = said.reshape(-1).take(there)
-    seed = there // max(near.shape[1], 1)
-    user, age = at // width, at % width
-    decay = np.where(subjects.by_context.take(user), np.float32(1.0), (SEED_DECAY ** np.arange(width)).take(age))
-    count = subjects.excluded.item_count
-    keys, order = ascending((user * count).take(seed) + near.reshape(-1).take(there), len(seeds) * count)
+    near, raw = taken(neighbours.rows, starts), taken(neighbours.scores, starts)
+    user = at // width
+    decay = (SEED_DECAY ** np.arange(width)).astype(np.float32).take(at - user * width)
+    decay[subjects.by_context.take(user)] = 1.0
+    weighed = (raw * decay[:, None]).reshape(-1)
+    # User and row as one number: equal ones are the same item of the same user.
+    pairs = (near + (user << 32)[:, None]).reshape(-1)
+    # In order of strength and, of equals, the first seed before others.
+    strength = ((ranked_bits(raw).astype(np.int64) << 32) - np.arange(len(starts))[:, None]).reshape(-1)
+    if near.min(initial=0) < 0:
+        there = np.flatnonzero(near.reshape(-1) >= 0)
+        pairs, weighed, strength = pairs.take(there), weighed.take(there), strength.take(there)
+    keys, order = ascending(pairs, len(seeds) << 32)
     first = np.flatnonzero(begins(keys))
     if not len(first):
         return _ragged(first, first, _NO_SCORES, len(seeds), k, np.empty(0, np.int32))
-    totals = np.add.reduceat((raw * decay.astype(np.float32).take(seed)).take(order), first, dtype=np.float64)
-    # What names an item most strongly, of equals the first.
-    strongest = np.maximum.reduceat(((ranked_bits(raw).astype(np.int64) << 32) - seed).take(order), first)
-    users = keys.take(first) // count
-    rows = keys.take(first) - users * count
+    totals = np.add.reduceat(weighed.take(order), first, dtype=np.float64)
+    strongest = np.maximum.reduceat(strength.take(order), first)
+    distinct = keys.take(first)
+    users, rows = distinct >> 32, distinct & 0xFFFFFFFF
     kept = np.flatnonzero(subjects.may(users, rows))
-    users, rows = users.take(kept), rows.take(kept)
-    by = starts.take(-strongest.take(kept) & 0xFFFFFFFF)
-    return _ragged(users, rows, totals.take(kept).astype(np.float32), len(seeds), k, by)
+    named = starts.take(-strongest.take(kept) & 0xFFFFFFFF)
+    return _ragged(users.take(kept), rows.take(kept), totals.take(kept).astype(np.float32), len(seeds), k, named)
 
 
 def _ragged(users: Int64, rows: Int64, scores: Float32, batch: int, k: int, seeds: Int32) -> Proposals:

@@ -32,6 +32,7 @@ from tidings_server.application.check_recall import CheckRecall
 from tidings_server.application.compose import Composer
 from tidings_server.application.consistency import check_token, write_token
 from tidings_server.application.decide_push import DecidePushes
+from tidings_server.application.decision_token import DecisionTokens
 from tidings_server.application.erase_profile import EraseProfile, resume_quietly
 from tidings_server.application.erasures import ErasedIds
 from tidings_server.application.explain import Explain
@@ -92,7 +93,7 @@ ADMIN_THREADS = 2
 """One may open a release while the other lists."""
 SWITCH_SECONDS = 0.001
 """After so long a thread that computes lets go of the interpreter for one that lets calls in or refuses them."""
-STANDING = 5
+STANDING = 3
 """So many batches for each compute thread may wait for longer than a moment."""
 RECORD_THREADS = 2
 """One reads events while the other waits for the disk."""
@@ -161,6 +162,7 @@ class Server:
         self._releases = releases
         self._store = store
         self._key = state.key
+        self._tokens = DecisionTokens(state.key, lambda: f"answer/{secrets.token_hex(8)}")
         self._stage = "starting: no release is open yet"
         self._metrics = Metrics()
         self._erased = ErasedIds(state.key, store.erased())
@@ -185,6 +187,10 @@ class Server:
 
     def _read_controls(self, path: Path | None = None) -> tuple[Control, ...]:
         return read_controls(path or Path(self._settings.controls), self._settings.serving_configs)
+
+    def _check_decision(self, token: str) -> None:
+        """Raise InvalidInput for a decision token that is not good."""
+        self._tokens.read(token, time.time())
 
     def not_ready(self) -> str:
         """Why this server is not ready, "" when it is."""
@@ -329,11 +335,13 @@ class Server:
         )
         methods = (
             *self._recommendation(
-                ObserveAnswers(recommend, recording, checking, random.random),
+                ObserveAnswers(recommend, recording, checking, random.random, partial(secrets.randbits, 64)),
                 Explain(self._serving, recommend.meet, store, settings.serving_configs, recorder.settle, time.time),
             ),
             *self._writing(
-                EventHandlers(record, time.time, metrics), push, SendPushHandler(send, settings.push_ttl_seconds)
+                EventHandlers(record, time.time, metrics, self._check_decision),
+                push,
+                SendPushHandler(send, settings.push_ttl_seconds),
             ),
             *self._profile_methods(),
             *contact_methods(self._contacts),
@@ -394,7 +402,9 @@ class Server:
     def _recommendation(self, recommend: ObserveAnswers, explain: Explain) -> tuple[Method, ...]:
         """What only reads."""
         settings, check = self._settings, partial(check_token, self._store)
-        handlers = RecommendationHandlers(recommend, settings.serving_configs, self._metrics, time.monotonic, check)
+        handlers = RecommendationHandlers(
+            recommend, settings.serving_configs, self._metrics, time.monotonic, check, self._tokens
+        )
         told = ExplainHandlers(explain, handlers.question)
         service = "tidings.v1.RecommendationService"
         seconds = settings.default_deadline_ms / 1000

@@ -13,6 +13,7 @@ from tidings_core.model import SERVING_CONFIGS, ServingConfig
 from tidings_server.application.compose import ShownItem
 from tidings_server.attribute_settings import AttributeTable
 from tidings_server.cleaning_settings import CleaningTable, WhoseTable
+from tidings_server.exploration_settings import ExplorationTable
 from tidings_server.filter_settings import ConditionTable, FilterTable
 from tidings_server.privacy_settings import PrivacyTable, RetentionTable
 from tidings_server.push_settings import TemplateTable, TriggerTable
@@ -46,8 +47,8 @@ def default_config() -> str:
         lines += ["", f"# {field.description}", f"{name} = {_value(field.default)}"]
     lines += ["", f"# {Settings.model_fields['serving'].description} What a table leaves out stays as it is built in;"]
     lines += ["# a new one must have sources. Settings of a table, of an entry of sources, of diversity, of"]
-    lines += ["# filter and of a condition in it:"]
-    for model in (ServingTable, SourceTable, DiversityTable, FilterTable, ConditionTable):
+    lines += ["# exploration, of filter and of a condition in it:"]
+    for model in (ServingTable, SourceTable, DiversityTable, ExplorationTable, FilterTable, ConditionTable):
         lines += [f"#   {name}: {field.description}" for name, field in model.model_fields.items()]
     lines += ["# The built-in ones:"]
     for config in SERVING_CONFIGS.values():
@@ -123,6 +124,7 @@ def _serving(config: ServingConfig) -> list[str]:
         f"complements = {_value(config.complements)}",
         f"within_category = {_value(config.within_category)}",
         "filter = false",
+        "exploration = false",
     ]
 
 

@@ -33,6 +33,7 @@ from tidings_core.triggers import Trigger
 from tidings_server.application.compose import Words
 from tidings_server.attribute_settings import MAX_ATTRIBUTES, AttributeTable, attributes_checked, declarations
 from tidings_server.cleaning_settings import EVERYBODY_COUNTS, CleaningTable, WhoseTable, cleaning_checked
+from tidings_server.exploration_settings import ExplorationTable, OptionalExploration, exploration_over
 from tidings_server.filter_settings import CheckedFilter, ConditionTable, FilterTable, NumberTable, TimeTable
 from tidings_server.privacy_settings import PrivacyTable, RetentionTable
 from tidings_server.push_settings import (
@@ -139,6 +140,9 @@ class ServingTable(BaseModel):
         None, description="Whether a query that names a category gets only items of it."
     )
     filter: OptionalFilter | None = Field(None, description="What every item must be; false for anything.")
+    exploration: OptionalExploration | None = Field(
+        None, description="Chances for items that would not be in the answer; false for none."
+    )
 
     def over(self, name: str, built_in: ServingConfig | None) -> ServingConfig:
         """The serving config that this table makes of the built-in one of its name, if there is one."""
@@ -164,6 +168,7 @@ class ServingTable(BaseModel):
             start.complements if self.complements is None else self.complements,
             start.within_category if self.within_category is None else self.within_category,
             wanted,
+            exploration_over(self.exploration, start.exploration),
         )
 
 
@@ -197,7 +202,7 @@ class Settings(BaseSettings):
         le=1_000_000,
         description="Calls that the front grpcio has not yet looked at; it cuts off more, without a word.",
     )
-    max_batch: int = Field(16, ge=1, le=256, description="Calls that are answered together at most.")
+    max_batch: int = Field(32, ge=1, le=256, description="Calls that are answered together at most.")
     max_message_bytes: int = Field(
         4 << 20, ge=1024, le=256 << 20, description="Bytes of one request at most; larger ones are refused."
     )
@@ -418,6 +423,8 @@ def known_settings(loc: list[Any]) -> list[str]:
             return list(SourceTable.model_fields)
         case ["serving", _, "diversity", *_]:
             return list(DiversityTable.model_fields)
+        case ["serving", _, "exploration", *_]:
+            return list(ExplorationTable.model_fields)
         case ["serving", _, "filter", *_, "number", _]:
             return list(NumberTable.model_fields)
         case ["serving", _, "filter", *_, "time", _]:

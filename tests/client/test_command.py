@@ -136,11 +136,22 @@ def test_releases_are_promoted_and_rolled_back(server: SmallServer, capsys: pyte
 
 def test_an_event_is_recorded_with_every_option(server: SmallServer, capsys: pytest.CaptureFixture[str]) -> None:
     """What is given reaches the server, and the answer names the event."""
-    options = ["--value", "9.5", "--event-id", "order-1", "--push-id", "p7", "--time", "2024-05-01T12:30:00+02:00"]
+    options = [
+        "--value",
+        "9.5",
+        "--event-id",
+        "order-1",
+        "--push-id",
+        "p7",
+        "--decision-token",
+        "t8",
+        "--time",
+        "2024-05-01T12:30:00+02:00",
+    ]
     assert command.main(["record", "ann", "purchase", "a", "b", *options]) == 0
     (event,) = server.calls[0].request.events
     assert (event.user_id, event.type, [item.item_id for item in event.items]) == ("ann", 5, ["a", "b"])
-    assert (event.value, event.event_id, event.push_id) == (9.5, "order-1", "p7")
+    assert (event.value, event.event_id, event.push_id, event.decision_token) == (9.5, "order-1", "p7", "t8")
     assert event.event_time.ToJsonString() == "2024-05-01T10:30:00Z"
     assert capsys.readouterr().out == "accepted: purchase of ann, event order-1\n"
     assert command.main(["record", "ann", "search", "--query", "red lantern", "--event-id", "order-1"]) == 0
@@ -664,7 +675,7 @@ def test_a_text_of_the_shop_cannot_break_the_table_or_steer_the_terminal() -> No
         "i\x1b[31m1", "灯" * 40 + "\n", "", (), "", None, "", "", "", publish_time=None, expire_time=None, attributes={}
     )
     items = (tidings.RecommendedItem(item, 1.0, (), ()),)
-    answer = tidings.Recommendation(items, (), "", 0.0, 0.0, "for-you", "", "")
+    answer = tidings.Recommendation(items, (), "", 0.0, 0.0, "for-you", "", "", "")
     header, row, blank, origin = show.recommendation(answer).split("\n")
     assert row == f"1  i [31m1  {'灯' * 23}…  1.0000"
     assert (blank, origin) == ("", "no release, serving config for-you")
@@ -673,6 +684,6 @@ def test_a_text_of_the_shop_cannot_break_the_table_or_steer_the_terminal() -> No
 
 def test_an_empty_answer_and_no_releases_are_said_in_words() -> None:
     """Nothing to show is a sentence, not an empty table."""
-    empty = tidings.Recommendation((), (), "r1", 0.0, 0.0, "for-you", "", "")
+    empty = tidings.Recommendation((), (), "r1", 0.0, 0.0, "for-you", "", "", "")
     assert show.recommendation(empty).startswith("no items\n")
     assert show.releases([]) == "no releases"

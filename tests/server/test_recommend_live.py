@@ -17,6 +17,7 @@ from tests.support.server import RunningServer, start_server
 from tests.support.world import make_world
 from tidings.v1 import recommendation_service_pb2 as pb
 from tidings.v1.event_pb2 import Event, EventItem
+from tidings.v1.event_service_pb2 import EVENT_STATUS_ACCEPTED, EVENT_STATUS_REJECTED
 from tidings_core.model import SERVING_CONFIGS, Answer, Query
 from tidings_core.release import Release
 from tidings_server.adapters.release_directory import ReleaseDirectory
@@ -285,3 +286,14 @@ def test_what_is_kept_of_people_never_hides_an_acknowledged_event(
     for reader in readers:
         reader.join()
     assert seen == [list(range(1, 41))] * 6
+
+
+def test_an_event_brings_back_the_decision_it_follows_from(ask: Door) -> None:
+    """The token that came with an answer is taken; a forged one is refused by name, with its event alone."""
+    token = answer(ask, "user-1").decision_token
+    assert token
+    forged = ("B" if token[0] == "A" else "A") + token[1:]
+    good, bad = (happened("CLICK", "decider", "item-1", decision_token=one) for one in (token, forged))
+    verdicts = ask.record(good, bad).verdicts
+    assert [verdict.status for verdict in verdicts] == [EVENT_STATUS_ACCEPTED, EVENT_STATUS_REJECTED]
+    assert [fault.field for fault in verdicts[1].faults] == ["decision_token"]

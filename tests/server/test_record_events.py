@@ -22,7 +22,7 @@ from tidings_server.application.push_timer import PushTimer
 from tidings_server.application.record_events import TOGETHER, Proposed, Recorded, RecordEvents, Verdict
 from tidings_server.metrics import Metrics
 from tidings_server.transport.calls import Call
-from tidings_server.transport.events import EventHandlers, decode_event, encode_event
+from tidings_server.transport.events import EventHandlers, decode_event, encode_event, no_decisions
 
 BOUGHT = Trigger("bought", "purchase", "for-you", "t")
 LOOKED_THRICE = Trigger("looked", "view", "for-you", "t", count=3)
@@ -261,7 +261,7 @@ def test_a_damaged_entry_of_the_log_is_said_to_be(store: SqliteStore) -> None:
 @pytest.fixture
 def desk(record: RecordEvents, clock: Clock) -> EventHandlers:
     """The handler of RecordEvents."""
-    return EventHandlers(record, clock, Metrics())
+    return EventHandlers(record, clock, Metrics(), no_decisions)
 
 
 def sent(desk: EventHandlers, *requests: pb.RecordEventsRequest | bytes) -> list[bytes | TidingsError]:

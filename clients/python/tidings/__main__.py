@@ -42,7 +42,7 @@ _WHERE = "what items must be, such as brand=Lumo,Aurora or price<20 or new=true 
 
 _LINES = """
 A file holds one event on each line, as a JSON object with user_id, type, and any of items, category, query, value,
-event_time, push_id, order_id, event_id:
+event_time, push_id, order_id, decision_token, event_id:
 
   {"user_id": "ann", "type": "view", "items": ["phone-3"], "event_time": "2024-05-01T12:30:00Z"}
   {"user_id": "bob", "type": "purchase", "items": [{"item_id": "phone-3", "price": 499}], "event_id": "order-17"}
@@ -196,6 +196,7 @@ def _add_record(actions: _Actions) -> None:
     parser.add_argument("--event-id", default="", metavar="ID", help="the shop's own id; recorded once (default: new)")
     parser.add_argument("--push-id", default="", metavar="ID", help="the push that led to it")
     parser.add_argument("--order-id", default="", metavar="ID", help="the order: of a purchase, a return or a cancel")
+    parser.add_argument("--decision-token", default="", metavar="T", help="that of the answer that led to it")
     parser.add_argument("--time", type=_time, metavar="ISO", help="when, such as 2024-05-01T12:30:00Z (default: now)")
     parser.add_argument("--file", metavar="PATH", help='JSON lines, one event each; "-" reads the input')
 

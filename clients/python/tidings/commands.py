@@ -219,6 +219,7 @@ def record(connection: Client, arguments: argparse.Namespace) -> int:
         event_time=arguments.time,
         push_id=arguments.push_id,
         order_id=arguments.order_id,
+        decision_token=arguments.decision_token,
         event_id=arguments.event_id,
     )
     recorded = connection.record(event)

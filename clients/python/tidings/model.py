@@ -143,6 +143,7 @@ class Recommendation:
     serving_config: str
     request_id: str
     decision_id: str  # of its record; "" when it is not recorded
+    decision_token: str  # to be given with each Event that follows from it; "" when no release answered
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,7 +275,8 @@ class Event:
     `items` are item ids, or EventItems where quantity and price are known. A view and a see_less may name a `category`
     instead; a search needs its `query`, a rating its `value` (0 to 5 stars). `value` is money for a purchase or return.
     `event_time` has a time zone; None means now, as the server reads it. `push_id` names the push that led to it,
-    `order_id` the order of a purchase, a return or a cancel.
+    `order_id` the order of a purchase, a return or a cancel, `decision_token` is that of
+    the answer (`Recommendation`) that it follows from.
 
     Without an `event_id` of the shop's own one is made here, once: recording the same Event again is a duplicate.
     """
@@ -289,6 +291,7 @@ class Event:
     event_time: datetime | None = None
     push_id: str = ""
     order_id: str = ""
+    decision_token: str = ""
     event_id: str = ""
 
     def __post_init__(self) -> None:

@@ -214,6 +214,7 @@ def recommendation(message: recommendation_service_pb2.RecommendResponse) -> mod
         serving_config=message.serving_config,
         request_id=message.request_id,
         decision_id=message.decision_id,
+        decision_token=message.decision_token,
     )
 
 

@@ -132,7 +132,10 @@ def _type_number(value: model.EventType | str) -> int:
 
 _FILLS: tuple[Callable[[event_pb2.Event, model.Event], None], ...] = (
     _fill_type,
-    *(partial(_fill_text, name) for name in ("event_id", "user_id", "category", "query", "push_id", "order_id")),
+    *(
+        partial(_fill_text, name)
+        for name in ("event_id", "user_id", "category", "query", "push_id", "order_id", "decision_token")
+    ),
     _fill_value,
     _fill_time,
     _fill_items,

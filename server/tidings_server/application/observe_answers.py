@@ -34,9 +34,15 @@ class ObserveAnswers:
     """Recommend as its callers see it, observed."""
 
     def __init__(
-        self, recommend: Recommend, recording: Recording, checking: Checking, draw: Callable[[], float]
+        self,
+        recommend: Recommend,
+        recording: Recording,
+        checking: Checking,
+        draw: Callable[[], float],
+        new_seed: Callable[[], int] = lambda: 0,
     ) -> None:
-        """`draw` gives a number from 0 to below 1, another each time."""
+        """`draw` gives a number from 0 to below 1, another each time; `new_seed` what an exploration goes by."""
+        self._new_seed = new_seed
         self._recommend = recommend
         self._recording = recording
         self._checking = checking
@@ -45,6 +51,9 @@ class ObserveAnswers:
     def __call__(self, queries: Sequence[Query], deadlines: Sequence[float], left: Left = nobody_left) -> Answers:
         """Answer each query before its deadline, as Recommend does; those that are recorded get the decision's name."""
         recording, checking = self._recording, self._checking
+        queries = [
+            query if query.serving.exploration is None else replace(query, seed=self._new_seed()) for query in queries
+        ]
         names = [recording.new_id() if self._draw() < recording.share else "" for _ in queries]
         checked = [place for place in range(len(queries)) if self._draw() < checking.share]
         made = self._recommend(queries, deadlines, left, keep=list(map(bool, names)) if any(names) else False)

@@ -47,6 +47,7 @@ _SOURCE_SCORE = b"\x15"  # SourceScore.score
 _CODE = b"\x08"  # Reason.code
 _REASON_ITEM = b"\x12"  # Reason.item_id
 _REASON_TEXT = b"\x1a"  # Reason.text
+DECISION_TOKEN = b"\x72"  # RecommendResponse.decision_token
 _RESPONSES = b"\x0a"  # BatchRecommendResponse.responses
 
 

@@ -11,6 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from tidings.v1 import event_pb2, event_service_pb2
 from tidings_core.errors import InvalidInput, StorageFailed, TidingsError
 from tidings_core.events import EVENT_TYPES, MAX_EVENTS, Event, EventItem, EventType, id_fault
+from tidings_core.faults import Fault
 from tidings_server.application.record_events import Proposed, Recorded, RecordEvents, Status, Verdict
 from tidings_server.metrics import Metrics
 from tidings_server.transport.calls import Call, parse
@@ -34,12 +35,23 @@ _MAX_SECONDS = 253_402_300_799  # The last second of the year 9999, the largest 
 _Given = Sequence[Proposed | Verdict]
 """The events of a call as they were read."""
 
+CheckDecision = Callable[[str], object]
+"""Raises InvalidInput for a decision token that is not good."""
+
+
+def no_decisions(_token: str) -> None:
+    """Take no decision token."""
+    raise InvalidInput(("decision_token", "is taken by RecordEvents alone: history has no decision to follow from"))
+
 
 class EventHandlers:
     """The handler of RecordEvents."""
 
-    def __init__(self, record: RecordEvents, now: Callable[[], float], metrics: Metrics) -> None:
-        """`now` gives Unix seconds."""
+    def __init__(
+        self, record: RecordEvents, now: Callable[[], float], metrics: Metrics, check_decision: CheckDecision
+    ) -> None:
+        """`now` gives Unix seconds. `check_decision` raises InvalidInput for a decision token that is not good."""
+        self._check_decision = check_decision
         self._record = record
         self._now = now
         self._metrics = metrics
@@ -78,7 +90,7 @@ class EventHandlers:
                 ("events", f"has {len(events)} entries, must have 1 to {MAX_EVENTS}: send them in several calls")
             )
         now_ms = int(self._now() * 1000)
-        return [propose(event, now_ms) for event in events]
+        return [propose(event, now_ms, self._check_decision) for event in events]
 
 
 def _answer(made: Recorded) -> bytes:
@@ -119,6 +131,7 @@ def read_event(message: event_pb2.Event, moment: int) -> Event:
         value=message.value if message.HasField("value") else None,
         push_id=message.push_id,
         order_id=message.order_id,
+        decision_token=message.decision_token,
     )
 
 
@@ -134,6 +147,7 @@ def encode_event(event: Event) -> bytes:
         event_time=_timestamp(event.time),
         push_id=event.push_id,
         order_id=event.order_id,
+        decision_token=event.decision_token,
     )
     for item in event.items:
         message.items.add(item_id=item.item_id, quantity=item.quantity, price=item.price)
@@ -149,9 +163,14 @@ def decode_event(content: bytes) -> Event:
         raise StorageFailed(f"an event of the log is damaged: {error}") from error
 
 
-def propose(message: event_pb2.Event, now_ms: int) -> Proposed | Verdict:
+def propose(message: event_pb2.Event, now_ms: int, check_decision: CheckDecision = no_decisions) -> Proposed | Verdict:
     """The event in a message with what the log keeps of it, or the verdict on a message that holds none."""
-    faults = []
+    faults: list[Fault] = []
+    if message.decision_token:
+        try:
+            check_decision(message.decision_token)
+        except InvalidInput as error:
+            faults += error.violations
     if message.HasField("change"):
         faults.append(("change", "is no event: UpdateProfile records what is said of a user"))
     elif message.type not in _KINDS:

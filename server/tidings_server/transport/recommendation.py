@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 
@@ -16,10 +16,11 @@ from tidings_core.events import id_fault
 from tidings_core.faults import text_fault
 from tidings_core.model import Answer, Degradation, Query, ServingConfig
 from tidings_core.ranked import Items
+from tidings_server.application.decision_token import DecisionTokens
 from tidings_server.application.recommend import Answers, Left
 from tidings_server.metrics import Metrics
 from tidings_server.transport.calls import Call, parse
-from tidings_server.transport.encoding import add_degraded, encode_answers, encode_batch
+from tidings_server.transport.encoding import DECISION_TOKEN, add_degraded, encode_answers, encode_batch, varint
 from tidings_server.transport.filters import decode_filter
 
 LARGEST_NUMBER = 1e6
@@ -53,8 +54,13 @@ class RecommendationHandlers:
         metrics: Metrics,
         monotonic: Callable[[], float],
         check_token: Callable[[str], None],
+        tokens: DecisionTokens | None = None,
     ) -> None:
-        """Serve the named serving configs. `check_token` raises InvalidInput or Conflict for a consistency token."""
+        """Serve the named serving configs. `check_token` raises InvalidInput or Conflict for a consistency token.
+
+        `tokens` signs the decision tokens of answers; None: they have none.
+        """
+        self._tokens = tokens
         self._check_token = check_token
         self._ask = ask
         self._serving_configs = serving_configs
@@ -213,6 +219,7 @@ class RecommendationHandlers:
         items = [one.items if isinstance(one, Answer) else NOTHING_FOUND for one in made.answers]
         bodies = [b""] * len(items) if snapshot is None else encode_answers(items, snapshot)
         heads = {name: self._head(name, made) for name in {one.query.serving.name for one in asked}}
+        begun = self._begun(heads, made)
         if log.is_enabled_for(logging.DEBUG):
             self._tell(asked, made)
         out: list[bytes | TidingsError] = []
@@ -227,8 +234,18 @@ class RecommendationHandlers:
                     self._note(answer.degraded, one)
                     add_degraded(own, answer.degraded)
                 rest += own.SerializeToString()
+            if snapshot is not None and self._tokens is not None:
+                token = self._tokens.sign(begun[one.query.serving.name], name, answer.items, snapshot)
+                rest += DECISION_TOKEN + varint(len(token)) + token
             out.append(body + rest)
         return out
+
+    def _begun(self, serving_configs: Iterable[str], made: Answers) -> Mapping[str, bytes]:
+        """What the decision tokens of each serving config have in common."""
+        if made.release is None or self._tokens is None:
+            return {}
+        release_id = made.release.manifest.release_id
+        return {name: self._tokens.begin(release_id, name, made.now) for name in serving_configs}
 
     def _head(self, serving_config: str, made: Answers) -> bytes:
         """What all answers of a serving config have in common."""

@@ -26,17 +26,17 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from tidings.v1 import change_pb2 as tidings_dot_v1_dot_change__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16tidings/v1/event.proto\x12\ntidings.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17tidings/v1/change.proto\"\xb2\x02\n\x05\x45vent\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12#\n\x04type\x18\x02 \x01(\x0e\x32\x15.tidings.v1.EventType\x12\x0f\n\x07user_id\x18\x03 \x01(\t\x12$\n\x05items\x18\x04 \x03(\x0b\x32\x15.tidings.v1.EventItem\x12\x10\n\x08\x63\x61tegory\x18\x05 \x01(\t\x12\r\n\x05query\x18\x06 \x01(\t\x12\x12\n\x05value\x18\x07 \x01(\x01H\x00\x88\x01\x01\x12.\n\nevent_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07push_id\x18\t \x01(\t\x12\x10\n\x08order_id\x18\x0b \x01(\t\x12)\n\x06\x63hange\x18\n \x01(\x0b\x32\x19.tidings.v1.ProfileChangeB\x08\n\x06_value\"^\n\tEventItem\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x15\n\x08quantity\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x12\n\x05price\x18\x03 \x01(\x01H\x01\x88\x01\x01\x42\x0b\n\t_quantityB\x08\n\x06_price*\xd0\x02\n\tEventType\x12\x1a\n\x16\x45VENT_TYPE_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x45VENT_TYPE_VIEW\x10\x01\x12\x15\n\x11\x45VENT_TYPE_SEARCH\x10\x02\x12\x1a\n\x16\x45VENT_TYPE_ADD_TO_CART\x10\x03\x12\x1f\n\x1b\x45VENT_TYPE_REMOVE_FROM_CART\x10\x04\x12\x17\n\x13\x45VENT_TYPE_PURCHASE\x10\x05\x12\x15\n\x11\x45VENT_TYPE_RETURN\x10\x06\x12\x19\n\x15\x45VENT_TYPE_IMPRESSION\x10\x07\x12\x14\n\x10\x45VENT_TYPE_CLICK\x10\x08\x12\x16\n\x12\x45VENT_TYPE_DISMISS\x10\t\x12\x17\n\x13\x45VENT_TYPE_SEE_LESS\x10\n\x12\x15\n\x11\x45VENT_TYPE_RATING\x10\x0b\x12\x15\n\x11\x45VENT_TYPE_CANCEL\x10\x0c\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16tidings/v1/event.proto\x12\ntidings.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17tidings/v1/change.proto\"\xca\x02\n\x05\x45vent\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12#\n\x04type\x18\x02 \x01(\x0e\x32\x15.tidings.v1.EventType\x12\x0f\n\x07user_id\x18\x03 \x01(\t\x12$\n\x05items\x18\x04 \x03(\x0b\x32\x15.tidings.v1.EventItem\x12\x10\n\x08\x63\x61tegory\x18\x05 \x01(\t\x12\r\n\x05query\x18\x06 \x01(\t\x12\x12\n\x05value\x18\x07 \x01(\x01H\x00\x88\x01\x01\x12.\n\nevent_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07push_id\x18\t \x01(\t\x12\x10\n\x08order_id\x18\x0b \x01(\t\x12)\n\x06\x63hange\x18\n \x01(\x0b\x32\x19.tidings.v1.ProfileChange\x12\x16\n\x0e\x64\x65\x63ision_token\x18\x0c \x01(\tB\x08\n\x06_value\"^\n\tEventItem\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x15\n\x08quantity\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x12\n\x05price\x18\x03 \x01(\x01H\x01\x88\x01\x01\x42\x0b\n\t_quantityB\x08\n\x06_price*\xd0\x02\n\tEventType\x12\x1a\n\x16\x45VENT_TYPE_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x45VENT_TYPE_VIEW\x10\x01\x12\x15\n\x11\x45VENT_TYPE_SEARCH\x10\x02\x12\x1a\n\x16\x45VENT_TYPE_ADD_TO_CART\x10\x03\x12\x1f\n\x1b\x45VENT_TYPE_REMOVE_FROM_CART\x10\x04\x12\x17\n\x13\x45VENT_TYPE_PURCHASE\x10\x05\x12\x15\n\x11\x45VENT_TYPE_RETURN\x10\x06\x12\x19\n\x15\x45VENT_TYPE_IMPRESSION\x10\x07\x12\x14\n\x10\x45VENT_TYPE_CLICK\x10\x08\x12\x16\n\x12\x45VENT_TYPE_DISMISS\x10\t\x12\x17\n\x13\x45VENT_TYPE_SEE_LESS\x10\n\x12\x15\n\x11\x45VENT_TYPE_RATING\x10\x0b\x12\x15\n\x11\x45VENT_TYPE_CANCEL\x10\x0c\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tidings.v1.event_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_EVENTTYPE']._serialized_start=502
-  _globals['_EVENTTYPE']._serialized_end=838
+  _globals['_EVENTTYPE']._serialized_start=526
+  _globals['_EVENTTYPE']._serialized_end=862
   _globals['_EVENT']._serialized_start=97
-  _globals['_EVENT']._serialized_end=403
-  _globals['_EVENTITEM']._serialized_start=405
-  _globals['_EVENTITEM']._serialized_end=499
+  _globals['_EVENT']._serialized_end=427
+  _globals['_EVENTITEM']._serialized_start=429
+  _globals['_EVENTITEM']._serialized_end=523
 # @@protoc_insertion_point(module_scope)

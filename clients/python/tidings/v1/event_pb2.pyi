@@ -38,7 +38,7 @@ EVENT_TYPE_RATING: EventType
 EVENT_TYPE_CANCEL: EventType
 
 class Event(_message.Message):
-    __slots__ = ("event_id", "type", "user_id", "items", "category", "query", "value", "event_time", "push_id", "order_id", "change")
+    __slots__ = ("event_id", "type", "user_id", "items", "category", "query", "value", "event_time", "push_id", "order_id", "change", "decision_token")
     EVENT_ID_FIELD_NUMBER: _ClassVar[int]
     TYPE_FIELD_NUMBER: _ClassVar[int]
     USER_ID_FIELD_NUMBER: _ClassVar[int]
@@ -50,6 +50,7 @@ class Event(_message.Message):
     PUSH_ID_FIELD_NUMBER: _ClassVar[int]
     ORDER_ID_FIELD_NUMBER: _ClassVar[int]
     CHANGE_FIELD_NUMBER: _ClassVar[int]
+    DECISION_TOKEN_FIELD_NUMBER: _ClassVar[int]
     event_id: str
     type: EventType
     user_id: str
@@ -61,7 +62,8 @@ class Event(_message.Message):
     push_id: str
     order_id: str
     change: _change_pb2.ProfileChange
-    def __init__(self, event_id: _Optional[str] = ..., type: _Optional[_Union[EventType, str]] = ..., user_id: _Optional[str] = ..., items: _Optional[_Iterable[_Union[EventItem, _Mapping]]] = ..., category: _Optional[str] = ..., query: _Optional[str] = ..., value: _Optional[float] = ..., event_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., push_id: _Optional[str] = ..., order_id: _Optional[str] = ..., change: _Optional[_Union[_change_pb2.ProfileChange, _Mapping]] = ...) -> None: ...
+    decision_token: str
+    def __init__(self, event_id: _Optional[str] = ..., type: _Optional[_Union[EventType, str]] = ..., user_id: _Optional[str] = ..., items: _Optional[_Iterable[_Union[EventItem, _Mapping]]] = ..., category: _Optional[str] = ..., query: _Optional[str] = ..., value: _Optional[float] = ..., event_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., push_id: _Optional[str] = ..., order_id: _Optional[str] = ..., change: _Optional[_Union[_change_pb2.ProfileChange, _Mapping]] = ..., decision_token: _Optional[str] = ...) -> None: ...
 
 class EventItem(_message.Message):
     __slots__ = ("item_id", "quantity", "price")

@@ -151,7 +151,7 @@ class RecommendExamples(_message.Message):
     def __init__(self, liked_item_ids: _Optional[_Iterable[str]] = ..., disliked_item_ids: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class RecommendResponse(_message.Message):
-    __slots__ = ("items", "degraded", "release_id", "release_age_seconds", "index_age_seconds", "serving_config", "request_id", "decision_id")
+    __slots__ = ("items", "degraded", "release_id", "release_age_seconds", "index_age_seconds", "serving_config", "request_id", "decision_id", "decision_token")
     ITEMS_FIELD_NUMBER: _ClassVar[int]
     DEGRADED_FIELD_NUMBER: _ClassVar[int]
     RELEASE_ID_FIELD_NUMBER: _ClassVar[int]
@@ -160,6 +160,7 @@ class RecommendResponse(_message.Message):
     SERVING_CONFIG_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     DECISION_ID_FIELD_NUMBER: _ClassVar[int]
+    DECISION_TOKEN_FIELD_NUMBER: _ClassVar[int]
     items: _containers.RepeatedCompositeFieldContainer[RecommendedItem]
     degraded: _containers.RepeatedCompositeFieldContainer[Degradation]
     release_id: str
@@ -168,7 +169,8 @@ class RecommendResponse(_message.Message):
     serving_config: str
     request_id: str
     decision_id: str
-    def __init__(self, items: _Optional[_Iterable[_Union[RecommendedItem, _Mapping]]] = ..., degraded: _Optional[_Iterable[_Union[Degradation, _Mapping]]] = ..., release_id: _Optional[str] = ..., release_age_seconds: _Optional[float] = ..., index_age_seconds: _Optional[float] = ..., serving_config: _Optional[str] = ..., request_id: _Optional[str] = ..., decision_id: _Optional[str] = ...) -> None: ...
+    decision_token: str
+    def __init__(self, items: _Optional[_Iterable[_Union[RecommendedItem, _Mapping]]] = ..., degraded: _Optional[_Iterable[_Union[Degradation, _Mapping]]] = ..., release_id: _Optional[str] = ..., release_age_seconds: _Optional[float] = ..., index_age_seconds: _Optional[float] = ..., serving_config: _Optional[str] = ..., request_id: _Optional[str] = ..., decision_id: _Optional[str] = ..., decision_token: _Optional[str] = ...) -> None: ...
 
 class RecommendedItem(_message.Message):
     __slots__ = ("item", "score", "sources", "reasons")
