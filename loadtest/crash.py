@@ -5,9 +5,9 @@
 Each round starts a real server, asks it for many things at once (events singly and in batches, with repeats; pushes,
 with repeats; streams with acknowledgements; visitors merged into people; items upserted, priced and deleted, which are
 folded back into one release after the other meanwhile; people erased; history imported on and on; recommendations that
-must see a write), kills it with SIGKILL at a random moment, takes from the disk what was not synced (mode drop: all of
-it or a random part), starts it again, and holds it against what clients were promised. Sometimes it is killed again
-while it starts. Needs a C compiler but for mode kill.
+must see a write; backups, whose maker dies too), kills it with SIGKILL at a random moment, takes from the disk what was
+not synced (mode drop: all of it or a random part), starts it again, and holds it against what clients were promised.
+Sometimes it is killed again while it starts. Needs a C compiler but for mode kill.
 """
 
 import argparse
@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from backup_promises import Backups
 from catalogue_promises import judge_items
 from power_cut import ForgetfulDisk, Loss, NoCompiler
 from promises import TRIGGER, Load, Promises, Shop, Tally, judge
@@ -113,8 +114,9 @@ def run(rounds: int, mode: str, seed: int, seconds: float) -> dict[str, object]:
     promises, tally = Promises(), Tally()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for part in ("state", "aside"):
+        for part in ("state", "aside", "backups"):
             (folder / part).mkdir()
+        backups = Backups(folder / "state", folder / "backups", promises)
         (folder / "server.toml").write_text(CONFIG)
         disk = None if mode == "kill" else ForgetfulDisk.prepare(folder / "state", folder / "aside")
         manifest = write_shop(folder / "releases", ITEMS, 200, time.time(), dim=16, searchable=True)
@@ -124,7 +126,7 @@ def run(rounds: int, mode: str, seed: int, seconds: float) -> dict[str, object]:
         turn = 0
         for turn in range(rounds):
             try:
-                dropped += _crash(server, promises, tally, chance, _mode(mode, turn), turn, seed, seconds)
+                dropped += _crash(server, promises, tally, backups, chance, _mode(mode, turn), turn, seed, seconds)
             except NotStarted as dead:
                 tally.check(False, "corrupt", str(dead))
                 break
@@ -148,6 +150,8 @@ def run(rounds: int, mode: str, seed: int, seconds: float) -> dict[str, object]:
             "merges": len(promises.merges.merged),
             "imported_rows": promises.imported.done,
             "folds": _folds(folder / "state"),
+            "backups": backups.finished,
+            "unfinished_backups": backups.unfinished,
             "acknowledged": sum(promises.acknowledged.values()),
             "unsynced_writes": dropped,
             "seconds": round(time.monotonic() - begun, 1),
@@ -163,6 +167,7 @@ def _crash(
     server: Server,
     promises: Promises,
     tally: Tally,
+    backups: Backups,
     chance: random.Random,
     mode: Mode,
     turn: int,
@@ -173,7 +178,7 @@ def _crash(
     users = [f"user-{number}" for number in range(USERS)]
     with server.answering() as address, closing(Shop(address)) as shop:
         load = Load(shop, promises, tally, users, ITEMS, seed, turn)
-        with load.running():
+        with load.running(), backups.running(chance):
             time.sleep(chance.uniform(0.2, seconds))
             server.kill()
     dropped = _cut(server, chance, mode)
@@ -182,6 +187,7 @@ def _crash(
         time.sleep(chance.uniform(0.5, 2.5))
         server.kill()
         dropped += _cut(server, chance, mode)
+    backups.judge(tally)
     with server.answering() as address, closing(Shop(address)) as shop:
         judge(shop, promises, tally, server.folder / "state" / "tidings.db", users)
         # Most folds die with the server. Now and then one may end, and its release takes over.

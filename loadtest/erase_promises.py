@@ -48,11 +48,12 @@ class Erased:
 def erase(shop: Shop, erased: Erased, tally: Tally, chance: random.Random, turn: int, number: int) -> None:
     """Be somebody, do things, and be erased."""
     user_id = f"vanishing-{turn}-{number}"
+    # Of a call without an answer nobody knows what came of it.
+    erased.unanswered.add(user_id)
     events = [_event(user_id, at) for at in range(chance.choice((1, 50, EVENTS)))]
     shop.events.RecordEvents(event_service_pb2.RecordEventsRequest(events=events), timeout=CALL_SECONDS)
     push = push_service_pb2.SendPushRequest(request_id=f"to-{user_id}", user_id=user_id, title=f"For {user_id}")
     shop.pushes.SendPush(push, timeout=CALL_SECONDS)
-    erased.unanswered.add(user_id)
     receipt = _erase(shop, user_id)
     erased.unanswered.discard(user_id)
     erased.answered.add(user_id)

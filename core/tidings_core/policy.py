@@ -21,7 +21,9 @@ def diversify(codes: Int32, max_per_value: int, padding: Bool | None = None) -> 
     within their code's allowance, then the rest, each part in the given order, and then what is `padding` bool[B, K].
     """
     users, width = codes.shape
-    first = np.arange(users * width, step=max(width, 1))[:, None]
+    if not width:
+        return np.zeros(codes.shape, np.int64)
+    first = np.arange(users)[:, None] * width
     # Of each list the places by code, as places in the whole.
     order = (smallest_first(codes) + first).reshape(-1)
     ordered = codes.reshape(-1).take(order)

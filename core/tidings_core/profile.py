@@ -298,15 +298,15 @@ def from_values(values: Mapping[str, Any]) -> Profile:
     """The profile that `to_values` made values of. Raises ValueError, KeyError or TypeError when they are none."""
     if values["format"] != FORMAT:
         raise ValueError(f"a profile of format {values['format']!r}; this version reads {FORMAT}")
-    last = values["last"]
+    last = values.get("last", 0)
     parts = {name: read(values[name], last) for name, (_, read) in _STORED.items() if name in values}
     if "bought" in values:
         parts["bought"] = purchases.from_values(values["bought"])
     if "changed" in values:
         parts["last_change"] = values["changed"]
-        parts["stated"] = stated.from_json(values["stated"])
-        parts["preferences"] = preferences.from_json(values["preferences"])
-    return Profile(values["first"], last, spent=values["spent"], **parts)
+        parts["stated"] = stated.from_json(values.get("stated", {}))
+        parts["preferences"] = preferences.from_json(values.get("preferences", ()))
+    return Profile(values.get("first", 0), last, spent=values.get("spent", 0), **parts)
 
 
 Flat = list[Any]
@@ -395,7 +395,9 @@ def _recent_row(event: RecentEvent, last: int) -> Flat:
     return [last - time, key, _TYPE_NUMBERS[type], items]
 
 
-def _recent_event(last: int, before: int, key: int, type: int, items: Sequence[int], *rest: Any) -> RecentEvent:
+def _recent_event(
+    last: int, before: int, key: int, type: int = 0, items: Sequence[int] = (), *rest: Any
+) -> RecentEvent:
     return RecentEvent(last - before, key, EVENT_TYPES[type], tuple(items), *rest)
 
 

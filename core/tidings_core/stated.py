@@ -137,11 +137,11 @@ def from_json(fields: Mapping[str, Any]) -> Stated:
     return Stated(
         attributes={
             name: AttributeWord(time, key, source, tuple(value) if isinstance(value, list) else value)
-            for name, time, key, source, value in fields["attributes"]
+            for name, time, key, source, value in fields.get("attributes", ())
         },
         tags={
             name: TagWord(time, key, source, None if setting is None else TagSetting(*setting))
-            for name, time, key, source, setting in fields["tags"]
+            for name, time, key, source, setting in fields.get("tags", ())
         },
-        found={name: Found(time, key, there) for name, time, key, there in fields["found"]},
+        found={name: Found(time, key, there) for name, time, key, there in fields.get("found", ())},
     )

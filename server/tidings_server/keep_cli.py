@@ -67,7 +67,7 @@ def backup(
 
 
 @dataclass(frozen=True, slots=True)
-class _Verified:
+class Verified:
     """What was found in a backup or a state directory."""
 
     faults: list[str]
@@ -86,7 +86,7 @@ def verify(
     timers have their users, every event is known by its key. The exit status is 1 when something is wrong.
     """
     with faults_as_lines(), ShownProgress() as progress:
-        found = _verify(path, progress)
+        found = find_damage(path, progress)
     if as_json:
         print(json.dumps({"path": str(path), "ok": not found.faults, "faults": found.faults, **asdict(found.extent)}))
     else:
@@ -143,7 +143,7 @@ def restore(
         except Conflict:
             if not force:
                 raise
-        found = _verify(backup, progress)
+        found = find_damage(backup, progress)
         if found.faults:
             raise InvalidInput(*(("backup", f"{backup}: {fault}") for fault in found.faults))
         secret = None if key is None else _secret(key)
@@ -160,7 +160,7 @@ def restore(
         print(f"release {release_id} was promoted and is not in {releases}: put it there before the server starts")
 
 
-def _verify(path: Path, progress: Progress) -> _Verified:
+def find_damage(path: Path, progress: Progress) -> Verified:
     """Check a backup or a state directory."""
     # A server leaves its lock in its directory; whatever else has no manifest is no backup.
     if (path / MANIFEST).exists() or not (path / LOCK).exists():
@@ -168,7 +168,7 @@ def _verify(path: Path, progress: Progress) -> _Verified:
         faults = check_files(path, manifest, progress)
         if faults:
             # What a changed file holds says nothing more.
-            return _Verified(faults, manifest.extent, manifest)
+            return Verified(faults, manifest.extent, manifest)
         with closing(open_copy(path / FILE)) as connection:
             faults, extent = find_faults(connection, path / FILE, read_document, progress)
         if not faults and extent != manifest.extent:
@@ -178,7 +178,7 @@ def _verify(path: Path, progress: Progress) -> _Verified:
         find_database(path)
         with closing(open_reader(path)) as connection:
             faults, extent = find_faults(connection, path / FILE, read_document, progress)
-    return _Verified(faults + _check_small(path, manifest), extent, manifest)
+    return Verified(faults + _check_small(path, manifest), extent, manifest)
 
 
 def _check_small(path: Path, manifest: BackupManifest | None) -> list[str]:

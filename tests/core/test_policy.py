@@ -3,6 +3,7 @@
 from collections import Counter
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,3 +31,10 @@ def test_the_first_that_may_lead_leads_and_the_others_keep_their_order(may: list
     if any(may):
         expected.insert(0, expected.pop(may.index(True)))
     assert order == expected
+
+
+@pytest.mark.parametrize("users", [0, 1, 3])
+def test_lists_without_an_item_stay_so(users: int) -> None:
+    """Also those of several users at once."""
+    assert diversify(np.zeros((users, 0), np.int32), 2, np.zeros((users, 0), np.bool_)).shape == (users, 0)
+    assert lead(np.zeros((users, 0), np.bool_)).shape == (users, 0)

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
+import tidings
 from tests.server.conftest import Shop
-from tests.server.test_migrations import unpack
+from tests.server.test_migrations import STATES, unpack
 from tests.support.server import start_server
 from tidings import Client, Event
 from tidings_core.stored import Document
@@ -353,3 +354,70 @@ def test_a_state_that_cannot_be_read_is_replaced_only_when_it_must_be(kept: Path
     told = done("restore", kept, "--state", state, "--force")
     assert files(Path(told["aside"])) == before
     assert run("verify", state).exit_code == 0
+
+
+@pytest.mark.parametrize("told", ["by what stood there", "by a later backup"])
+def test_whoever_was_erased_since_is_erased_again(told: str, shop: Shop, tmp_path: Path) -> None:
+    """A backup of before holds all of a person: put back, nothing of that person is answered, or taken any more."""
+    state, kept = tmp_path / "state", tmp_path / "kept"
+    with start_server(shop.path, state) as server, Client(server.address) as client:
+        for user in ("erased-person", "nobody-else"):
+            client.record(Event(user, "view", ["i1"]))
+            client.register_contact(user, tidings.Email(f"{user}@example.com"))
+        done("backup", kept, "--state", state)
+        client.record(Event("who-came-later", "view", ["i1"]))
+        for user in ("erased-person", "who-came-later"):
+            client.erase_profile(user)
+        done("backup", tmp_path / "later", "--state", state)
+        assert server.stop() == 0
+    assert b"erased-person" in (kept / FILE).read_bytes()
+    target, more = state, list[object]()
+    if told == "by a later backup":
+        target, more = tmp_path / "other", ["--erased-by", tmp_path / "later"]
+    again = done("restore", kept, "--state", target, "--releases", shop.path, "--force", *more)
+    assert again["erased"] == 1
+    assert b"erased-person" not in (target / FILE).read_bytes()
+    assert run("verify", target).exit_code == 0
+    with start_server(shop.path, target) as server, Client(server.address) as client:
+        with pytest.raises(tidings.NotFound):
+            client.get_profile("erased-person")
+        assert client.get_profile("nobody-else").contacts[0].masked == "n***@example.com"
+        for user in ("erased-person", "who-came-later"):
+            (verdict,) = client.record(Event(user, "view", ["i1"])).verdicts
+            assert verdict.status is tidings.EventStatus.ERASED
+
+
+def test_who_came_back_before_the_backup_stays(shop: Shop, tmp_path: Path) -> None:
+    """The erasure that is known from elsewhere is one that the backup knows too: what is in it is from afterwards."""
+    state, kept = tmp_path / "state", tmp_path / "kept"
+    with start_server(shop.path, state) as server, Client(server.address) as client:
+        client.record(Event("ann", "view", ["i1"]))
+        client.erase_profile("ann")
+        client.set_preferences("ann", tidings.Preferences(), lift_erasure=True)
+        client.record(Event("ann", "view", ["i2"]))
+        done("backup", kept, "--state", state)
+        client.record(Event("ann", "view", ["i3"]))
+        assert server.stop() == 0
+    assert done("restore", kept, "--state", state, "--releases", shop.path, "--force")["erased"] == 0
+    with start_server(shop.path, state) as server, Client(server.address) as client:
+        assert [event.item_ids for event in client.get_profile("ann").recent_events] == [("i2",)]
+
+
+def test_who_is_being_erased_may_be_there_in_part(state: Path) -> None:
+    """The document goes first, the rest follows: a moment in between is no fault."""
+    store = SqliteStore.open(state, lambda: 0)
+    store.write(lambda tx: tx.erasures.begin([b"k" * 16], ["ann"], 1, {})).result(30)
+    store.close()
+    assert run("verify", state).exit_code == 0
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_a_backup_of_any_earlier_version_is_kept_checked_and_put_back(name: str, tmp_path: Path) -> None:
+    """As it is; brought up when it is put back."""
+    state = unpack(name, tmp_path)
+    (state / LOCK).touch()
+    done("backup", tmp_path / "kept", "--state", state)
+    for path in (state, tmp_path / "kept"):
+        assert run("verify", path).exit_code == 0
+    assert done("restore", tmp_path / "kept", "--state", tmp_path / "again")["extent"]["events"] == 5
+    assert run("verify", tmp_path / "again").exit_code == 0

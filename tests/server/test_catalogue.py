@@ -10,6 +10,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
@@ -277,6 +278,13 @@ def test_a_batch_with_bad_rows_takes_nothing_and_names_all_of_them(ask: Door) ->
     assert "302" in faults["items[301].item.item_id"]
 
 
+def published(**moment: int) -> pb.CatalogItem:
+    """An item with a time at which it may be sold."""
+    made = item("a")
+    made.item.publish_time.CopyFrom(Timestamp(**moment))
+    return made
+
+
 @pytest.mark.parametrize(
     ("request_of", "field"),
     [
@@ -285,10 +293,12 @@ def test_a_batch_with_bad_rows_takes_nothing_and_names_all_of_them(ask: Door) ->
         (lambda: pb.UpsertItemsRequest(items=[item("a")], update_mask={"paths": ["title"]}), "update_mask"),
         (lambda: pb.UpsertItemsRequest(items=[item("a")], update_mask={"paths": ["price"]}), "items[0].item.price"),
         (lambda: pb.UpsertItemsRequest(items=[item("a", 1e9)]), "items[0].update_time"),
+        (lambda: pb.UpsertItemsRequest(items=[published(nanos=-1)]), "items[0].item.publish_time"),
+        (lambda: pb.UpsertItemsRequest(items=[published(seconds=-(10**11))]), "items[0].item.publish_time"),
     ],
 )
 def test_what_an_upsert_must_not_be_is_named(ask: Door, request_of: Any, field: str) -> None:
-    """Too few or many items, a mask of other fields, what a mask names and is missing, a time far ahead."""
+    """Too few or many items, a mask of other fields, what a mask names and is missing, times that are none."""
     code, faults = refusal(ask.catalogue.UpsertItems, request_of(), timeout=WAIT)
     assert (code, list(faults)) == (grpc.StatusCode.INVALID_ARGUMENT, [field])
 

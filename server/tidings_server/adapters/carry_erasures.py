@@ -7,7 +7,7 @@ from pathlib import Path
 from tidings_core.erased import erased_key
 from tidings_core.stored import Erased
 from tidings_server.adapters.sqlite_contacts import ContactTable
-from tidings_server.adapters.sqlite_erasures import TABLES, ErasureTable
+from tidings_server.adapters.sqlite_erasures import TABLES, ErasureTable, read_erased
 from tidings_server.adapters.sqlite_schema import open_database
 from tidings_server.adapters.sqlite_statements import Statements
 from tidings_server.adapters.sqlite_user_table import Changes
@@ -18,9 +18,10 @@ ROWS = 10_000
 def carry_over(directory: Path, erased: Sequence[Erased], secret: bytes, own: bytes) -> int:
     """Erase from a state directory whoever is among the `erased` of another; returns how many there were.
 
-    `secret` is that of the other directory, `own` the one of this. Who is erased here and came back there is erased all
-    the same: what is here is from before. When both have one secret, those of whom nothing is here are remembered too.
-    The caller holds the lock. Raises InvalidInput when the database cannot be used; StorageFull, StorageFailed.
+    `secret` is that of the other directory, `own` the one of this. Who is erased there and came back is erased here all
+    the same, since what is here is from before; but not when that erasure was done here too. When both have one secret,
+    those of whom nothing is here are remembered too. The caller holds the lock. Raises InvalidInput when the database
+    cannot be used; StorageFull, StorageFailed.
     """
     times = {one.key: one.time for one in erased}
     if not times:
@@ -29,11 +30,12 @@ def carry_over(directory: Path, erased: Sequence[Erased], secret: bytes, own: by
         sql = Statements(connection)
         table, contacts, count = ErasureTable(sql, Changes()), ContactTable(sql), 0
         sql.rows("BEGIN IMMEDIATE")
+        done = {one.key: one.time for one in read_erased(sql)}
         for user_id in list(_users(sql)):
             time = times.get(erased_key(secret, user_id))
-            if time is None:
-                continue
             key = erased_key(own, user_id)
+            if time is None or done.get(key, 0) >= time:
+                continue
             table.begin([key], [user_id], time, {"contacts": contacts.erase(user_id)})
             while table.step(key, ROWS):
                 pass

@@ -1,5 +1,6 @@
 """Whether a database is whole, and keeps what its tables promise each other."""
 
+import json
 import sqlite3
 from collections.abc import Callable, Iterator
 from hashlib import blake2b
@@ -75,16 +76,31 @@ def _faults(connection: sqlite3.Connection, extent: Extent, read: Read, progress
     yield from _documents(connection, extent, read, progress)
     progress("checking streams, timers and the log", 0, 0)
     yield from _streams(connection)
-    yield from _told(connection, _NO_USER, "a timer is set for {}, of whom there is no document")
+    leaving = _leaving(connection)
+    for table, words in _WITHOUT_DOCUMENT:
+        query = f"SELECT DISTINCT user_id FROM {table} WHERE user_id NOT IN (SELECT user_id FROM users)"
+        for (user_id,) in connection.execute(query):
+            if user_id and user_id not in leaving:
+                yield words.format(repr(user_id))
     yield from _told(connection, _COUNTERS, "the counter {} does not hold the sum of its reservations")
     yield from _events(connection, extent, progress)
 
 
-_NO_USER = "SELECT DISTINCT user_id FROM timers WHERE user_id <> '' AND user_id NOT IN (SELECT user_id FROM users)"
+_WITHOUT_DOCUMENT = (
+    ("timers", "a timer is set for {}, of whom there is no document"),
+    ("pushes", "pushes are kept for {}, of whom there is no document"),
+)
 _COUNTERS = (
     "SELECT counter FROM counters WHERE held <> "
     "(SELECT ifnull(sum(amount), 0) FROM reservations WHERE reservations.counter = counters.counter)"
 )
+
+
+def _leaving(connection: sqlite3.Connection) -> set[str]:
+    """Those who are being erased: the document went first, and the rest is on its way."""
+    if connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'erasing'").fetchone() is None:
+        return set()
+    return {name for (names,) in connection.execute("SELECT user_ids FROM erasing") for name in json.loads(names)}
 
 
 def _told(connection: sqlite3.Connection, query: str, words: str) -> Iterator[str]:
@@ -95,7 +111,10 @@ def _told(connection: sqlite3.Connection, query: str, words: str) -> Iterator[st
 def _documents(connection: sqlite3.Connection, extent: Extent, read: Read, progress: Progress) -> Iterator[str]:
     """Every document can be read, has no more of the log than there is, and no place beyond its stream."""
     (total,) = connection.execute("SELECT count(*) FROM users").fetchone()
-    rows = connection.execute("SELECT user_id, version, content FROM users WHERE merged_into = '' ORDER BY user_id")
+    merges = connection.execute("SELECT 1 FROM pragma_table_info('users') WHERE name = 'merged_into'").fetchone()
+    # Of an id that was merged into another there is no document.
+    own = "WHERE merged_into = ''" if merges else ""
+    rows = connection.execute(f"SELECT user_id, version, content FROM users {own} ORDER BY user_id")
     for done, (user_id, version, content) in enumerate(rows):
         if done % STEP == 0:
             progress("checking profiles", done, total)
@@ -115,12 +134,7 @@ def _documents(connection: sqlite3.Connection, extent: Extent, read: Read, progr
 
 
 def _streams(connection: sqlite3.Connection) -> Iterator[str]:
-    """Pushes belong to somebody, and the ledger says the same of their places."""
-    yield from _told(
-        connection,
-        "SELECT DISTINCT user_id FROM pushes WHERE user_id NOT IN (SELECT user_id FROM users)",
-        "pushes are kept for {}, of whom there is no document",
-    )
+    """The ledger says the same of the places of pushes."""
     yield from _told(
         connection,
         "SELECT p.user_id, p.offset FROM pushes p JOIN decisions d ON d.push_id = p.push_id AND p.push_id <> '' "

@@ -46,6 +46,7 @@ _KINDS: Mapping[str, Kind] = {"text": "keyword", "texts": "tags", "number": "num
 _NAME = re.compile(r"[0-9A-Za-z_][0-9A-Za-z_-]{0,63}\Z")
 _LARGEST_PRICE = float(np.finfo(np.float32).max)
 _PRICE = b"\x31"  # Item.price: field number and wire type
+_MIN_SECONDS = -62_135_596_800  # The first second of the year 1.
 _MAX_SECONDS = 253_402_300_799  # The last second of the year 9999, the largest that a Timestamp may hold.
 
 
@@ -193,8 +194,8 @@ def _described_faults(message: pb.CatalogItem) -> Iterator[Fault]:
         if problem := text_fault(getattr(item, field), MAX_CATEGORY_BYTES):
             yield f"item.{field}", problem
     for field in ("publish_time", "expire_time"):
-        if abs(getattr(item, field).seconds) > _MAX_SECONDS:
-            yield f"item.{field}", "must be of the years 1 to 9999"
+        if problem := _moment_fault(getattr(item, field)):
+            yield f"item.{field}", problem
     if not np.isfinite(np.array(message.vector, np.float32)).all():
         yield "vector", "must have finite numbers"
     elif message.vector and not any(message.vector):
@@ -222,9 +223,14 @@ def _attribute_fault(name: str, value: attribute_pb2.AttributeValue) -> str:
         return next(filter(None, (text_fault(one, MAX_CATEGORY_BYTES, 1) for one in value.texts.values)), "")
     if which == "number" and not math.isfinite(value.number):
         return "must be a finite number"
-    if which == "time" and abs(value.time.seconds) > _MAX_SECONDS:
-        return "must be of the years 1 to 9999"
-    return ""
+    return _moment_fault(value.time) if which == "time" else ""
+
+
+def _moment_fault(stamp: Timestamp) -> str:
+    """What is wrong with a time that is stored as it came: nobody could write down one that is none."""
+    if _MIN_SECONDS <= stamp.seconds <= _MAX_SECONDS and 0 <= stamp.nanos < 1_000_000_000:
+        return ""
+    return "must be of the years 1 to 9999, with nanos of 0 to 999,999,999"
 
 
 def _value(value: attribute_pb2.AttributeValue) -> tuple[Kind, Value | None]:
