@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from tidings_core.events import EventType
 from tidings_core.expressions import Binary, Call, Expression, Literal, Name, Node, Not, Several
-from tidings_core.tag_view import DAY_MS, FOREVER, UNKNOWN, Seen, View
+from tidings_core.tag_view import FOREVER, UNKNOWN, Seen, View
 
 HasTag = Callable[[str], Seen]
 """Whether the user has a tag, or any of a family."""
@@ -76,7 +76,7 @@ class _Evaluation:
             flag = node.operator in _COMPARE or node.operator in ("in", "not in")
             return Seen(False if flag else None, until)
         if node.operator in ("in", "not in"):
-            return Seen((left.value in right.value) == (node.operator == "in"), self._soon(until, left))
+            return Seen((left.value in right.value) == (node.operator == "in"), until)
         if node.operator in _COMPARE:
             holds = _COMPARE[node.operator](left.value, right.value)
             return Seen(bool(holds), min(until, self._meeting(left, right)))
@@ -89,19 +89,10 @@ class _Evaluation:
                 return _number(a + b, until, left.rate + right.rate)
             case "-":
                 return _number(a - b, until, left.rate - right.rate)
-            case "*" if not (left.rate and right.rate):
-                return _number(a * b, until, left.rate * b + right.rate * a)
             case "*":
-                return _number(a * b, self._soon(until, left))
-        if b == 0:
-            return Seen(None, self._soon(until, right))
-        if right.rate:
-            return _number(a / b, self._soon(until, right))
-        return _number(a / b, until, left.rate / b)
-
-    def _soon(self, until: float, *seen: Seen) -> float:
-        """`until`, or in a day at the latest when a number among these grows: what comes of it is not followed."""
-        return min(until, self._view.now + DAY_MS) if any(one.rate for one in seen) else until
+                # Of the two one at most grows: see `tag_functions.check_growth`.
+                return _number(a * b, until, left.rate * b + right.rate * a)
+        return Seen(None, until) if b == 0 else _number(a / b, until, left.rate / b)
 
     def _meeting(self, left: Seen, right: Seen) -> float:
         """The moment at which two numbers are next equal; FOREVER for what does not move."""

@@ -7,7 +7,9 @@ from typing import cast
 
 from tidings_core.events import EVENT_TYPES, NEVER, EventType
 from tidings_core.expressions import (
+    Binary,
     Call,
+    Expression,
     ExpressionFault,
     ExpressionKind,
     Literal,
@@ -99,6 +101,37 @@ def resolve(call: Call) -> Call:
             _wants(given, wanted, f"{call.function}()")
     _window_fits(call)
     return replace(call, kind=function.gives)
+
+
+def check_growth(expression: Expression) -> None:
+    """Refuse what makes of a number that grows with time one of which it cannot be told when it meets another.
+
+    Raises ExpressionFault.
+    """
+    for node in expression.nodes:
+        if not isinstance(node, Binary):
+            continue
+        left, right = _grows(node.left), _grows(node.right)
+        if node.operator == "/" and right:
+            raise ExpressionFault(node.right.at, "divides by days since something: compare the days themselves")
+        if node.operator == "*" and left and right:
+            raise ExpressionFault(node.at, "multiplies days since something with such days: compare them themselves")
+        if node.operator in ("in", "not in") and left:
+            raise ExpressionFault(node.at, "looks for days since something in a list: compare them with < and >")
+
+
+def _grows(node: Node) -> bool:
+    """Whether a part is a number that grows with time."""
+    match node:
+        case Call(function="days_since" | "days_since_first"):
+            return True
+        case Call(function="coalesce" | "least" | "most"):
+            return any(map(_grows, node.arguments))
+        case Call(function="choose"):
+            return any(map(_grows, (*node.arguments[1::2], node.arguments[-1])))
+        case Binary(operator="+" | "-" | "*" | "/"):
+            return _grows(node.left) or _grows(node.right)
+    return False
 
 
 def reads_from(call: Call) -> Iterator[EventType]:

@@ -9,7 +9,7 @@ from tidings_core.evaluation import evaluate
 from tidings_core.events import EventType
 from tidings_core.expressions import Call, Expression, ExpressionFault, ExpressionKind, Name, is_numbers, parse
 from tidings_core.stated import Stated
-from tidings_core.tag_functions import reads_from, resolve, tag_of
+from tidings_core.tag_functions import check_growth, reads_from, resolve, tag_of
 from tidings_core.tag_view import FOREVER, Seen, View
 
 MOST_VALUES = 64
@@ -112,6 +112,7 @@ def read_rule(
         try:
             parsed[field] = parse(source, names, resolve)
             _check(field, parsed[field], variable)
+            check_growth(parsed[field])
         except ExpressionFault as error:
             parsed.pop(field, None)
             fault(field, error)
@@ -135,6 +136,7 @@ def _check(field: str, expression: Expression, variable: str) -> None:
 def read_condition(source: str, declared: Declarations) -> Expression:
     """The condition on a user in a text. Raises ExpressionFault."""
     condition = parse(source, {one.name: _KINDS[one.kind] for one in declared.values()}, resolve)
+    check_growth(condition)
     if condition.root.kind != "flag":
         raise ExpressionFault(0, f"gives a {condition.root.kind}; a flag is wanted: whether it holds")
     return condition
