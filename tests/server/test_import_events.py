@@ -135,10 +135,11 @@ def test_it_leaves_the_writer_to_others_when_they_wait(store: SqliteStore) -> No
     rests: list[float] = []
     rows = [row(number) for number in range(3 * TOGETHER)]
     importer(store, busy=True, rests=rests)("march", 0, rows)
-    assert len(rests) == 3
+    assert len(rests) >= 3
     assert all(seconds > 0 for seconds in rests)
+    before = len(rests)
     importer(store, rests=rests)("april", 0, rows)
-    assert len(rests) == 3
+    assert len(rests) == before
 
 
 # The handler
@@ -188,7 +189,7 @@ def test_a_row_without_a_time_or_without_anything_is_rejected_by_its_number(stor
     answer = ask(store, request)
     assert [(fault.row, [f.field for f in fault.faults]) for fault in answer.faults] == [
         (1, ["event_time"]),
-        (2, ["type", "event_time"]),
+        (2, ["type", "event_id", "user_id", "event_time"]),
     ]
     assert answer.accepted == 1
 

@@ -88,6 +88,7 @@ def test_an_answer_is_recorded_with_all_that_it_was_made_from(house: House, shop
     assert record["question"] == {
         "k": 5, "context_item_ids": ["item-3"], "exclude_item_ids": ["item-9"], "excluded": 1, "query": "thing",
         "category": "group-2", "filter": None, "liked_item_ids": [], "disliked_item_ids": [], "vector": None,
+        "tags": [],
     }  # fmt: skip
     chosen = [f"item-{item.row}" for item in answer.items]
     assert [item["item_id"] for item in record["chosen"]] == chosen == record["candidates"]["item_ids"][:5]

@@ -19,8 +19,10 @@ from tidings_server.application.known_documents import KnownDocuments
 from tidings_server.application.record_events import Door, Proposed, Verdict, take_in, whose
 from tidings_server.application.store import Store, Transaction
 
-TOGETHER = 128
-"""So many rows share a transaction at most: who records live waits for one to end."""
+TOGETHER, LEAST = 128, 8
+"""So many rows share a transaction at most, and at least."""
+SECONDS = 0.02
+"""Who records live waits for a transaction to end: where somebody does, one has as many rows as take about so long."""
 MAX_FAULTS = 100
 """Of so many rejected rows the faults are kept, the first."""
 MAX_ROWS = 1 << 40
@@ -58,6 +60,7 @@ class ImportEvents:
         self._now = now
         self._privacy = privacy
         self._rest = rest
+        self._together = TOGETHER
         self._watching = watching
 
     def come(self, import_id: str) -> StoredImport:
@@ -80,14 +83,18 @@ class ImportEvents:
                 ("first_row", f"is {first_row}, but rows are done up to {state.next_row} only: go on from there")
             )
         now_ms = int(self._now() * 1000)
-        for start in range(0, len(rows), TOGETHER):
-            part = rows[start : start + TOGETHER]
-            if first_row + start + len(part) <= state.next_row:
-                continue
+        start = max(0, state.next_row - first_row)
+        while start < len(rows):
+            part = rows[start : start + self._together]
             began = time.monotonic()
             state = self._write(partial(self._job, import_id, first_row + start, part, now_ms))
+            start += len(part)
+            took = time.monotonic() - began
             if self._busy():
-                self._rest(YIELD * (time.monotonic() - began))
+                self._rest(YIELD * took)
+                self._together = min(max(int(len(part) * SECONDS / max(took, 1e-6)), LEAST), TOGETHER)
+            else:
+                self._together = min(2 * self._together, TOGETHER)
         return state
 
     def _write(self, job: Callable[[Transaction], StoredImport]) -> StoredImport:
