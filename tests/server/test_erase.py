@@ -327,3 +327,17 @@ def test_who_comes_back_is_found_by_what_they_do_since(server: RunningServer) ->
         after = found(client)
         assert WHO in after
         assert after[WHO] != before
+
+
+def test_a_reader_that_stays_delays_the_scrubbing_and_is_told_of(server: RunningServer, tmp_path: Path) -> None:
+    """Such as a backup: everything is gone from the tables at once, and from the files when it has ended."""
+    state = tmp_path / "state"
+    with tidings.Client(server.address, timeout=60) as client:
+        live(client)
+        with closing(sqlite3.connect(state / "tidings.db", isolation_level=None)) as reader:
+            reader.execute("BEGIN")
+            reader.execute("SELECT count(*) FROM events").fetchone()
+            receipt = client.erase_profile(WHO)
+            assert (receipt.scrubbed, receipt.removed["documents"]) == (False, 1)
+        assert client.erase_profile(WHO).scrubbed
+        assert traces(state, SECRET, WHO) == []
