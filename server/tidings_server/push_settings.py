@@ -189,11 +189,12 @@ def _trigger_faults(
         for field, bare in (("of", "any"), ("count", 1), ("same", False)):
             if getattr(table, field) != bare:
                 yield (name, field), "is for what users do, and a tag comes or goes: leave it out"
-    if table.event == "search":
+    if table.event in ("search", "cancel"):
         if table.of == "item":
-            yield (name, "of"), "is 'item', which a search never has: leave it out"
+            yield (name, "of"), f"is 'item', which a {table.event} never has: leave it out"
         if table.same:
-            yield (name, "same"), "is true, but a search has neither items nor a category to share: leave it out"
+            said = f"is true, but a {table.event} has neither items nor a category to share: leave it out"
+            yield (name, "same"), said
     if servings is not None and table.serving_config not in servings:
         yield (name, "serving_config"), f"is {table.serving_config!r}: not known; known are {_names(servings)}"
     if templates is None:

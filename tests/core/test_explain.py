@@ -120,7 +120,8 @@ def change(shop: Shop) -> Shop:
         changes.append(_described(f"new-{number}", 1, item, own))
     delta = taken_in(shop.snapshot, Delta(), changes, "here")
     # The last one is like nothing that is known.
-    delta = dataclasses.replace(delta, vector_rows=delta.vector_rows[:-1], vectors=delta.vectors[:-1])
+    kept = {name: getattr(delta, name)[:-1] for name in ("vector_rows", "vectors", "lists")}
+    delta = dataclasses.replace(delta, **kept)
     return Shop(patched(shop.snapshot, delta), items)
 
 

@@ -151,7 +151,7 @@ class Composer:
                 event,
                 query="sample" if type == "search" else "",
                 category="sample" if type == "view" else "",
-                items=() if type in ("search", "tag") else event.items,
+                items=() if type in ("search", "tag", "cancel") else event.items,
                 tag="sample" if type == "tag" else "",
             )
         because, items = SAMPLE if event.items else None, (SAMPLE, SAMPLE, SAMPLE)

@@ -47,6 +47,10 @@ class Receipt:
     scrubbed: bool
 
 
+class _Merged(Exception):
+    """The person came to have other ids since these were looked up."""
+
+
 class EraseProfile:
     """Erases people, one after the other. Blocks its thread until it is done."""
 
@@ -81,11 +85,15 @@ class EraseProfile:
         Raises StorageFull, StorageFailed, Overloaded or Stopping; when it had begun, the next call or start goes on.
         """
         with self._one:
-            ids = list(dict.fromkeys([user_id, *self._aliases(user_id)]))
-            keys = [self._erased.key(one) for one in ids]
-            if any(one not in self._erased for one in ids):
-                self._begin(ids, keys)
-            return self._finish(keys[0])
+            while True:
+                ids = list(dict.fromkeys([user_id, *self._aliases(user_id)]))
+                keys = [self._erased.key(one) for one in ids]
+                try:
+                    if any(one not in self._erased for one in ids):
+                        self._begin(ids, keys)
+                except _Merged:
+                    continue
+                return self._finish(keys[0])
 
     def resume(self) -> int:
         """Finish what a crash or a full disk interrupted; returns how many erasures. Raises as a call does."""
@@ -138,6 +146,9 @@ class EraseProfile:
 def _begun(
     keys: Sequence[bytes], ids: Sequence[str], holding: Mapping[str, Sequence[bytes]], now: int, tx: Transaction
 ) -> None:
+    whose = tx.users.get(ids[0]).whose(ids[0])
+    if not {whose, *tx.users.merged(whose)} <= set(ids):
+        raise _Merged
     # With the key of a user's contacts all of them are gone, wherever they were copied to.
     contacts = sum([tx.contacts.erase(user_id) for user_id in ids])
     tx.erasures.begin(keys, ids, now, {"contacts": contacts})
