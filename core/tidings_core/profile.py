@@ -290,6 +290,7 @@ def to_values(profile: Profile) -> dict[str, Any]:
     if profile.last_change:
         values["changed"] = profile.last_change
         values["stated"] = stated.to_json(profile.stated)
+    if profile.preferences.words:
         values["preferences"] = preferences.to_json(profile.preferences)
     return values
 
@@ -305,7 +306,8 @@ def from_values(values: Mapping[str, Any]) -> Profile:
     if "changed" in values:
         parts["last_change"] = values["changed"]
         parts["stated"] = stated.from_json(values.get("stated", {}))
-        parts["preferences"] = preferences.from_json(values.get("preferences", ()))
+    if "preferences" in values:
+        parts["preferences"] = preferences.from_json(values["preferences"])
     return Profile(values.get("first", 0), last, spent=values.get("spent", 0), **parts)
 
 

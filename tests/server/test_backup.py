@@ -6,6 +6,7 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -108,7 +109,11 @@ def test_a_backup_beside_a_writing_server_is_of_one_moment(shop: Shop, tmp_path:
             number = 0
             while not stop.is_set():
                 number += 1
-                batch = [Event(user, "view", ["i1"], event_id=f"{user}-{number}-{at}") for at in range(20)]
+                # Minutes apart, so that they are no flood.
+                when = datetime.now(UTC) - timedelta(minutes=number % 10_000)
+                batch = [
+                    Event(user, "view", ["i1"], event_id=f"{user}-{number}-{at}", event_time=when) for at in range(20)
+                ]
                 client.record(batch)
 
         threads = [threading.Thread(target=speak, args=(user,)) for user in ("ann", "bob")]
