@@ -66,6 +66,7 @@ def test_the_record_holds_what_was_decided(opened: Open, answering: Serving, clo
     assert record["features"] == {
         "schema": SCHEMA_HASH,
         "user": considered.user.tolist(),
+        "user_attributes": [],
         "item": snapshot.item_features[considered.rows[first]].tolist(),
         "pair": considered.pair[first].tolist(),
     }
