@@ -7,7 +7,8 @@ One run, on one generated shop, in the index that the builder chooses and with t
   far         of each user just the rows that are farthest from that user pass
   excluded    so many rows of all may not be found: drawn at random, or every second of those nearest to the user
 
-`ratio` is µs of such a search over µs of one without, by turns, random users (of 16, where rows differ by user);
+`ratio` is µs of such a search over µs of one without, by turns, random users (of 16 with rows of their own, of 40 with
+exclusions);
 recall@100 is against exact search among the rows that pass, `first ms` what the first search with a filter takes more.
 """
 
@@ -28,7 +29,8 @@ from vectors import KINDS, Kind, Vectors, generate
 
 K = 100
 TARGET = 0.95
-KNOWN, UNSEEN, OWN = 10_000, 200, 16
+KNOWN, UNSEEN, OWN, EXCLUDING = 10_000, 200, 16, 40
+"""So many users are told to the tuning, and so many asked; so many have rows of their own, or exclusions."""
 RATES = (0.95, 0.5, 0.2, 0.1, 0.01, 0.001, 0.0001)
 EXCLUDED = 50_000
 
@@ -42,7 +44,7 @@ class Bench:
         self.users = made.users[KNOWN:]
         self.rng = np.random.default_rng(seed)
         # The rows by how near they are to each of the users who have rows of their own.
-        self.orders = [np.argsort(-(made.items @ user)).astype(np.int32) for user in self.users[:OWN]]
+        self.orders = [np.argsort(-(made.items @ user)).astype(np.int32) for user in self.users[:EXCLUDING]]
 
     def row_sets(self, how: str, rate: float) -> list[RowSet]:
         """The rows that pass: one set for all users, or one for each of those who have their own."""
@@ -51,7 +53,7 @@ class Bench:
         if how == "random":
             return [RowSet.of_rows(self.rng.permutation(count)[:size].astype(np.int32), count)]
         if how == "far":
-            return [RowSet.of_rows(order[-size:], count) for order in self.orders]
+            return [RowSet.of_rows(order[-size:], count) for order in self.orders[:OWN]]
         clusters = self.rng.permutation(int(self.made.clusters.max()) + 1)
         ends = np.cumsum(np.bincount(self.made.clusters, minlength=len(clusters))[clusters])
         whole = np.isin(self.made.clusters, clusters[: int(np.searchsorted(ends, size)) + 1])
@@ -61,7 +63,7 @@ class Bench:
     def recall(self, search: Callable[[int], Int64], sets: list[RowSet]) -> float:
         """Recall against exact search among the rows that pass, over users who are asked for."""
         found = []
-        for user in range(OWN if len(sets) > 1 else len(self.users)):
+        for user in range(len(sets) if len(sets) > 1 else len(self.users)):
             rows = sets[user % len(sets)]
             found.append((user, search(user)[0], rows))
         if len(sets) == 1:
@@ -129,7 +131,7 @@ def excluded(bench: Bench, seconds: float, facts: Row, seed: int) -> Iterator[Ro
             "spread": how,
             "recall_at_100": round(bench.recall(calls[how], [~one for one in sets]), 4),
         }
-    speed = by_turns(calls, OWN, seconds / 4, seed)
+    speed = by_turns(calls, EXCLUDING, seconds / 4, seed)
     for name, row in rows.items():
         yield {**row, "us": speed[name], "us_without": speed["none"], "ratio": speed[name] / speed["none"]}
 

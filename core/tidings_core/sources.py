@@ -27,14 +27,18 @@ _NO_ROWS, _NO_SCORES = np.empty(0, np.int64), np.empty(0, np.float32)
 
 
 def ann(subjects: Subjects, snapshot: Snapshot, k: int) -> Proposals:
-    """Items nearest to the user's vector, of those the user may have. Raises IndexFailed."""
-    width = k + int(subjects.excluded.sizes.max(initial=0))
-    rows = np.full((len(subjects.vectors), width), -1, np.int64)
+    """Items nearest to the user's vector, of those the user may have, `wanted` of each user. Raises IndexFailed."""
+    # Few exclusions are found on top and dropped.
+    numbers = np.minimum(subjects.wanted, k) + subjects.excluded.sizes
+    rows = np.full((len(subjects.vectors), int(numbers.max())), -1, np.int64)
     scores = np.zeros(rows.shape, np.float32)
     for users, passing in _together(subjects, snapshot):
-        # Few exclusions are found on top and dropped.
-        more = k + int(subjects.excluded.sizes[users].max())
-        rows[users, :more], scores[users, :more] = snapshot.index.search(subjects.vectors[users], more, passing)
+        # How far a search among some items looks depends on how many are wanted: that must be each user's own affair.
+        # Of what is found among all, the first are the same however many are wanted.
+        apart = [numbers[users].max()] if passing is None else np.unique(numbers[users])
+        for more in apart:
+            some = users if len(apart) == 1 else users[numbers[users] == more]
+            rows[some, :more], scores[some, :more] = snapshot.index.search(subjects.vectors[some], int(more), passing)
     return _drop(rows, scores, subjects, k)
 
 
@@ -255,7 +259,8 @@ class Source:
     bool[B]: where to none it is not asked. `reason` is why what it proposes is in an answer: one reason for all, or a
     function of the seeds i32[B, k] that items rest on, which gives their numbers. `needs` names the parts of a snapshot
     without which it is not offered, and `lacking` says what to do then. `seeds` gives, for a source that starts from
-    items, those i32[B, L]. `instant` is one so cheap that it is asked however little time is left.
+    items, those i32[B, L]. `instant` is one so cheap that it is asked however little time is left; `by_number` one that
+    is told how many each user wants, as the subjects' `wanted`, since what it finds depends on it.
     """
 
     propose: Callable[[Subjects, Snapshot, int], Proposals]
@@ -265,6 +270,7 @@ class Source:
     lacking: str = ""
     seeds: Callable[[Subjects], Int32] | None = None
     instant: bool = False
+    by_number: bool = False
 
 
 def _similar_reasons(seeds: Int32, subjects: Subjects) -> UInt8:
@@ -315,7 +321,7 @@ SOURCES: Mapping[str, Source] = {
         needs=("categories",),
         lacking="the release has no categories; build it with a catalogue that has",
     ),
-    "ann": Source(ann, lambda subjects: subjects.has_vector, "matches_taste"),
+    "ann": Source(ann, lambda subjects: subjects.has_vector, "matches_taste", by_number=True),
     "trending": Source(
         trending,
         lambda subjects: np.ones(len(subjects.vectors), np.bool_),
@@ -359,7 +365,9 @@ def propose(name: str, subjects: Subjects, snapshot: Snapshot, k: int) -> Propos
     """
     numbers = np.minimum(np.maximum(k, subjects.wanted), len(snapshot.items))
     most = int(numbers.max())
-    found = SOURCES[name].propose(subjects, snapshot, most)
+    source = SOURCES[name]
+    asked = replace(subjects, wanted=numbers) if source.by_number else subjects
+    found = source.propose(asked, snapshot, most)
     if (numbers == most).all():
         return found
     kept = np.arange(found.rows.shape[1]) < numbers[:, None]

@@ -1,5 +1,7 @@
 """Candidate sources and their merge, against plain Python."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,6 +13,7 @@ from tidings_core import subjects as subjects_module
 from tidings_core.candidates import Proposals, merge
 from tidings_core.exclusions import MANY
 from tidings_core.features import DAY, ITEM_FEATURES
+from tidings_core.index import FilterPlan, build_index
 from tidings_core.model import METRICS, SERVING_CONFIGS, History, Metric, Person, Query, ServingConfig, SourceUse
 from tidings_core.subjects import Subjects, resolve
 
@@ -24,6 +27,28 @@ def proposals(draw_rows: list[list[int]]) -> Proposals:
     for user, of_user in enumerate(draw_rows):
         rows[user, : len(of_user)] = of_user
     return Proposals(rows, np.where(rows >= 0, 100.0 - rows, 0.0).astype(np.float32))
+
+
+def test_what_an_approximate_index_finds_for_somebody_is_the_same_whoever_else_asks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Alone, or beside somebody who wants many more: a filtered search looks as far as its own user needs."""
+    snapshot = make_world().snapshot()
+    index = build_index("IVF32,SQfp16", snapshot.item_vectors, snapshot.metric, {"nprobe": 4})
+    index = index.with_plan(FilterPlan(0, ((300, 20),), 1.0, 1.0, 0.5, 0.1))
+    snapshot = replace(snapshot, index=index)
+    monkeypatch.setattr(subjects_module, "MANY", 5)
+    serving = ServingConfig("few", (SourceUse("ann", 5, 1.0),))
+    banned = [f"item-{row}" for row in range(0, 300, 4)]
+    queries = [Query(f"user-{user}", serving, k=k, exclude_item_ids=banned) for user, k in ((0, 7), (1, 150))]
+    queries.append(Query("user-2", serving, k=9))
+    together, _ = resolve(queries, serving, snapshot, NOW)
+    found = sources.propose("ann", together, snapshot, 5)
+    for user, query in enumerate(queries):
+        alone, _ = resolve([query], serving, snapshot, NOW)
+        lone = sources.propose("ann", alone, snapshot, 5)
+        assert lone.rows.shape == (1, query.k)
+        assert found.rows[user, : query.k].tolist() == lone.rows[0].tolist()
 
 
 of_source = st.lists(st.lists(st.integers(0, ROWS - 1), unique=True, max_size=8), min_size=2, max_size=2)

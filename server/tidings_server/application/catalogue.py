@@ -6,6 +6,7 @@ meanwhile. A snapshot is swapped in whole, so an answer sees all of a batch or n
 """
 
 import itertools
+import secrets
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
@@ -90,7 +91,8 @@ class Catalogue:
         self._warn = warn
         self._watch = watch
         self._held: OrderedDict[str, Held] = OrderedDict()
-        self._numberings = itertools.count(1)
+        # Not the same after a restart: new items may then have other rows.
+        self._numberings = itertools.count(1 + secrets.randbits(48))
         self._changing = threading.Lock()
 
     def prepare(self, release: Release) -> Release:

@@ -57,15 +57,17 @@ class ReadItems:
         serving = release or self._serving.release
         if serving is None:
             raise Conflict("no release is serving, so there is no list: promote one first")
-        release_id, row = _read_token(token, serving)
+        release_id, numbering, row = _read_token(token, serving)
         if release_id != serving.manifest.release_id:
             raise Conflict(
                 f"page_token is of release {release_id}, and another one is serving: list from the beginning"
             )
+        if numbering != _numbering(serving, row):
+            raise Conflict("page_token is of new items in another order than they now have: list from the beginning")
         end = min(row + PAGE, len(serving.snapshot.items))
         items = [_shown(serving.snapshot, at) for at in range(row, end) if not _deleted(serving.snapshot, at)]
         more = end < len(serving.snapshot.items)
-        return items, f"{release_id}:{end}" if more else "", serving
+        return items, f"{release_id}:{_numbering(serving, end)}:{end}" if more else "", serving
 
     def _stored(self, item_id: str) -> ShownItem:
         """What the store holds of an item. Raises NotFound, StorageFailed."""
@@ -102,10 +104,16 @@ def _deleted(snapshot: Snapshot, row: int) -> bool:
     return at < len(gone) and int(gone[at]) == row
 
 
-def _read_token(token: str, serving: Release) -> tuple[str, int]:
+def _numbering(serving: Release, row: int) -> int:
+    """By what a row of a list is told apart: 0 for one of the release, else the numbering of its new items."""
+    base, delta = serving.snapshot.base, serving.snapshot.delta
+    return 0 if base is None or delta is None or row <= len(base.items) else delta.numbering
+
+
+def _read_token(token: str, serving: Release) -> tuple[str, int, int]:
     if not token:
-        return serving.manifest.release_id, 0
-    release_id, colon, row = token.rpartition(":")
-    if not colon or not (row.isascii() and row.isdigit() and len(row) < 10):
+        return serving.manifest.release_id, 0, 0
+    parts = token.rsplit(":", 2)
+    if len(parts) != 3 or not all(part.isascii() and part.isdigit() and len(part) < 16 for part in parts[1:]):
         raise InvalidInput(("page_token", "is no token of a list: give the last next_page_token that came, unchanged"))
-    return release_id, int(row)
+    return parts[0], int(parts[1]), int(parts[2])
