@@ -7,9 +7,8 @@ One run, on one generated shop, in the index that the builder chooses and with t
   far         of each user just the rows that are farthest from that user pass
   excluded    so many rows of all may not be found: drawn at random, or every second of those nearest to the user
 
-`ratio` is µs of such a search over µs of one without, by turns, random users (of 16 with rows of their own, of 40 with
-exclusions);
-recall@100 is against exact search among the rows that pass, `first ms` what the first search with a filter takes more.
+`ratio` is µs of such a search over µs of one without, by turns, random users (of 16 with rows of their own, of 100
+with exclusions); recall@100 is against exact search among the rows that pass, `first ms` what the first search with a filter takes more.
 """
 
 import argparse
@@ -29,7 +28,7 @@ from vectors import KINDS, Kind, Vectors, generate
 
 K = 100
 TARGET = 0.95
-KNOWN, UNSEEN, OWN, EXCLUDING = 10_000, 200, 16, 40
+KNOWN, UNSEEN, OWN, EXCLUDING = 10_000, 200, 16, 100
 """So many users are told to the tuning, and so many asked; so many have rows of their own, or exclusions."""
 RATES = (0.95, 0.5, 0.2, 0.1, 0.01, 0.001, 0.0001)
 EXCLUDED = 50_000
