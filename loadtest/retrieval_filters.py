@@ -8,7 +8,8 @@ One run, on one generated shop, in the index that the builder chooses and with t
   excluded    so many rows of all may not be found: drawn at random, or every second of those nearest to the user
 
 `ratio` is µs of such a search over µs of one without, by turns, random users (of 16 with rows of their own, of 100
-with exclusions); recall@100 is against exact search among the rows that pass, `first ms` what the first search with a filter takes more.
+with exclusions); recall@100 is against exact search among the rows that pass, `first ms` what the first search with a
+filter takes more.
 """
 
 import argparse
