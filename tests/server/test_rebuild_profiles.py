@@ -19,6 +19,7 @@ from tidings_core.changes import Change, TagSetting, Update
 from tidings_core.events import Event, EventItem, EventType
 from tidings_core.flags import Flag
 from tidings_core.profile import EMPTY, fold
+from tidings_core.retention import Retention
 from tidings_server.adapters.sqlite_log import open_log
 from tidings_server.adapters.sqlite_schema import FILE
 from tidings_server.adapters.sqlite_store import SqliteStore
@@ -27,6 +28,7 @@ from tidings_server.application.documents import read_document, write_checkpoint
 from tidings_server.application.import_events import ImportEvents
 from tidings_server.application.known_documents import KnownDocuments
 from tidings_server.application.merge_profiles import MergeProfiles
+from tidings_server.application.prune import Prune
 from tidings_server.application.record_events import RecordEvents, take_in
 from tidings_server.application.replay import item_numbers
 from tidings_server.application.store import Transaction
@@ -188,6 +190,17 @@ def test_what_was_taken_out_of_the_log_counts_by_its_checkpoint(state: Path) -> 
 
     with opened(state) as store:
         assert store.write(prune).result() == 20
+    assert verify(state) == {}
+
+
+def test_after_retention_took_events_out_profiles_are_what_checkpoint_and_log_say(state: Path) -> None:
+    """By the pruning that a server does: counts stay, traces of single events go, and the two are still equal."""
+    lived(state)
+    day = 86_400_000
+    kept = Retention({"view": 30 * day, "click": 30 * day, "purchase": 60 * day})
+    with opened(state) as store:
+        now = START / 1000 + 100 * 86_400
+        assert Prune(store, KnownDocuments(store), kept, decode_logged, lambda: now).pass_over()["events"] > 100
     assert verify(state) == {}
 
 
