@@ -28,6 +28,7 @@ COMMANDS = {
         "explain",
         "audience",
         "record",
+        "import-events",
         "profile",
         "update-profile",
         "set-preferences",
@@ -55,6 +56,10 @@ COMMANDS = {
         "restore",
         "verify",
         "erasures",
+        "export events",
+        "export catalogue",
+        "export decisions",
+        "rebuild-profiles",
         "export-changes",
         "controls check",
         "controls preview",
@@ -163,7 +168,7 @@ def test_the_settings_in_the_pages_are_valid(page: str, tmp_path: Path) -> None:
 
 def test_the_controls_in_the_pages_are_valid(tmp_path: Path) -> None:
     """The example of controls is read without a fault."""
-    example = blocks(ROOT / "docs" / "recommending.md", "toml")[1]
+    (example,) = (text for text in blocks(ROOT / "docs" / "recommending.md", "toml") if "[control." in text)
     (tmp_path / "controls.toml").write_text(example)
     assert len(read_controls(tmp_path / "controls.toml", SERVING_CONFIGS)) == 5
 

@@ -49,6 +49,9 @@ class ManyPeople:
         for start in range(0, len(others), TOGETHER):
             part = others[start : start + TOGETHER]
             for user_id, stored in self._store.users(part).items():
+                if not stored.content:
+                    found[user_id] = None  # Merged into another since the versions were read.
+                    continue
                 try:
                     found[user_id] = self._people.look(user_id, stored, release)
                 except StorageFailed as error:
