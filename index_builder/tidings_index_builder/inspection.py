@@ -56,8 +56,6 @@ def not_offered(manifest: Manifest) -> dict[str, str]:
         missing["ranker"] = "built without one: answers keep the order of retrieval"
     if "histories.offsets.npy" not in manifest.files:
         missing["histories"] = "the release has no histories: nothing bought is left out of an answer"
-    if not manifest.encoded:
-        missing["encoder"] = "not made from a sequence model: taste is told from what is liked, not from its order"
     if manifest.fold_in is None and not manifest.encoded:
         missing["fold-in"] = "not made from ALS embeddings of a model: a newcomer gets the mean of what they like"
     for name in ("category", "brand"):

@@ -136,7 +136,7 @@ GOOD = AnyOf("brand", ("a",))
         (AnyOf("", ("red",)), "attribute", "has 0 bytes"),
         (AnyOf("price", ("red",)), "any_of", "is not for price, a number; use number"),
         (AllOf("new", ("a",)), "all_of", "is not for new, a flag; use flag"),
-        (AllOf("brand", ("a", "b")), "all_of", "several texts of brand, of which an item has one"),
+        (AllOf("brand", ("a", "b")), "all_of", "several texts of brand, of which one item has one"),
         (AnyOf("brand", ()), "any_of", "is empty; name a value"),
         (AnyOf("brand", ("a", "")), r"any_of\[1\]", "has 0 bytes"),
         (AnyOf("brand", ("a\n",)), r"any_of\[0\]", "control character"),
