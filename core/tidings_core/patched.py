@@ -181,12 +181,16 @@ class PatchedIndex:
         """Nearest items of queries, as of every Index: rows i64[B, k], scores f32[B, k]. Raises IndexFailed."""
         if self._extended is not None and (passing is None or (passing.usual and passing.own is None)):
             queries = np.ascontiguousarray(queries, np.float32)
-            found = [self._in_lists(self._extended, queries[at : at + 1], k) for at in range(len(queries))]
-            whole = [each for each in found if each is not None]
-            if len(whole) == len(found) == 1:
-                return whole[0][0][None], whole[0][1][None]
-            if len(whole) == len(found) and whole:
-                return np.stack([rows for rows, _ in whole]), np.stack([near for _, near in whole])
+            found = []
+            for at in range(len(queries)):
+                one = self._in_lists(self._extended, queries[at : at + 1], k)
+                if one is None:
+                    break
+                found.append(one)
+            if len(found) == len(queries) == 1:
+                return found[0][0][None], found[0][1][None]
+            if found and len(found) == len(queries):
+                return np.stack([rows for rows, _ in found]), np.stack([near for _, near in found])
         rows, scores, least = self._in_index(queries, k, passing)
         beside = [(self._own.rows, self._own.scores(queries, None if passing is None else passing.own))]
         if passing is not None and passing.more is not None and passing.more_vectors is not None and len(passing.more):

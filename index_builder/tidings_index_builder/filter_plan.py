@@ -33,6 +33,9 @@ UNEVEN, LEFT = (3.0, 4.0, 6.0), (0.4, 0.6, 0.8, 1.0, 1.5, 2.0)
 WIDE = (1.0, 1.5, *(2.0 + 0.25 * step for step in range(13)))
 """What is tried, the least first."""
 NEARLY = 0.005
+ABOVE, UNEVEN_ABOVE = 0.35, 0.15
+"""So large a part of the way from the target to 1 is the recall to reach, the second for each kind of rows that are not
+spread at random, of which the hardest counts."""
 UNDISTURBED = 0.98
 """Of searches that take different times, the slowest but so many are thought to have waited for something else."""
 TOGETHER, GROUPS, DRAWS = (0.5, 0.1, 0.03), 64, 4
@@ -71,7 +74,7 @@ class _Bench:
     @property
     def goal(self) -> float:
         """The recall to reach on the users who are asked for."""
-        return self.target + 0.3 * (1.0 - self.target)
+        return self.target + ABOVE * (1.0 - self.target)
 
     def least(self, rows: Int32, queries: Float32) -> Float32:
         """The least score that is among the k best of some rows, for each of queries f32[Q, D]."""
@@ -228,7 +231,9 @@ def _uneven(bench: _Bench, plan: FilterPlan, lists: Lists, rng: np.random.Genera
     most = [case for case in cases if case.most]
     # What codes cannot tell apart no search finds: then nearly the best there is will do.
     best = _reached(bench, replace(plan, wide=WIDE[-1]), cases)
-    wanted = {kind: min(recall - NEARLY, (bench.target + bench.goal) / 2) for kind, recall in best.items()}
+    wanted = {
+        kind: min(recall - NEARLY, bench.target + UNEVEN_ABOVE * (1.0 - bench.target)) for kind, recall in best.items()
+    }
 
     def enough(plan: FilterPlan, cases: list[_Case]) -> bool:
         return all(recall >= wanted[kind] for kind, recall in _reached(bench, plan, cases).items())
