@@ -56,15 +56,18 @@ class OnnxEncoder:
             raise InvalidInput(*violations)
 
     def encode(self, vectors: Float32, gaps: Float32, lengths: Int64, since: Float32) -> Float32:
-        """Vectors f32[B, D] of B people who did something: see above. Raises EncoderFailed."""
+        """Vectors f32[B, D] of B people who did something: see above.
+
+        Of whom the model gives something else than finite numbers, all of the row is NaN. Raises EncoderFailed.
+        """
         feeds = {"vectors": vectors, "gaps": gaps, "lengths": lengths, "since": since}
         try:
             (made,) = self._session.run([OUTPUT], feeds)
         except Exception as error:  # The classes that ONNX Runtime raises are not public.
             raise EncoderFailed(f"the encoder failed: {error}") from error
-        if made.shape != (len(vectors), vectors.shape[2]) or not np.isfinite(made).all():
-            raise EncoderFailed(f"the encoder gave no vector of {vectors.shape[2]} finite numbers for each person")
-        return np.asarray(made, np.float32)
+        if made.shape != (len(vectors), vectors.shape[2]):
+            raise EncoderFailed(f"the encoder gave no vector of {vectors.shape[2]} numbers for each person")
+        return np.where(np.isfinite(made).all(axis=1, keepdims=True), made, np.float32(np.nan))
 
 
 def encoded(
@@ -72,8 +75,8 @@ def encoded(
 ) -> Float32:
     """The vectors f32[B, D] of B people by what they did last: item rows i32[n] at times f64[n] (Unix seconds).
 
-    Both are oldest first, n is 1 to STEPS; `now` is Unix seconds, one for all or one for each. The snapshot must have
-    an encoder. Raises EncoderFailed.
+    Both are oldest first, n is 1 to STEPS; `now` is Unix seconds, one for all or one for each. What is told ahead of it
+    was done just now. The snapshot must have an encoder. A row is NaN where it gives none. Raises EncoderFailed.
     """
     assert snapshot.encoder is not None
     lengths = np.array([len(one) for one in rows], np.int64)
@@ -82,5 +85,5 @@ def encoded(
     vectors[there] = snapshot.item_vectors[np.concatenate(rows)]
     gaps = np.zeros(there.shape, np.float32)
     gaps[there] = np.concatenate([np.diff(one, prepend=one[:1]) for one in times])
-    since = (np.asarray(now) - np.array([one[-1] for one in times])).astype(np.float32)
+    since = np.maximum(np.asarray(now) - np.array([one[-1] for one in times]), 0.0).astype(np.float32)
     return snapshot.encoder.encode(vectors, gaps, lengths, since)

@@ -88,7 +88,7 @@ class Encoder(Protocol):
     """Makes a person's vector of what they did last."""
 
     def encode(self, vectors: Float32, gaps: Float32, lengths: Int64, since: Float32) -> Float32:
-        """Vectors f32[B, D], see `encoder`. Raises EncoderFailed."""
+        """Vectors f32[B, D], see `encoder`; NaN in the rows of whom it gives none. Raises EncoderFailed."""
         ...
 
 
@@ -179,7 +179,7 @@ class Person:
     @property
     def known(self) -> bool:
         """Whether there is anything here to recommend by."""
-        rows = len(self.history.rows) + len(self.interests) + len(self.unbought)
+        rows = len(self.history.rows) + len(self.interests) + len(self.unbought) + len(self.steps)
         return bool(rows or self.searches or self.categories or self.vector is not None)
 
 

@@ -179,18 +179,23 @@ class PatchedIndex:
 
     def search(self, queries: Float32, k: int, passing: Passing | None = None) -> tuple[Int64, Float32]:
         """Nearest items of queries, as of every Index: rows i64[B, k], scores f32[B, k]. Raises IndexFailed."""
-        if self._extended is not None and (passing is None or (passing.usual and passing.own is None)):
-            queries = np.ascontiguousarray(queries, np.float32)
-            found = []
-            for at in range(len(queries)):
-                one = self._in_lists(self._extended, queries[at : at + 1], k)
-                if one is None:
-                    break
-                found.append(one)
-            if len(found) == len(queries) == 1:
-                return found[0][0][None], found[0][1][None]
-            if found and len(found) == len(queries):
-                return np.stack([rows for rows, _ in found]), np.stack([near for _, near in found])
+        if self._extended is None or not (passing is None or (passing.usual and passing.own is None)):
+            return self._search_beside(queries, k, passing)
+        queries = np.ascontiguousarray(queries, np.float32)
+        found = []
+        for at in range(len(queries)):
+            one = queries[at : at + 1]
+            in_lists = self._in_lists(self._extended, one, k)
+            if in_lists is None:
+                rows, scores = self._search_beside(one, k, passing)
+                in_lists = rows[0], scores[0]
+            found.append(in_lists)
+        if len(found) == 1:
+            return found[0][0][None], found[0][1][None]
+        return np.stack([rows for rows, _ in found]), np.stack([near for _, near in found])
+
+    def _search_beside(self, queries: Float32, k: int, passing: Passing | None) -> tuple[Int64, Float32]:
+        """As `search`: the index without what is gone, and beside it the new vectors, looked at one by one."""
         rows, scores, least = self._in_index(queries, k, passing)
         beside = [(self._own.rows, self._own.scores(queries, None if passing is None else passing.own))]
         if passing is not None and passing.more is not None and passing.more_vectors is not None and len(passing.more):

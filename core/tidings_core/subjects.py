@@ -25,6 +25,9 @@ SEEDS = 10
 """`similar` starts from the context, or from the 10 items liked or bought last."""
 RECENT_DAYS, CATEGORY_DAYS, SEARCH_DAYS = 30.0, 7.0, 1.0
 """What was looked at, the categories that were, and searches are forgotten after so many days."""
+UNENCODED = Degradation(
+    "failed", "encoder", "asked with the vector of the release: the encoder gave one that is no finite numbers"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +153,7 @@ def resolve(
         _stated(people, len(snapshot.user_attributes)),
     )
     missing = zip(contexts, examples, strict=True)
-    return subjects, [_missing(*one) + ([trouble] if trouble else []) for one in missing]
+    return subjects, [_missing(*one) + trouble.get(at, []) for at, one in enumerate(missing)]
 
 
 _NO_ROWS = np.empty(0, np.int32)
@@ -201,20 +204,22 @@ def _vectors(people: Sequence[Person | None], users: Int32, snapshot: Snapshot) 
 
 def _encode(
     people: Sequence[Person | None], vectors: Float32, has_vector: Bool, snapshot: Snapshot, now: float
-) -> Degradation | None:
-    """Put the vectors that the encoder makes of what people did last in place; says so when it failed."""
+) -> dict[int, list[Degradation]]:
+    """Put the vectors that the encoder makes of what people did last in place; for whom it failed, by place."""
     if snapshot.encoder is None:
-        return None
+        return {}
     read = [(at, person) for at, person in enumerate(people) if person is not None and len(person.steps)]
     if not read:
-        return None
+        return {}
+    places = np.array([at for at, _ in read])
     try:
         made = encoded([person.steps for _, person in read], [person.step_times for _, person in read], now, snapshot)
     except EncoderFailed as error:
-        return Degradation("failed", "encoder", f"asked with the vectors of the release: {error}")
-    places = [at for at, _ in read]
-    vectors[places], has_vector[places] = normalise(made, snapshot.metric), True
-    return None
+        failed = Degradation("failed", "encoder", f"asked with the vectors of the release: {error}")
+        return {at: [failed] for at in places.tolist()}
+    whole = np.isfinite(made[:, 0])
+    vectors[places[whole]], has_vector[places[whole]] = normalise(made[whole], snapshot.metric), True
+    return {at: [UNENCODED] for at in places[~whole].tolist()}
 
 
 def _take_given(

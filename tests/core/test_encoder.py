@@ -16,7 +16,7 @@ from tidings_core.model import Person, Query, ServingConfig, SourceUse
 from tidings_core.person import view
 from tidings_core.profile import EMPTY, fold
 from tidings_core.recommend import recommend
-from tidings_core.tables import Float32, Float64
+from tidings_core.tables import Float32, Float64, Int64
 
 WORLD = make_world()
 DIM = WORLD.parts.item_vectors.shape[1]
@@ -132,8 +132,47 @@ def test_an_encoder_that_fails_leaves_the_vectors_of_the_release() -> None:
     (own,) = recommend([Query(user, ANN, 5, person=Person())], WORLD.snapshot(), NOW)
     assert [item.row for item in answer.items] == [item.row for item in own.items]
     assert [(one.cause, one.stage) for one in answer.degraded] == [("failed", "encoder")]
-    with pytest.raises(EncoderFailed, match="finite"):
-        encoded([person.steps], [person.step_times], NOW, broken)
+    assert np.isnan(encoded([person.steps], [person.step_times], NOW, broken)).all()
+
+
+def test_of_whom_the_encoder_makes_nothing_no_one_else_hears() -> None:
+    """In one batch: who is encoded gets that, who has done nothing is told nothing, and only one is told it failed."""
+    broken = replace(WORLD.snapshot(), encoder=OnnxEncoder(last_item(broken=True), DIM))
+    user = WORLD.parts.user_ids[0]
+    step = np.array([200], np.int32)
+    failing = Person(steps=step, step_times=np.array([NOW]))
+    whole = Person(steps=step, step_times=np.array([NOW - 1.0]))
+    queries = [Query(user, ANN, 5, person=person) for person in (failing, whole, Person(), None)]
+    answers = recommend(queries, broken, NOW)
+    assert [[one.stage for one in answer.degraded] for answer in answers] == [["encoder"], [], [], []]
+    assert [item.row for item in answers[1].items] == nearest(200)
+
+
+def test_what_is_told_ahead_of_the_clock_was_done_just_now() -> None:
+    """An encoder is told of no pause below 0, whatever the clocks of those who record events say."""
+
+    class Told:
+        """Keeps the pauses that it is told."""
+
+        def encode(self, vectors: Float32, gaps: Float32, lengths: Int64, since: Float32) -> Float32:  # noqa: ARG002
+            self.gaps, self.since = gaps, since
+            return vectors[:, 0]
+
+    told = Told()
+    encoded([np.array([1, 2], np.int32)], [np.array([NOW, NOW + 60.0])], NOW, replace(SNAPSHOT, encoder=told))
+    assert told.since.tolist() == [0.0]
+    assert told.gaps.tolist() == [[0.0, 60.0]]
+
+
+def test_who_has_steps_is_known() -> None:
+    """Somebody whose vector an encoder makes is no unknown user, even when nothing is left to start from."""
+    person = person_of(("rating", 3, 300), ("dismiss", 3, 100))
+    assert len(person.steps) == 1
+    assert len(person.interests) + len(person.history.rows) + len(person.unbought) + len(person.categories) == 0
+    config = replace(ANN, sources=(*ANN.sources, SourceUse("similar", 20)))
+    (answer,) = recommend([Query("stranger", config, 5, person=person)], SNAPSHOT, NOW)
+    assert [item.row for item in answer.items] == nearest(3)
+    assert not answer.degraded
 
 
 def test_a_wrong_signature_is_refused_with_every_difference() -> None:

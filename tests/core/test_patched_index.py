@@ -114,3 +114,20 @@ def test_where_too_little_is_left_in_the_lists_all_are_searched() -> None:
     found, _ = made.search(query, 150)
     assert len(set(found[0].tolist()) - {-1}) == 150
     assert not np.isin(found, near).any()
+
+
+def test_a_query_that_lacks_some_in_the_lists_changes_no_other() -> None:
+    """Where nearly everything near to one query is gone, what others find is what they find alone."""
+    metric: Metric = "inner_product"
+    known = vectors(ITEMS, 0, metric)
+    index = build_index("IVF16,SQfp16", known, metric, {"nprobe": 1})
+    queries = vectors(12, 2, metric)
+    near = np.argsort(-(known @ queries[0])).astype(np.int32)[:300]
+    new = np.random.default_rng(3).normal(0, 2.0, (NEW, DIM)).astype(np.float32)
+    rows = ITEMS + np.arange(NEW, dtype=np.int32)
+    made = PatchedIndex(index, metric, known, ITEMS + NEW, np.sort(near), rows, new, index.places(new))
+    found, scores = made.search(queries, K)
+    for at in range(len(queries)):
+        alone, said = made.search(queries[at : at + 1], K)
+        np.testing.assert_array_equal(found[at], alone[0])
+        np.testing.assert_array_equal(scores[at], said[0])
