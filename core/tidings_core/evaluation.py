@@ -23,6 +23,8 @@ _COMPARE: Mapping[str, Callable[[Any, Any], bool]] = {
 }
 _SLACK = 1e-3
 """Milliseconds. Two numbers are looked at again so much before they meet: too early does no harm."""
+_FAR = 1e15
+"""Milliseconds. What happens in so long, 30,000 years, is for nobody to wait for."""
 
 
 def evaluate(expression: Expression, view: View, has_tag: HasTag, variable: Mapping[str, str]) -> Seen:
@@ -95,12 +97,12 @@ class _Evaluation:
         return Seen(None, until) if b == 0 else _number(a / b, until, left.rate / b)
 
     def _meeting(self, left: Seen, right: Seen) -> float:
-        """The moment at which two numbers are next equal; FOREVER for what does not move."""
+        """The moment at which two numbers are next equal; FOREVER for what does not move, or not in `_FAR`."""
         rate = left.rate - right.rate
         if not rate:
             return FOREVER
         ahead = -(left.value - right.value) / rate
-        return FOREVER if ahead < 0 else self._view.now + max(1, math.ceil(ahead - _SLACK))
+        return self._view.now + max(1, math.ceil(ahead - _SLACK)) if 0 <= ahead <= _FAR else FOREVER
 
     def count(self, call: Call) -> Seen:
         return self._view.count(_type(call.arguments[0]), _days(call))

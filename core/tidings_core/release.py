@@ -577,6 +577,8 @@ def _golden(parts: Parts) -> dict[str, NDArray[Any]]:
     if parts.encoder is not None:
         encoder = OnnxEncoder(parts.encoder, queries.shape[1])
         golden["golden.vector"] = encoder.encode(*_golden_steps(len(queries), parts.item_vectors))
+        if not np.isfinite(golden["golden.vector"]).all():
+            raise InvalidInput(("encoder", "makes vectors of its golden pasts that are no finite numbers"))
     return golden
 
 

@@ -1,6 +1,7 @@
 """The encoder: what a person did last, read in order."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from tidings_core.model import Person, Query, ServingConfig, SourceUse
 from tidings_core.person import view
 from tidings_core.profile import EMPTY, fold
 from tidings_core.recommend import recommend
+from tidings_core.release import write_release
 from tidings_core.tables import Float32, Float64, Int64
 
 WORLD = make_world()
@@ -23,17 +25,21 @@ DIM = WORLD.parts.item_vectors.shape[1]
 ANN = ServingConfig("ann", (SourceUse("ann", 20),), rerank=False, exclude_bought=False)
 
 
-def last_item(dim: int = DIM, kind: int = TensorProto.FLOAT, broken: bool = False, left_out: str = "") -> bytes:
-    """An encoder that gives the vector of the last thing done; `broken`: divided by the seconds since."""
+def last_item(
+    dim: int = DIM, kind: int = TensorProto.FLOAT, broken: bool = False, left_out: str = "", apart: str = "none"
+) -> bytes:
+    """An encoder that gives the vector of the last thing done; `broken`: divided by the seconds since, less `apart`."""
     constants: dict[str, NDArray[Any]] = {
         "one": np.array([1], np.int64), "last": np.array([-1], np.int64), "middle": np.array([1], np.int64),
+        "none": np.zeros(1, np.float32),
     }  # fmt: skip
     nodes = [
         helper.make_node("Sub", ["lengths", "one"], ["places"]),
         helper.make_node("Unsqueeze", ["places", "last"], ["wide"]),
         helper.make_node("GatherND", ["vectors", "wide"], ["found"], batch_dims=1),
         helper.make_node("Unsqueeze", ["since", "last"], ["seconds"]),
-        helper.make_node("Div", ["found", "seconds"], ["vector"])
+        helper.make_node("Sub", ["seconds", apart], ["between"]),
+        helper.make_node("Div", ["found", "between"], ["vector"])
         if broken
         else helper.make_node("Identity", ["found"], ["vector"]),
     ]
@@ -146,6 +152,14 @@ def test_of_whom_the_encoder_makes_nothing_no_one_else_hears() -> None:
     answers = recommend(queries, broken, NOW)
     assert [[one.stage for one in answer.degraded] for answer in answers] == [["encoder"], [], [], []]
     assert [item.row for item in answers[1].items] == nearest(200)
+
+
+def test_no_release_is_written_with_an_encoder_that_makes_no_numbers(tmp_path: Path) -> None:
+    """The reason is the encoder's, and nothing is left behind."""
+    parts = replace(WORLD.parts, encoder=last_item(broken=True, apart="seconds"))
+    with pytest.raises(InvalidInput, match="golden pasts that are no finite numbers"):
+        write_release(tmp_path, parts, NOW)
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_is_told_ahead_of_the_clock_was_done_just_now() -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.support.world import make_world
 from tidings_core.attributes import Keyword
 from tidings_core.changes import Change, TagSetting, Update
-from tidings_core.declared import BUILT_IN, Declaration
+from tidings_core.declared import BUILT_IN, MAX_NUMBER, Declaration
 from tidings_core.evaluation import evaluate
 from tidings_core.events import EVENT_TYPES, Event, EventItem, EventType
 from tidings_core.expressions import ExpressionFault
@@ -29,6 +29,7 @@ DECLARED = {
     **BUILT_IN,
     "member": Declaration("member", "flag"),
     "joined": Declaration("joined", "time"),
+    "joined_days": Declaration("joined_days", "number"),
     "secret": Declaration("secret", "flag", sensitive=True),
 }
 
@@ -241,6 +242,17 @@ def test_a_comparison_holds_until_the_moment_it_does_not() -> None:
     assert (given.tags, given.until) == ({}, last + 60 * DAY_MS)
     assert not give(one, View(profile, last + 60 * DAY_MS, DECLARED)).tags
     assert give(one, View(profile, last + 60 * DAY_MS + 1, DECLARED)).tags
+
+
+@pytest.mark.parametrize("when", [
+    "days_since('purchase') > 1000000000000", "days_since('purchase') > joined_days",
+    f"days_since('purchase') / {'9' * 300} > 1{'0' * 300}",
+])  # fmt: skip
+def test_what_happens_in_no_ones_time_never_happens(when: str) -> None:
+    """A moment further off than any calendar, or any number, is none to wait for."""
+    profile = person(event("purchase", 5, 1), attributes={"joined_days": MAX_NUMBER})
+    given = give([rule("far", when)], View(profile, NOW, DECLARED))
+    assert (given.tags, given.until) == ({}, FOREVER)
 
 
 _NUMBERS = [
