@@ -3,7 +3,7 @@
 from calendar import isleap
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import MAXYEAR, UTC, datetime
 from math import inf
 from types import MappingProxyType
 
@@ -47,7 +47,7 @@ def adult_from(profile: Profile, rules: PrivacyRules) -> float:
     born = profile.stated.attributes.get("birth_date")
     if born is not None and isinstance(born.value, str) and (day := day_of(born.value)) is not None:
         # Who was born on the last day of February comes of age on the first of March where there is none.
-        year, month, at = day.year + rules.adult_age, day.month, day.day
+        year, month, at = min(day.year + rules.adult_age, MAXYEAR), day.month, day.day
         adult = datetime(year, month, at, tzinfo=UTC) if _exists(year, month, at) else datetime(year, 3, 1, tzinfo=UTC)
         return adult.timestamp() * 1000
     age = profile.stated.attributes.get("age")

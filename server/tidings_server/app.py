@@ -317,7 +317,7 @@ class Server:
             store, settings.record_keep, metrics.recorded, erased=self._erased, observe=drift.observe
         )
         erase = make_erase(store, self._releases, documents, self._people, subscriptions.forget, recorder.settle)
-        rights, export = privacy_methods(store, documents, erase, self._people.item_ids, self._contacts)
+        rights, export = privacy_methods(store, documents, erase, self._people.item_ids, self._contacts, self._watch)
         monitor = CheckRecall(metrics, time.monotonic)
         checking = Checking(settings.recall_share, monitor.offer)
         recording = Recording(settings.record_share, recorder.offer, lambda: f"answer/{secrets.token_hex(8)}")

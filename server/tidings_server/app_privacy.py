@@ -48,9 +48,10 @@ def privacy_methods(
     erase: EraseProfile,
     item_ids: Callable[[Sequence[int]], list[str]],
     contacts: ContactBook,
+    watch: Callable[[], None] | None,
 ) -> tuple[tuple[Method, ...], Stream]:
-    """The RPCs."""
-    record = RecordChange(store, documents, encode_change, time.time)
+    """The RPCs. `watch` is called when a profile changed and tags are watched; None: they are not."""
+    record = RecordChange(store, documents, encode_change, time.time, watch)
     handlers = PrivacyHandlers(
         SetPreferences(store, record, documents.erased, time.time),
         erase,

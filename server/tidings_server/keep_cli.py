@@ -135,6 +135,8 @@ def restore(
             secret = read_file(folder, KEY)
             if secret is not None and (folder / FILE).exists():
                 carried += carry_over(ready, _erased_in(folder, folder == state), secret, own)
+            elif (folder / FILE).exists():
+                _not_known(folder, f"it has no {KEY}")
 
     with faults_as_lines(), ShownProgress() as progress:
         manifest = read_backup(backup)
@@ -195,13 +197,21 @@ def _check_small(path: Path, manifest: BackupManifest | None) -> list[str]:
 
 
 def _erased_in(folder: Path, may_fail: bool) -> list[Erased]:
-    """Who was erased by a state directory; of one that `may_fail` and cannot be read, nobody is known."""
+    """Who was erased by a state directory; of one that `may_fail` and cannot be read, nobody is known: that is said."""
     try:
         return read_erasures(folder)
-    except TidingsError:
+    except TidingsError as error:
         if may_fail:
+            _not_known(folder, str(error))
             return []
         raise
+
+
+def _not_known(folder: Path, problem: str) -> None:
+    words = (
+        "people who were erased since the backup was made may be back; restore again with --erased-by and a later one"
+    )
+    print(f"tidings-server: who was erased by {folder} cannot be told ({problem}): {words}", file=sys.stderr)
 
 
 def _secret(file: Path) -> bytes:

@@ -396,6 +396,14 @@ async def test_each_status_code_is_its_own_error(
     assert len(server.calls) == 1
 
 
+async def test_a_call_that_the_server_cut_off_may_come_again(connect: Connect, server: SmallServer) -> None:
+    """A server that has too much to do even to refuse resets calls without a word: as passing as any overload."""
+    server.steps.append(lambda context: context.abort(grpc.StatusCode.CANCELLED, ""))
+    with pytest.raises(tidings.Unavailable, match="cut the call off") as caught:
+        await connect(server.address).call("recommend", "u1")
+    assert caught.value.code is grpc.StatusCode.CANCELLED
+
+
 async def test_the_servers_advice_when_to_come_back_is_kept(connect: Connect, server: SmallServer) -> None:
     """RetryInfo becomes `retry_after` in seconds, and its absence None."""
     advice = error_details_pb2.RetryInfo(retry_delay=Duration(seconds=1, nanos=500_000_000))

@@ -1,5 +1,6 @@
 """Preferences: the newest word stands, in whatever order words arrive; and what a profile may be used for."""
 
+from datetime import UTC, datetime
 from itertools import permutations, product
 from math import inf
 
@@ -9,10 +10,11 @@ from hypothesis import strategies as st
 
 from tidings_core import preferences
 from tidings_core.preferences import CAP, MAX_TOPICS, PURPOSES, QUIET, Preferences, Value, Word, preference_faults
-from tidings_core.privacy import PrivacyRules, standing_of
+from tidings_core.privacy import PrivacyRules, adult_from, standing_of
 from tidings_core.profile import Profile
 from tidings_core.quiet_hours import QuietHours, Span
 from tidings_core.standing import ERASED, NEEDS, OPEN, TARGETING, USES, Standing
+from tidings_core.stated import AttributeWord, Stated
 
 NIGHT = QuietHours("Europe/Berlin", (Span(0, 1320, 480),))
 VALUES = st.one_of(st.none(), st.booleans(), st.integers(0, 1000), st.just(NIGHT))
@@ -94,6 +96,12 @@ def test_minors_are_barred_from_what_targets_them_until_they_come_of_age() -> No
     assert {use for use in USES if minor.bar(use, 999) == "minor"} == set(TARGETING)
     assert all(minor.may(use, 1000) for use in USES)
     assert OPEN.adult_from == -inf
+
+
+def test_a_date_that_is_far_off_is_a_minors_like_any_other() -> None:
+    """A shop may declare dates of birth that need not be past: the end of all years makes no call fail."""
+    said = Stated({"birth_date": AttributeWord(1, 1, "", "9999-12-31")})
+    assert adult_from(Profile(stated=said), PrivacyRules()) == datetime(9999, 12, 31, tzinfo=UTC).timestamp() * 1000
 
 
 def test_of_who_was_erased_nothing_may_be_used() -> None:

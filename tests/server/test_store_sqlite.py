@@ -213,6 +213,33 @@ def test_a_reader_that_stays_does_not_stop_the_writer(tmp_path: Path, monkeypatc
         assert (tmp_path / f"{FILE}-wal").stat().st_size < grown
 
 
+def test_a_log_that_a_reader_holds_is_not_emptied_at_every_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever writes would wait for it each time. It is tried again after a while, and at once for who asks."""
+    with closing(open_store(tmp_path)) as store, closing(sqlite3.connect(tmp_path / FILE)) as backup:
+        store.write(partial(put_pages, 0)).result(WAIT)
+        truncate, tried = store._truncate, list[bool]()
+
+        def counted() -> bool:
+            tried.append(truncate())
+            return tried[-1]
+
+        monkeypatch.setattr(store, "_truncate", counted)
+        backup.execute("BEGIN")
+        assert backup.execute("SELECT count(*) FROM users").fetchone()
+        assert store.scrub().result(WAIT) is False
+        for number in range(1, 20):
+            store.write(partial(put_pages, number)).result(WAIT)
+        assert tried == [True]
+        backup.rollback()
+        monkeypatch.setattr(store, "_scrub_at", 0.0)
+        store.write(lambda _: None).result(WAIT)
+        store.write(lambda _: None).result(WAIT)
+        assert tried == [True, False]
+        assert store.scrub().result(WAIT) is True
+
+
 def test_nobody_else_reads_the_files(store: SqliteStore, tmp_path: Path) -> None:
     """The database and its companions have mode 0600."""
     store.write(partial(put, "anna", 1)).result(WAIT)

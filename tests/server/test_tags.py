@@ -1,9 +1,12 @@
 """Tags from end to end: a real server, the client, and what a shop would say of a person."""
 
 import json
+import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,6 +20,7 @@ from tests.support.server import RunningServer, start_server
 from tests.support.world import linear_ranker, make_world
 from tidings_core.attributes import Keyword
 from tidings_core.tables import BytesTable
+from tidings_server.application.watch_tags import NEVER
 
 CONFIG = """
 [privacy]
@@ -46,6 +50,12 @@ tag = "recent_purchase:watch"
 serving_config = "for-you"
 template = "hello"
 when = 'has_tag("gender:male") and city == "Beijing"'
+
+[trigger.plays-chess]
+event = "tag"
+tag = "interests:chess"
+serving_config = "for-you"
+template = "hello"
 
 [template.hello]
 title = "You have it: {{ tag }}"
@@ -160,6 +170,19 @@ def test_a_tag_that_comes_calls_for_a_push_to_those_of_whom_the_condition_holds(
     assert push.trigger == "watch-bought"
     tags = {tag.tag: tag for tag in client.get_profile("xi").tags}
     assert tags["recent_purchase:watch"].since is not None
+
+
+def test_who_consents_again_is_looked_at_at_once(client: tidings.Client, server: RunningServer) -> None:
+    """What was said while nothing might be made of it gives its tag with the consent, and not with the next event."""
+    client.set_preferences("may", tidings.Preferences(consent={"profiling": False}))
+    client.update_profile("may", {"interests": ["chess"]})
+    with closing(sqlite3.connect(server.log.with_name("state") / "tidings.db")) as database:
+        until = time.monotonic() + 20
+        while database.execute("SELECT due FROM looks WHERE user_id = 'may'").fetchone() != (NEVER,):
+            assert time.monotonic() < until
+    client.set_preferences("may", tidings.Preferences(consent={"profiling": True}))
+    with client.subscribe("may") as pushes:
+        assert next(pushes).title == "You have it: interests:chess"
 
 
 def test_a_birth_date_gives_the_age_and_when_it_ends(client: tidings.Client) -> None:

@@ -377,6 +377,9 @@ def _bare_error(code: grpc.StatusCode, details: str, address: str, timeout: floa
     if code is grpc.StatusCode.UNAVAILABLE:
         message = f"no Tidings server answers at {address} (is it running? start one with `tidings-server`): {details}"
         return errors.Unavailable(message, code=code)
+    if code is grpc.StatusCode.CANCELLED:
+        # Not by this client's caller: the server's gRPC resets calls that it cannot even refuse.
+        return errors.Unavailable(f"{address} cut the call off: it has far too much to do, or stops", code=code)
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return errors.DeadlineExceeded(f"no answer from {address} within {timeout:g} s", code=code)
     if code is grpc.StatusCode.UNIMPLEMENTED:

@@ -78,6 +78,10 @@ class ErasureTable:
         row = self._sql.row("SELECT key, user_ids, counts FROM erasing WHERE key = ?", key)
         return None if row is None else _erasing(row)
 
+    def under_way_of(self, user_id: str) -> Erasing | None:
+        """The erasure that is not done of the person who has an id, under whichever of the ids it was asked for."""
+        return next((one for one in read_erasing(self._sql) if user_id in one.user_ids), None)
+
     def begin(self, keys: Sequence[bytes], user_ids: Sequence[str], time: int, counts: Mapping[str, int]) -> None:
         """Say that users are erased from now on, the person's own id first, and remove their documents."""
         for key in keys:

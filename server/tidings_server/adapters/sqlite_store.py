@@ -4,6 +4,7 @@ Jobs that wait together are committed together, which shares the cost of the syn
 checkpoints; readers are short, so the write-ahead log starts over soon after it was checkpointed.
 """
 
+import math
 import os
 import sqlite3
 import threading
@@ -67,6 +68,8 @@ ENTRY_BYTES = 300
 MAX_LOG_BYTES = 64 << 20
 """SQLite checkpoints at 4 MB of its own accord. Past this the writer waits for readers to let go of the log."""
 LET_GO_MS = 100
+SCRUB_AGAIN = 5.0
+"""Seconds until it is tried again to empty a log that a reader held, for which a commit waits LET_GO_MS."""
 PAGE = 10_000
 """Rows read at a time by what reads on and on, so that no reader holds an old state for long."""
 
@@ -115,6 +118,7 @@ class SqliteStore:
         self._log_limit = MAX_LOG_BYTES
         self._scrubs: deque[Future[bool]] = deque()
         self._scrub_due = True  # A crash may have left what was removed in the log.
+        self._scrub_at = -math.inf
         self.commits = 0
         sql = Statements(connection)
         ((epoch,),) = sql.rows("SELECT value FROM about WHERE name = 'epoch'")
@@ -363,7 +367,7 @@ class SqliteStore:
                     self._fail([job], self._commit([job]))
             else:
                 self._fail(batch, error)
-            if self._scrub_due or self._scrubs:
+            if self._scrubs or (self._scrub_due and time.monotonic() >= self._scrub_at):
                 self._scrub()
             self._bound_log(error is not None)
 
@@ -444,7 +448,7 @@ class SqliteStore:
     def _scrub(self) -> None:
         waiting = [self._scrubs.popleft() for _ in range(len(self._scrubs))]
         held = self._truncate()
-        self._scrub_due = held
+        self._scrub_due, self._scrub_at = held, time.monotonic() + SCRUB_AGAIN
         for done in waiting:
             done.set_result(not held)
 

@@ -93,14 +93,14 @@ class EraseProfile:
                         self._begin(ids, keys)
                 except _Merged:
                     continue
-                return self._finish(keys[0])
+                return self._finish(keys[0], user_id)
 
     def resume(self) -> int:
         """Finish what a crash or a full disk interrupted; returns how many erasures. Raises as a call does."""
         with self._one:
             left = self._store.erasing()
             for one in left:
-                self._finish(one.key)
+                self._finish(one.key, one.user_ids[0])
             return len(left)
 
     def _begin(self, ids: Sequence[str], keys: Sequence[bytes]) -> None:
@@ -115,8 +115,9 @@ class EraseProfile:
             self._erased.remove(new)
             raise
 
-    def _finish(self, key: bytes) -> Receipt:
-        erasing = self._store.write(lambda tx: tx.erasures.under_way(key)).result()
+    def _finish(self, key: bytes, user_id: str) -> Receipt:
+        # It may have been begun under another id of the person.
+        erasing = self._store.write(lambda tx: tx.erasures.under_way_of(user_id)).result()
         if erasing is not None:
             self._remove(erasing)
         scrubbed = self._scrub()

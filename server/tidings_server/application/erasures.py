@@ -20,6 +20,10 @@ class Erasures(Protocol):
         """The erasure of a key that is not done."""
         ...
 
+    def under_way_of(self, user_id: str) -> Erasing | None:
+        """The erasure that is not done of the person who has an id, under whichever of the ids it was asked for."""
+        ...
+
     def begin(self, keys: Sequence[bytes], user_ids: Sequence[str], time: int, counts: Mapping[str, int]) -> None:
         """Say that users are erased from now on, the person's own id first, and remove their documents.
 

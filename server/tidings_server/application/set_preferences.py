@@ -48,7 +48,7 @@ class SetPreferences:
 
         def job(tx: Transaction) -> int:
             erased = tx.erasures.get(key)
-            if tx.erasures.under_way(key) is not None or erased is None:
+            if tx.erasures.under_way_of(user_id) is not None or erased is None:
                 raise Conflict("the erasure of this user is not done: try again when it is")
             tx.erasures.lift(key)
             if not tx.users.get(user_id).version:
