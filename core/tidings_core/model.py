@@ -182,6 +182,13 @@ class Person:
         rows = len(self.history.rows) + len(self.interests) + len(self.unbought) + len(self.steps)
         return bool(rows or self.searches or self.categories or self.vector is not None)
 
+    @property
+    def many_bytes(self) -> int:
+        """Bytes of memory that `many` takes, some bits for every item of the shop, and the rows that it is of."""
+        parts = self.many.values()
+        own = sum(part.nbytes + part.rows.count * 4 for part in parts)
+        return own + sum(part.within.nbytes for part in parts if part.within is not None)
+
 
 @dataclass(frozen=True, slots=True)
 class FoldIn:

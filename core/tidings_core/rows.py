@@ -155,7 +155,7 @@ class Passing:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of memory, with those of the copy."""
-        parts = (self.lists, self.reach, self.more, self.more_vectors, self.own)
+        """Bytes of memory, with those of the copy and of `others`; `within` is kept by others too."""
+        parts = (self.lists, self.reach, self.others, self.more, self.more_vectors, self.own)
         arrays = sum(part.nbytes for part in parts if part is not None)
         return self.rows.nbytes + arrays + (0 if self.copy is None else self.copy.nbytes)

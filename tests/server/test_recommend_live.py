@@ -288,6 +288,34 @@ def test_what_is_kept_of_people_never_hides_an_acknowledged_event(
     assert seen == [list(range(1, 41))] * 6
 
 
+def test_people_with_many_items_are_kept_as_far_as_they_fit(
+    store: SqliteStore, serving: Serving, release: Release, clock: Clock
+) -> None:
+    """Who has bought much needs room for every item of the shop: the one made longest ago leaves first."""
+    from tidings_core.events import Event, EventItem
+
+    found: list[bool] = []
+    documents = KnownDocuments(store)
+    record = RecordEvents(store, documents, (), clock)
+    for user, bought in (("much-1", 280), ("much-2", 280), ("few", 2)):
+        items = tuple(EventItem(f"item-{row}") for row in range(bought))
+        event = Event(user, "purchase", user, int(clock() * 1000), items)
+        record([[(event, encode_event(event))]])
+    person = People(store, documents).find("much-1", release)
+    assert person is not None
+    assert person.many_bytes > 280 * 4
+    room = person.many_bytes * 3 // 2
+    people = People(store, documents, kept_bytes=room, count=found.append)
+    for user in ("much-1", "few", "few", "much-2", "much-2", "much-1", "few", "much-2"):
+        again = people.find(user, release)
+        assert again is not None
+        assert len(again.history.rows) == (2 if user == "few" else 280)
+    assert found == [False, False, True, False, True, False, False, False]
+    assert people.forget("much-2")
+    assert not people.forget("much-2")
+    assert people.kept_ids == ["few"]
+
+
 def test_an_event_brings_back_the_decision_it_follows_from(ask: Door) -> None:
     """The token that came with an answer is taken; a forged one is refused by name, with its event alone."""
     token = answer(ask, "user-1").decision_token

@@ -20,7 +20,9 @@ from tidings_server.application.known_documents import KnownDocuments
 from tidings_server.application.store import Store
 
 MAX_KEPT = 20_000
-"""So many people are kept, those made last: some 4 kB each."""
+"""So many people are kept, those made last: some 4 kB each, but for what is prepared of who has many items."""
+MAX_MANY_BYTES = 256 << 20
+"""All that is so prepared may take so much."""
 CHUNK = 10_000
 RELEASES = 2
 """Item rows are kept for so many releases: while one takes over, the other still answers."""
@@ -72,6 +74,7 @@ class People:
         store: Store,
         documents: KnownDocuments,
         kept: int = MAX_KEPT,
+        kept_bytes: int = MAX_MANY_BYTES,
         count: Callable[[bool], None] = lambda _: None,
         rules: PrivacyRules = EVERYTHING,
     ) -> None:
@@ -88,9 +91,11 @@ class People:
         self._store = store
         self._documents = documents
         self._kept = kept
+        self._kept_bytes = kept_bytes
         self._count = count
         # How items were categorised concerns those alone who asked to see less of a category.
         self._people: OrderedDict[str, tuple[_MadeFor, _Worded | None, Person]] = OrderedDict()
+        self._many_bytes = 0
         self._rows: OrderedDict[str, _Rows] = OrderedDict()
         self._names: list[str] = []
         self._changing = threading.Lock()
@@ -119,11 +124,20 @@ class People:
         with self._changing:
             if user_id in self.erased:
                 return GONE
+            self._drop(user_id)
             self._people[user_id] = (_made_for(stored.version, release), worded, person)
-            self._people.move_to_end(user_id)
-            while len(self._people) > self._kept:
-                self._people.popitem(last=False)
+            self._many_bytes += person.many_bytes
+            while len(self._people) > self._kept or self._many_bytes > self._kept_bytes:
+                self._drop(next(iter(self._people)))
         return person
+
+    def _drop(self, user_id: str) -> bool:
+        """Let go of a user while nobody else changes what is kept; whether anything was."""
+        found = self._people.pop(user_id, None)
+        if found is None:
+            return False
+        self._many_bytes -= found[2].many_bytes
+        return True
 
     @property
     def kept_ids(self) -> list[str]:
@@ -134,7 +148,7 @@ class People:
     def forget(self, user_id: str) -> bool:
         """Let go of a user; whether anything was kept."""
         with self._changing:
-            return self._people.pop(user_id, None) is not None
+            return self._drop(user_id)
 
     def look(self, user_id: str, stored: Document, release: Release) -> Person:
         """What a release makes of a user's document, which was read from disk and is there. It is not kept.
