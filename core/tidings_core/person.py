@@ -43,7 +43,7 @@ def view(profile: Profile, rows: Int32, snapshot: Snapshot, user_row: int) -> Pe
     interests, interest_times = _interests(done, history, left_out)
     unbought, unbought_times = _unbought(done, history, left_out)
     seen = _served(profile.seen, rows)
-    liked = _liked(done, history, blocked)
+    liked = _liked(done, history, blocked, snapshot)
     steps, step_times = _steps(*liked[:2], snapshot)
     parts = {"bought": history.rows, "returned": returned, "blocked": blocked, "seen": seen}
     return Person(
@@ -221,14 +221,16 @@ def _categories(profile: Profile, done: Sequence[_Done], snapshot: Snapshot) -> 
     return tuple(last[key] for key in compress(best, known))[:CATEGORIES]
 
 
-def _liked(done: Sequence[_Done], history: History, blocked: Int32) -> tuple[Int32, Float64, Float32]:
-    """Rows i32[n], times f64[n] (Unix seconds) and weights f32[n] of what was liked and is not blocked."""
+def _liked(
+    done: Sequence[_Done], history: History, blocked: Int32, snapshot: Snapshot
+) -> tuple[Int32, Float64, Float32]:
+    """Rows i32[n], times f64[n] (Unix seconds) and weights f32[n] of what was liked, with a vector and not blocked."""
     # Purchases stand in the history.
     liked = [one for one in done if one.liking > 0.0 and one.event.type != "purchase"]
     rows = np.concatenate([history.rows, np.array([one.row for one in liked], np.int32)])
     times = np.concatenate([history.times, np.array([one.time for one in liked])])
     weights = np.concatenate([history.counts, np.array([one.liking for one in liked], np.float32)])
-    kept = ~np.isin(rows, blocked)
+    kept = ~np.isin(rows, blocked) & have_vectors(rows, snapshot)
     return rows[kept], times[kept], weights[kept]
 
 
@@ -236,8 +238,6 @@ def _steps(rows: Int32, times: Float64, snapshot: Snapshot) -> tuple[Int32, Floa
     """The newest of what was liked, oldest first, for an encoder to read: rows i32[n], times f64[n]."""
     if snapshot.encoder is None:
         return np.empty(0, np.int32), np.empty(0, np.float64)
-    there = have_vectors(rows, snapshot)
-    rows, times = rows[there], times[there]
     newest = np.argsort(times, kind="stable")[-STEPS:]
     return rows[newest], times[newest]
 

@@ -14,10 +14,13 @@ from tidings_core import text
 from tidings_core.attributes import Keyword
 from tidings_core.catalogue import Change, Description
 from tidings_core.delta import Delta, taken_in
+from tidings_core.events import Event, EventItem
 from tidings_core.exclusions import prepared
 from tidings_core.features import ITEM_FEATURES, attribute_codes, attribute_text
-from tidings_core.model import SERVING_CONFIGS, Query, Snapshot
+from tidings_core.model import SERVING_CONFIGS, Person, Query, Snapshot
 from tidings_core.patched import patched
+from tidings_core.person import view
+from tidings_core.profile import EMPTY, fold
 from tidings_core.recommend import recommend
 from tidings_core.subjects import resolve
 
@@ -243,6 +246,27 @@ def test_a_new_item_that_has_no_vector_is_no_example(metric: Any) -> None:
     assert np.allclose(direction, own / np.linalg.norm(own), atol=1e-5)
     if metric == "l2":
         assert np.allclose(near, own)
+
+
+@pytest.mark.parametrize("metric", ["inner_product", "cosine", "l2"])
+def test_a_new_item_that_has_no_vector_is_no_part_of_anybodys(metric: Any) -> None:
+    """Who looked at it alone has no vector; who looked at another item too has the one that this makes."""
+    base = replace(make_world(items=60, users=12, dim=DIM, groups=4, metric=metric).snapshot(), fold_in=None)
+    snapshot = with_changes([described("odd", "zzz", "nothing-like-it")], base=base)
+    rows = np.arange(len(snapshot.items), dtype=np.int32)
+    odd, known = snapshot.items.find("odd"), 5
+
+    def looked_at(*items: int) -> Person:
+        events = [
+            (Event(f"e{item}", "view", "u", int(NOW * 1000), (EventItem(snapshot.items[item]),)), [item])
+            for item in items
+        ]
+        return view(fold(EMPTY, events), rows, snapshot, -1)
+
+    assert looked_at(odd).vector is None
+    both, alone = looked_at(odd, known).vector, looked_at(known).vector
+    assert both is not None
+    np.testing.assert_array_equal(both, alone)
 
 
 def test_a_vector_of_another_space_or_length_is_not_used() -> None:
