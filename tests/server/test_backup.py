@@ -372,9 +372,11 @@ def test_whoever_was_erased_since_is_erased_again(told: str, shop: Shop, tmp_pat
             client.record(Event(user, "view", ["i1"]))
             client.register_contact(user, tidings.Email(f"{user}@example.com"))
         done("backup", kept, "--state", state)
-        client.record(Event("who-came-later", "view", ["i1"]))
-        for user in ("erased-person", "who-came-later"):
+        for user in ("who-came-later", "who-came-back"):
+            client.record(Event(user, "view", ["i1"]))
+        for user in ("erased-person", "who-came-later", "who-came-back"):
             client.erase_profile(user)
+        client.set_preferences("who-came-back", tidings.Preferences(), lift_erasure=True)
         done("backup", tmp_path / "later", "--state", state)
         assert server.stop() == 0
     assert b"erased-person" in (kept / FILE).read_bytes()
@@ -389,7 +391,7 @@ def test_whoever_was_erased_since_is_erased_again(told: str, shop: Shop, tmp_pat
         with pytest.raises(tidings.NotFound):
             client.get_profile("erased-person")
         assert client.get_profile("nobody-else").contacts[0].masked == "n***@example.com"
-        for user in ("erased-person", "who-came-later"):
+        for user in ("erased-person", "who-came-later", "who-came-back"):
             (verdict,) = client.record(Event(user, "view", ["i1"])).verdicts
             assert verdict.status is tidings.EventStatus.ERASED
 

@@ -56,6 +56,14 @@ def test_what_is_said_is_what_is_shown(server: RunningServer) -> None:
         )
 
 
+def test_what_was_said_by_somebody_who_did_nothing_yet_is_shown(server: RunningServer) -> None:
+    """A refusal may be all that there is of a person, who wants to see that it stands."""
+    with tidings.Client(server.address, timeout=30) as client:
+        said = tidings.Preferences(consent={"profiling": False})
+        client.set_preferences("newcomer", said)
+        assert client.get_profile("newcomer").preferences == said
+
+
 def test_asyncio_says_exports_and_erases_too(server: RunningServer) -> None:
     """The same calls, awaited."""
 

@@ -178,6 +178,18 @@ def test_the_push_state_stays_or_is_found_again(state: Path) -> None:
         assert read_document(store.user("u2")).newest_offset == 7
 
 
+def test_who_is_being_erased_does_not_come_back(state: Path) -> None:
+    """An erasure that was cut off leaves events without a document for a while: none is made again from them."""
+    lived(state)
+    with opened(state) as store:
+        store.write(lambda tx: tx.erasures.begin([b"k" * 32], ["u4", "u3"], START, {})).result()
+        assert store.user_events("u4", 0, 10)
+    assert verify(state) == {}
+    assert repair(state)[0] == {}
+    with opened(state) as store:
+        assert store.user("u4").version == store.user("u3").version == 0
+
+
 def test_what_was_taken_out_of_the_log_counts_by_its_checkpoint(state: Path) -> None:
     """Old events are folded into the checkpoint and go: what the profile adds up is still what the log says."""
     lived(state)

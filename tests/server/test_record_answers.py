@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from tidings_core.model import SERVING_CONFIGS, Answer, Query
 from tidings_server.adapters.release_directory import ReleaseDirectory
 from tidings_server.adapters.sqlite_store import SqliteStore
 from tidings_server.application.decision_record import read_record
+from tidings_server.application.documents import UserDocument, write_document
 from tidings_server.application.known_documents import KnownDocuments
 from tidings_server.application.observe_answers import Checking, ObserveAnswers, Recording
 from tidings_server.application.people import People
@@ -95,6 +97,18 @@ def test_an_answer_is_recorded_with_all_that_it_was_made_from(house: House, shop
     assert [item["sources"] for item in record["chosen"]] == [dict(item.sources) for item in answer.items]
     assert [reason["code"] for reason in record["chosen"][0]["reasons"]] == [r.code for r in answer.items[0].reasons]
     assert len(record["features"]["pair"]) == len(record["features"]["item"]) == 5
+
+
+def test_what_is_recorded_of_somebody_who_came_back_is_theirs(house: House) -> None:
+    """The release does not know a person who was erased since; the record does, to be shown, exported and erased."""
+    back = write_document(UserDocument(erased_through=1 << 60))
+    house.store.write(lambda tx: tx.users.put("user-1", back, 0)).result()
+    house.answer(QUERY, replace(QUERY, user_id="nobody"))
+    house.recorder.start()
+    assert house.recorder.settle(PATIENCE)
+    (entry,) = house.store.decisions("user-1", 10)
+    assert read_record(entry.record)["user_id"] == "user-1"
+    assert len(house.store.decisions("nobody", 10)) == 1
 
 
 def _document() -> bytes:

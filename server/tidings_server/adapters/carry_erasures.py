@@ -43,8 +43,9 @@ def carry_over(directory: Path, erased: Sequence[Erased], secret: bytes, own: by
             count += 1
         if secret == own:
             for one in erased:
-                query = "INSERT INTO erased VALUES (?, ?, ?, '{}') ON CONFLICT DO NOTHING"
-                sql.change(query, one.key, one.time, int(one.lifted))
+                # Also who came back: the document that keeps out what was done before is not here.
+                query = "INSERT INTO erased VALUES (?, ?, 0, '{}') ON CONFLICT DO NOTHING"
+                sql.change(query, one.key, one.time)
         sql.rows("COMMIT")
         sql.rows("PRAGMA wal_checkpoint(TRUNCATE)")
     return count

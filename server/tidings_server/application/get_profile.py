@@ -120,7 +120,8 @@ class GetProfile:
         now_ms = int(self._now() * 1000)
         contacts = newest_first(self._contacts(user_id))
         # A push makes a document too.
-        if not profile.totals and profile.stated == stated.EMPTY and not contacts:
+        said = profile.stated != stated.EMPTY or profile.preferences.words
+        if not (profile.totals or said or contacts):
             raise NotFound("nothing is recorded of this user: is the user_id that of the events?")
         bought = sorted(
             ((item, entry) for item, entry in profile.bought.items() if entry.purchases),

@@ -64,12 +64,19 @@ class ObserveAnswers:
                 checking.offer(Answered(made.queries[place], made.release, made.now))
         if not any(names):
             return made
-        return replace(made, decision_ids=[self._record(name, place, made) for place, name in enumerate(names)])
+        return replace(
+            made,
+            decision_ids=[self._record(name, place, made, queries[place].user_id) for place, name in enumerate(names)],
+        )
 
-    def _record(self, name: str, place: int, made: Answers) -> str:
-        """The name of an answer's record, "" when it is not recorded."""
+    def _record(self, name: str, place: int, made: Answers, asked: str) -> str:
+        """The name of an answer's record, "" when it is not recorded. `asked` is the id that was asked for."""
         answer = made.answers[place]
         if not name or made.release is None or not isinstance(answer, Answer):
             return ""
-        given = Given(name, made.queries[place], answer, made.release, made.now)
+        query, user_id = made.queries[place], made.queries[place].user_id
+        if query.person is not None and not user_id:
+            # The release does not know somebody who came back; what is recorded of the person is theirs all the same.
+            user_id = query.person.user_id or asked
+        given = Given(name, user_id, query, answer, made.release, made.now)
         return name if self._recording.offer(given) else ""

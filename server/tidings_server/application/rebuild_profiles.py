@@ -39,11 +39,12 @@ def held_against_log(
 ) -> Finding | None:
     """What is wrong with a user's document; None when it is, byte for byte, what the log says.
 
-    One who is merged into another is looked at with that one. `sent` gives the newest decisions for a user; `now_ms` is
+    One who is merged into another is looked at with that one; one who is being erased may be there in part, and does
+    not come back. `sent` gives the newest decisions for a user; `now_ms` is
     Unix milliseconds. Raises StorageFailed when the database fails.
     """
     stored = tx.users.get(user_id)
-    if stored.user_id:
+    if stored.user_id or tx.erasures.under_way_of(user_id) is not None:
         return None
     try:
         made = replay(tx, user_id, decode)

@@ -35,9 +35,10 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """An answer that was given. `now` is Unix seconds; the query has the person who asked."""
+    """An answer that was given to a user ("": nobody who is known). `now` is Unix seconds; the query has the person."""
 
     decision_id: str
+    user_id: str
     query: Query
     answer: Answer
     release: Release
@@ -152,7 +153,7 @@ def _entry(given: Given) -> Entry:
     basis = Basis(
         decision_id=given.decision_id,
         time=now,
-        user_id=query.user_id,
+        user_id=given.user_id,
         cause=cause,
         serving_config=query.serving.name,
         release_id=given.release.manifest.release_id,
@@ -162,4 +163,4 @@ def _entry(given: Given) -> Entry:
         answer=given.answer,
         snapshot=given.release.snapshot,
     )
-    return Entry(given.decision_id, query.user_id, now, "answered", now, cause, record=pack_answer(basis))
+    return Entry(given.decision_id, given.user_id, now, "answered", now, cause, record=pack_answer(basis))
