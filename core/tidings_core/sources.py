@@ -34,8 +34,9 @@ def ann(subjects: Subjects, snapshot: Snapshot, k: int) -> Proposals:
     scores = np.zeros(rows.shape, np.float32)
     for users, passing in _together(subjects, snapshot):
         # How far a search among some items looks depends on how many are wanted: that must be each user's own affair.
-        # Of what is found among all, the first are the same however many are wanted.
-        apart = [numbers[users].max()] if passing is None else np.unique(numbers[users])
+        # Of what is found among all of a release, the first are the same however many are wanted.
+        any_number = passing is None and snapshot.delta is None
+        apart = [numbers[users].max()] if any_number else np.unique(numbers[users])
         for more in apart:
             some = users if len(apart) == 1 else users[numbers[users] == more]
             rows[some, :more], scores[some, :more] = snapshot.index.search(subjects.vectors[some], int(more), passing)

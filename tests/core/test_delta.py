@@ -17,7 +17,8 @@ from tidings_core.delta import Delta, taken_in
 from tidings_core.events import Event, EventItem
 from tidings_core.exclusions import prepared
 from tidings_core.features import ITEM_FEATURES, attribute_codes, attribute_text
-from tidings_core.model import SERVING_CONFIGS, Person, Query, Snapshot
+from tidings_core.index import build_index
+from tidings_core.model import SERVING_CONFIGS, Person, Query, Snapshot, SourceUse
 from tidings_core.patched import patched
 from tidings_core.person import view
 from tidings_core.profile import EMPTY, fold
@@ -384,3 +385,17 @@ def test_every_metric_finds_new_vectors_among_the_old(metric: Any) -> None:
     assert rows[0, 0] == 60
     assert scores[0, 0] == pytest.approx({"cosine": 1.0, "l2": 0.0}[metric], abs=1e-5)
     assert scores[0].tolist() == sorted(scores[0].tolist(), reverse=True)
+
+
+def test_who_else_asks_for_more_changes_no_answer() -> None:
+    """Where lists with a delta have fewer items than somebody wants, the others find what they find alone."""
+    world = make_world(items=300, users=12, dim=DIM)
+    index = build_index("IVF32,Flat", world.parts.item_vectors, "inner_product", {"nprobe": 1})
+    base = replace(world.snapshot(), index=index)
+    snapshot = with_changes([described(f"n{seed}", "lamp", "chair", seed) for seed in range(60)], base=base)
+    serving = replace(SERVING_CONFIGS["for-you"], sources=(SourceUse("ann", 4),), rerank=False, diversity=None)
+    queries = [Query(user, serving, 4) for user in world.parts.user_ids[:-1]]
+    greedy = Query(world.parts.user_ids[-1], serving, 100)
+    together = recommend([*queries, greedy], snapshot, NOW)[:-1]
+    alone = [recommend([query], snapshot, NOW)[0] for query in queries]
+    assert [one.items for one in together] == [one.items for one in alone]
