@@ -90,7 +90,7 @@ def values_faults(given: Mapping[str, AttributeValue | None], declared: Declarat
 def value_fault(declaration: Declaration, value: AttributeValue, now: float) -> str:
     """What is wrong with a value of a declared attribute at `now` (Unix seconds), "" for nothing."""
     if not _is_of(declaration.kind, value):
-        return f"is {_shown(value)}; a {declaration.kind} is {_GIVEN[declaration.kind]}"
+        return f"is {_shown(value)}, must be {_GIVEN[declaration.kind]}"
     match declaration.kind, value:
         case "tags", tuple():
             return _texts_fault(declaration, value)

@@ -45,7 +45,7 @@ def print_preview(console: Console, found: Preview) -> None:
 
 
 def _print_example(console: Console, example: Example) -> None:
-    _say(console, f"\n{example.decision_id}: {example.user_id}, {example.serving_config}")
+    _say(console, f"\n{example.decision_id}: {example.user_id or '(no user)'}, {example.serving_config}")
     for name, ids in (("before", example.before), ("after", example.after)):
         more = f" and {len(ids) - SHOWN} more" if len(ids) > SHOWN else ""
         _say(console, f"  {name:7}{', '.join(ids[:SHOWN])}{more}")

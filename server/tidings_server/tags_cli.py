@@ -80,9 +80,10 @@ def preview_tags(
 
 
 def _print(console: Console, found: TagPreview, *, known: bool) -> None:
-    share = f" ({found.have / found.users:.1%})" if found.users else ""
+    share = f" ({found.have / found.users:.1%})" if found.have or (found.users and not found.withheld) else ""
     by = "" if known else ", by hand: no rule gives it"
-    console.print(Text(f"{found.have:,} of {found.users:,} users would have {found.name}{share}{by}"), soft_wrap=True)
+    have = f"{found.have:,}" if found.have or not found.withheld else "too few to tell"
+    console.print(Text(f"{have} of {found.users:,} users would have {found.name}{share}{by}"), soft_wrap=True)
     if found.withheld:
         console.print("Counts below privacy.min_audience are withheld.")
     if set(found.tags) - {found.name}:

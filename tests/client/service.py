@@ -22,9 +22,11 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from tidings.v1 import (
+    contact_pb2,
     event_pb2,
     event_service_pb2,
     item_pb2,
+    preferences_pb2,
     profile_service_pb2,
     push_service_pb2,
     recommendation_service_pb2,
@@ -313,6 +315,32 @@ class _Profiles(ProfileServiceServicer):
             searches=[profile_service_pb2.Search(query="lantern")],
             visits=[profile_service_pb2.Visit(events=3)],
             prices=profile_service_pb2.PriceAffinity(low=1, middle=2, high=1234.5),
+            contacts=[
+                contact_pb2.KnownContact(
+                    contact_id="1" * 32, channel=contact_pb2.CONTACT_CHANNEL_EMAIL, masked="a***@b.example"
+                )
+            ],
+            preferences=preferences_pb2.Preferences(
+                purposes=[
+                    preferences_pb2.PurposeChoice(
+                        purpose=preferences_pb2.PURPOSE_PROFILING, choice=preferences_pb2.CHOICE_NO
+                    )
+                ],
+                topics={"sale": preferences_pb2.CHOICE_YES, "news": preferences_pb2.CHOICE_NO},
+                quiet_hours=preferences_pb2.QuietHours(
+                    time_zone="Europe/Berlin",
+                    spans=[
+                        *(
+                            preferences_pb2.QuietSpan(weekday=day, start_minute=22 * 60, end_minute=8 * 60)
+                            for day in preferences_pb2.Weekday.keys()[1:]
+                        ),
+                        preferences_pb2.QuietSpan(
+                            weekday=preferences_pb2.WEEKDAY_SUNDAY, start_minute=12 * 60, end_minute=14 * 60
+                        ),
+                    ],
+                ),
+                max_per_day=2,
+            ),
         )
         for message, name in (
             (profile, "first_event_time"),

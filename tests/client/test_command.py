@@ -323,12 +323,19 @@ def test_a_profile_is_shown_in_tables(server: SmallServer, capsys: pytest.Captur
         "user ann, with a vector in the release, version 7",
         "events from 2011-12-01 08:30:00 UTC to 2011-12-01 08:30:00 UTC, spent 1,234.50",
         "",
+        "reached by: a***@b.example",
+        "",
         "attribute  value     source  since",
-        "age        25.0      crm     2011-12-01 08:30:00 UTC",
+        "age        25        crm     2011-12-01 08:30:00 UTC",
         "interests  art, tea          (no time)",
         "",
         "tag  weight  source  until",
         "vip       2  crm     2011-12-01 08:30:00 UTC",
+        "",
+        "consent: profiling no",
+        "topics: news no, sale yes",
+        "quiet: daily 22:00-08:00; sun 12:00-14:00, Europe/Berlin",
+        "pushes in 24 hours: 2 at most",
         "",
         "events  total  1 day  7 days  30 days",
         "view    1,234      1      20      300",
@@ -352,8 +359,40 @@ def test_a_profile_is_shown_in_tables(server: SmallServer, capsys: pytest.Captur
         '2011-12-01 08:30:00 UTC  search    "lantern"',
         "(no time)                purchase  a, b  9.5",
     ]
+    assert command.main(["profile", "ann", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["contacts"][0]["channel"], told["preferences"]["consent"]) == ("email", {"profiling": False})
     assert command.main(["profile", "stranger"]) == 1
     assert capsys.readouterr().err == "tidings: nothing is recorded of user 'stranger'\n"
+
+
+def test_an_attribute_is_not_set_and_removed_in_one_command(
+    server: SmallServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Which of the two is meant cannot be told: nothing is sent."""
+    with pytest.raises(SystemExit, match="2"):
+        command.main(["update-profile", "ann", "--set", "age=25", "city=Rome", "--remove", "age"])
+    assert "age: to be set and to be removed; leave out one" in capsys.readouterr().err
+
+
+def test_a_time_of_no_day_is_named_as_it_was_written(server: SmallServer, capsys: pytest.CaptureFixture[str]) -> None:
+    """Not as minutes, and once."""
+    assert command.main(["set-preferences", "ann", "--quiet", "Europe/Berlin", "daily=25:00-08:00"]) == 1
+    said = capsys.readouterr().err
+    assert "start '25:00' cannot be sent" in said
+    assert said.count("25:00") == 1
+
+
+def test_a_file_that_is_no_subscription_says_what_one_is(
+    server: SmallServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In words, not as an exception of Python."""
+    path = tmp_path / "subscription.json"
+    path.write_text("garbage")
+    assert command.main(["contacts", "add", "ann", "--web-push", str(path)]) == 1
+    said = capsys.readouterr().err
+    assert "JSON.stringify(subscription)" in said
+    assert "Error" not in said
 
 
 def test_two_ids_are_merged_from_the_command_line(server: SmallServer, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,7 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -20,7 +21,7 @@ from tests.server.test_migrations import STATES, unpack
 from tests.support.server import start_server
 from tidings import Client, Event
 from tidings_core.stored import Document
-from tidings_server.adapters.backup_directory import MANIFEST, UNFINISHED
+from tidings_server.adapters.backup_directory import MANIFEST, UNFINISHED, FileInfo, check_files, read_backup
 from tidings_server.adapters.restore_directory import RESTORED
 from tidings_server.adapters.sqlite_schema import FILE
 from tidings_server.adapters.sqlite_store import SqliteStore
@@ -204,6 +205,18 @@ def test_what_the_backup_does_not_hold_is_not_replaced_unless_it_must_be(
     told = done("restore", kept, "--state", state, "--force")
     assert files(Path(told["aside"])) == before
     assert epoch(state) == told["epoch"]
+
+
+def test_a_release_is_one_step_of_what_is_told(kept: Path) -> None:
+    """Not one for each of its files, of which there are some sixty."""
+    steps: list[str] = []
+    for name in ("releases/r1/index.faiss", "releases/r1/manifest.json"):
+        (kept / name).parent.mkdir(parents=True, exist_ok=True)
+        (kept / name).write_bytes(b"x")
+    manifest = read_backup(kept)
+    held = {f"releases/r1/{name}": FileInfo(1, "") for name in ("index.faiss", "manifest.json")}
+    check_files(kept, replace(manifest, files={**manifest.files, **held}), lambda step, *_: steps.append(step))
+    assert [step for step in steps if "r1" in step] == ["checking release r1"] * 2
 
 
 def test_no_history_is_lost_by_a_move(state: Path, kept: Path, tmp_path: Path) -> None:

@@ -129,6 +129,13 @@ def test_the_command_upserts_a_file_gets_lists_and_deletes(
     file.write_text("\n\n".join(map(json.dumps, lines)))
     assert main([*given, "items", "upsert", str(file)]) == 1
     assert "line 3: item.price must be a number of 0 or more; and so in lines 5\n" in capsys.readouterr().err
+    # All that is wrong is named, by the server and by the client.
+    file.write_text(json.dumps(lines[2]) + '\n{"item_id": "x"}\nnonsense\n')
+    assert main([*given, "items", "upsert", str(file)]) == 1
+    told = capsys.readouterr().err.splitlines()
+    assert [line.split(":")[1] for line in told] == [" line 1", " line 2", " line 3", " nothing was taken"]
+    assert main([*given, "items", "upsert", str(tmp_path / "none.jsonl")]) == 1
+    assert f"cannot read {tmp_path / 'none.jsonl'}" in capsys.readouterr().err
     file.write_text('{"item_id": "x"}\n')
     assert main([*given, "items", "upsert", str(file)]) == 1
     assert "line 1: the line lacks 'update_time'" in capsys.readouterr().err

@@ -289,6 +289,9 @@ def test_who_would_have_a_tag_is_counted_beside_the_server(
     config.write_text(rules)
     few = preview("guest")
     assert (few["have"], few["tags"], few["withheld"]) == (0, {}, True)
+    words = [str(Path(sys.executable).with_name("tidings-server")), "tags", "preview", "guest", *where[:-1]]
+    ran = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True)
+    assert ran.stdout.startswith(f"too few to tell of {few['users']} users would have guest")
 
 
 def test_a_hundred_thousand_tags_are_refused(client: tidings.Client) -> None:

@@ -125,6 +125,8 @@ def profile(connection: Client, arguments: argparse.Namespace) -> int:
 
 def update_profile(connection: Client, arguments: argparse.Namespace) -> int:
     """Set and remove attributes and tags of a user."""
+    if both := sorted({name for name, _ in arguments.set} & {*arguments.remove}):
+        arguments.refuse(f"{', '.join(both)}: to be set and to be removed; leave out one")
     attributes: dict[str, model.AttributeValue | None] = dict.fromkeys(arguments.remove)
     attributes.update((name, _value(text)) for name, text in arguments.set)
     done = connection.update_profile(

@@ -177,7 +177,8 @@ def _readable(path: Path) -> Iterator[None]:
         raise wire.invalid("FILE", f"{path} is cut off; what came before that is done") from None
     except (OSError, ValueError) as error:
         # pyarrow's errors are ValueErrors.
-        text = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        text = (reason.strip() or type(error).__name__).splitlines()[0]
         raise wire.invalid("FILE", f"{path} cannot be read: {text}") from error
 
 

@@ -6,6 +6,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from itertools import islice
 
 from tidings import commands, errors, event_lines, item_lines, model, show
 from tidings.client import Client
@@ -14,22 +15,28 @@ _BATCH = 500
 _BATCH_BYTES = 1 << 20  # of lines, so that long ones stay below a server's limit of 4 MiB
 
 
+class _Named(Exception):
+    """A line is bad, and its faults are on standard error already."""
+
+
 def upsert(connection: Client, arguments: argparse.Namespace) -> int:
     """Upsert the items of a file; 1 when one is bad, and nothing from its batch on was taken then."""
     counts: Counter[model.UpsertResult] = Counter()
     reached = 0
     try:
-        for numbers, batch in _batches(commands.lines(arguments.file)):
+        batches = _batches(commands.lines(arguments.file))
+        for numbers, batch in batches:
             try:
                 counts.update(connection.upsert_items(batch, only=arguments.only).results)
             except errors.InvalidArgument as error:
                 _complain(numbers, error)
-                raise
+                next(batches, None)  # Reads on, and so names a line of the next batch that holds no item.
+                raise _Named from error
             reached = numbers[-1]
-    except (errors.TidingsError, KeyboardInterrupt) as error:
+    except (_Named, errors.TidingsError, KeyboardInterrupt) as error:
         taken = f"stopped after line {reached}: nothing that follows was taken" if reached else "nothing was taken"
         print(f"tidings: {taken}", file=sys.stderr)
-        if isinstance(error, errors.InvalidArgument):
+        if isinstance(error, _Named):
             return 1
         raise
     commands.say(arguments, {result.value: counts[result] for result in counts}, show.upserted_file)
@@ -57,7 +64,7 @@ def list_items(connection: Client, arguments: argparse.Namespace) -> int:
 
 
 def _batches(lines: Iterator[tuple[int, str]]) -> Iterator[tuple[list[int], list[model.CatalogItem]]]:
-    """Group the items of lines, with their line numbers. Raises InvalidArgument at a line that holds none."""
+    """Group the items of lines, with their line numbers. Raises _Named at lines that hold none, which it names."""
     numbers: list[int] = []
     batch: list[model.CatalogItem] = []
     size = 0
@@ -68,7 +75,8 @@ def _batches(lines: Iterator[tuple[int, str]]) -> Iterator[tuple[list[int], list
             if batch:
                 yield numbers, batch
             _told(number, item_lines.faults(error))
-            raise
+            _name_faults(islice(lines, _BATCH))
+            raise _Named from error
         if batch and (len(batch) == _BATCH or size + len(line) > _BATCH_BYTES):
             yield numbers, batch
             numbers, batch, size = [], [], 0
@@ -77,6 +85,15 @@ def _batches(lines: Iterator[tuple[int, str]]) -> Iterator[tuple[list[int], list
         size += len(line)
     if batch:
         yield numbers, batch
+
+
+def _name_faults(lines: Iterator[tuple[int, str]]) -> None:
+    """Name the lines that hold no item."""
+    for number, line in lines:
+        try:
+            item_lines.parse(line)
+        except errors.InvalidArgument as error:
+            _told(number, item_lines.faults(error))
 
 
 def _complain(numbers: list[int], error: errors.InvalidArgument) -> None:

@@ -58,7 +58,10 @@ class WebPush:
             moment = None if expires is None else datetime.fromtimestamp(expires / 1000, UTC)
             return cls(fields["endpoint"], fields["keys"]["p256dh"], fields["keys"]["auth"], moment)
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError, OSError) as error:
-            raise errors.InvalidArgument(f"this is no subscription of a browser: {error!r}") from error
+            raise errors.InvalidArgument(
+                "this is no subscription of a browser: give what JSON.stringify(subscription) makes, with endpoint, "
+                "keys.p256dh, keys.auth and, if any, expirationTime"
+            ) from error
 
 
 @dataclass(frozen=True, slots=True, repr=False)

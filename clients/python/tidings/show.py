@@ -6,11 +6,13 @@ import math
 import unicodedata
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from enum import Enum
 
 from tidings import model, model_privacy, model_profile
 
 _TITLE_COLUMNS = 48
 _SHOWN = 20
+_WEEK = 7  # days
 _SUPPRESSED = {
     model.SuppressReason.CAP_DAY: "the user had as many pushes in the last 24 hours as one may have",
     model.SuppressReason.NO_CANDIDATE: "nothing fit to push was found",
@@ -194,8 +196,31 @@ def _stated(known: model_profile.Profile) -> list[str]:
         told = [(clean(one.name), _value(one.value), clean(one.source), _time(one.since)) for one in known.attributes]
         lines += [*table(("attribute", "value", "source", "since"), told, right=()), ""]
     if known.tags:
-        tags = [(clean(one.tag), f"{one.weight:g}", clean(one.source), _time(one.expire_time)) for one in known.tags]
+        tags = [
+            (clean(one.tag), f"{one.weight:g}", clean(one.source), _time(one.expire_time) if one.expire_time else "")
+            for one in known.tags
+        ]
         lines += [*table(("tag", "weight", "source", "until"), tags, right=(1,)), ""]
+    if said := _preferences(known.preferences):
+        lines += [*said, ""]
+    return lines
+
+
+def _preferences(said: model_privacy.Preferences) -> list[str]:
+    """What a person said about consent and pushes, a line for each thing."""
+    lines = [
+        f"{what}: " + ", ".join(f"{clean(name)} {'yes' if chosen else 'no'}" for name, chosen in choices.items())
+        for what, choices in (("consent", said.consent), ("channels", said.channels), ("topics", said.topics))
+        if choices
+    ]
+    if said.quiet_hours is not None and said.quiet_hours.spans:
+        days: dict[str, list[str]] = {}
+        for span in said.quiet_hours.spans:
+            days.setdefault(f"{span.start}-{span.end}", []).append(span.weekday)
+        told = (f"{'daily' if len(names) == _WEEK else ', '.join(names)} {times}" for times, names in days.items())
+        lines.append(f"quiet: {'; '.join(told)}, {clean(said.quiet_hours.time_zone)}")
+    if said.max_per_day is not None:
+        lines.append(f"pushes in 24 hours: {said.max_per_day} at most")
     return lines
 
 
@@ -217,7 +242,11 @@ def _depth(known: model_profile.Profile) -> list[str]:
 def _value(value: model.AttributeValue) -> str:
     if isinstance(value, datetime):
         return _time(value)
-    return clean(value if isinstance(value, str) else ", ".join(value) if isinstance(value, Sequence) else f"{value}")
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int | float):
+        return f"{value:.15g}"
+    return clean(", ".join(value) if isinstance(value, Sequence) and not isinstance(value, str) else f"{value}")
 
 
 def age(seconds: float) -> str:
@@ -302,9 +331,14 @@ def clean(text: str) -> str:
 
 def _plain(value: object) -> object:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return dataclasses.asdict(value)
+        # Not asdict: it copies in depth, which not every mapping can be.
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     if isinstance(value, datetime):
         return value.isoformat()
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, Mapping):
+        return dict(value)
     raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
@@ -322,7 +356,7 @@ def deleted(item_ids: Sequence[str], done: model.Deleted) -> str:
 
 def catalog_line(item: model.CatalogItem) -> str:
     """Return an item in one line."""
-    price = "" if item.price is None else f"{item.price:g} {clean(item.currency)}".strip()
+    price = "" if item.price is None else f"{item.price:,.2f} {clean(item.currency)}".strip()
     return "  ".join(part for part in (clean(item.item_id), _shorten(clean(item.title), _TITLE_COLUMNS), price) if part)
 
 
@@ -333,6 +367,7 @@ def catalog_item(item: model.CatalogItem) -> str:
         for field in dataclasses.fields(item)
         if field.name not in ("shown", "attributes")
     ]
+    told = [(name, f"{value:.2f}" if name == "price" and value is not None else value) for name, value in told]
     told += [*item.shown.items(), *item.attributes.items()]
     return "\n".join(f"{name}: {_told(value)}" for name, value in told if value not in (None, "", (), ()))
 

@@ -11,6 +11,7 @@ from tidings.v1 import erasure_pb2
 from tidings.v1 import preferences_pb2 as pb
 
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+_DAY_MINUTES = 24 * 60
 _CLOCK = re.compile(r"(\d{2}):(\d{2})")
 
 
@@ -109,7 +110,7 @@ def _add_span(hours: pb.QuietHours, span: model_privacy.QuietSpan, field: str) -
 
 def _minute(clock: object, field: str) -> int:
     match = _CLOCK.fullmatch(clock) if isinstance(clock, str) else None
-    if match is None or int(match[2]) > 59:
+    if match is None or int(match[2]) > 59 or int(match[1]) * 60 + int(match[2]) > _DAY_MINUTES:
         raise wire.unfit(field, clock, 'a time of day such as "22:00" is wanted')
     return int(match[1]) * 60 + int(match[2])
 

@@ -170,11 +170,14 @@ def _names(folder: Path) -> list[str]:
 
 def _describe(file: Path, name: str, progress: Progress) -> FileInfo:
     digest, size, done = hashlib.sha256(), file.stat().st_size, 0
+    # A release has some sixty files, and is one step.
+    release = Path(name).parts[:2]
+    step = f"checking release {release[1]}" if release[0] == RELEASES and len(release) > 1 else f"checking {name}"
     with file.open("rb") as stream:
         while block := stream.read(BLOCK):
             digest.update(block)
             done += len(block)
-            progress(f"checking {name}", done, size)
+            progress(step, done, size)
     return FileInfo(done, digest.hexdigest())
 
 
