@@ -83,7 +83,7 @@ class RetentionTable(BaseModel):
     see_less: Age = _kept("events of this type")
     rating: Age = _kept("ratings")
     cancel: Age = _kept("cancellations of orders")
-    decisions: Age = _kept("decisions about pushes, and the pushes of their streams,")
+    decisions: Age = _kept("decisions about pushes")
     answers: Age = _kept("recorded answers")
 
     @property

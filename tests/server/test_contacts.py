@@ -21,6 +21,7 @@ from tidings_server.adapters.contact_cipher import ContactCipher
 from tidings_server.adapters.email_addresses import normal_address
 from tidings_server.adapters.phone_numbers import normal_number
 from tidings_server.adapters.sqlite_store import SqliteStore
+from tidings_server.application import contacts
 from tidings_server.application.contacts import ContactBook, ContactRules, Registered
 from tidings_server.application.store import Transaction
 
@@ -151,6 +152,16 @@ def test_what_gave_no_sign_of_life_expires(book: Book) -> None:
     assert [type(contact) for contact in book.of("ann")] == [Email]
     book.register("bob", PHONE)
     assert len(book.store.contacts("ann")[1]) == 1
+
+
+def test_what_expired_takes_no_room_before_it_is_removed(book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of very many that expire together only some go with each registration: what nobody can see is in nobody's way."""
+    monkeypatch.setattr(contacts, "SWEPT", 0)
+    for number in range(3):
+        book.register("ann", Device("fcm", "com.example.shop", f"token-of-device-{number}"))
+    book.clock.now += 11 * DAY
+    assert book.register("ann", APP).new
+    assert book.of("ann") == [APP]
 
 
 def test_a_browser_that_expired_is_refused(book: Book) -> None:
