@@ -22,6 +22,7 @@ from tidings_core.model import SERVING_CONFIGS, Answer, Query
 from tidings_core.release import Release
 from tidings_server.adapters.release_directory import ReleaseDirectory
 from tidings_server.adapters.sqlite_store import SqliteStore
+from tidings_server.application.erasures import ErasedIds
 from tidings_server.application.known_documents import KnownDocuments
 from tidings_server.application.people import People
 from tidings_server.application.promote_release import PromoteRelease
@@ -249,6 +250,21 @@ def test_a_damaged_profile_degrades_one_answer_and_a_lost_store_all_of_them(
     lost = asked(recommend, "user-1", "user-3")
     assert [degraded(one) for one in lost] == [[("failed", "profile")]] * 2
     assert [one.items for one in (first, second, lost[1])] == [one.items for one in alone]
+
+
+def test_who_was_erased_stays_so_when_the_store_is_lost(
+    store: SqliteStore, serving: Serving, release: Release, clock: Clock
+) -> None:
+    """Nothing is known of them then either, not what the release still has."""
+    erased = ErasedIds(b"k" * 32)
+    erased.add([erased.key(user) for user in ("user-1", "user-3")])
+    people = People(store, KnownDocuments(store, erased=erased))
+    recommend = Recommend(serving, clock, lambda: 0.0, find_person=people.find)
+    (before,) = asked(recommend, "user-1")
+    store.close()
+    (lost,) = asked(recommend, "user-3")
+    assert degraded(before) == degraded(lost) == [("erased", "profile")]
+    assert lost.items == before.items
 
 
 def test_what_is_kept_of_people_never_hides_an_acknowledged_event(

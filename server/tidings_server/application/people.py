@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from tidings_core.errors import StorageFailed
 from tidings_core.model import Person, Snapshot
 from tidings_core.person import view
 from tidings_core.privacy import EVERYTHING, PrivacyRules, standing_of
@@ -107,8 +108,17 @@ class People:
     def find(self, user_id: str, release: Release) -> Person | None:
         """What a release makes of a user; None for one of whom nothing is recorded.
 
-        What an acknowledged write did is in it. Raises StorageFailed.
+        What an acknowledged write did is in it. Raises StorageFailed, but not for one who was erased: what the release
+        has of them is not used either.
         """
+        try:
+            return self._find(user_id, release)
+        except StorageFailed:
+            if user_id in self.erased:
+                return GONE
+            raise
+
+    def _find(self, user_id: str, release: Release) -> Person | None:
         stored = self._store.user(user_id)
         if stored.version == 0:
             if user_id in self.erased:
