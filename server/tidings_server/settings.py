@@ -197,7 +197,7 @@ class Settings(BaseSettings):
         "calls that would wait too long.",
     )
     max_pending: int = Field(
-        256,
+        4096,
         ge=1,
         le=1_000_000,
         description="Calls that the front grpcio has not yet looked at; it cuts off more, without a word.",

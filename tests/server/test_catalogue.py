@@ -314,7 +314,7 @@ def test_every_item_is_listed_once_as_it_is_served_and_a_list_goes_on_from_its_t
     rest = ask.all_items(first.next_page_token) if first.next_page_token else []
     assert [one.item.item_id for one in [*first.items, *rest]] == list(items)
     assert refusal(ask.all_items, "nonsense")[0] == grpc.StatusCode.INVALID_ARGUMENT
-    assert refusal(ask.all_items, "another-release:0")[0] == grpc.StatusCode.FAILED_PRECONDITION
+    assert refusal(ask.all_items, "another-release:0:0")[0] == grpc.StatusCode.FAILED_PRECONDITION
 
 
 @contextmanager
