@@ -74,7 +74,8 @@ def find_audience(rows: Sequence[int], known: Sequence[Known], snapshot: Snapsho
 
     The best and not the mean: somebody is worth telling of several items when one of them is right, and a mean finds
     those to whom all are middling. With `leave_out` nobody is found by an item that they bought, gave back, or asked to
-    see less of, by what the release and those `known` say. Who is known counts by their own vector, if they have one.
+    see less of, by what the release and those `known` say. Who is known counts by their own vector, if they have one;
+    an encoder is not asked for any.
     """
     items = np.array(rows, np.int64)
     vectors = np.asarray(snapshot.item_vectors[items], np.float32)
