@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -139,6 +140,7 @@ def restore(
                 _not_known(folder, f"it has no {KEY}")
 
     with faults_as_lines(), ShownProgress() as progress:
+        _refuse_unknowing(erased_by or ())
         manifest = read_backup(backup)
         try:
             refuse_newer(state, present_extent(state), manifest.extent)
@@ -194,6 +196,16 @@ def _check_small(path: Path, manifest: BackupManifest | None) -> list[str]:
     except TidingsError as error:
         faults.append(str(error))
     return faults
+
+
+def _refuse_unknowing(folders: Iterable[Path]) -> None:
+    """Raise InvalidInput when a directory was named for its erasures and has none to tell: people would be back."""
+    lacking = ((folder, name) for folder in folders for name in (FILE, KEY) if not (folder / name).is_file())
+    if faults := [
+        ("erased-by", f"there is no {folder / name}: name a state directory or a backup with its {KEY}")
+        for folder, name in lacking
+    ]:
+        raise InvalidInput(*faults)
 
 
 def _erased_in(folder: Path, may_fail: bool) -> list[Erased]:

@@ -119,6 +119,9 @@ def test_what_cannot_be_sent_keeps_its_row_and_is_told_in_the_clients_words() ->
     told = rows.reached(answer).faults
     assert [(fault.row, fault.faults[0].field) for fault in told] == [(1, "event_time"), (2, "type")]
     assert "must be one of" in told[1].faults[0].description
+    # The same when it is run again, and all rows are passed over.
+    again = History("march", [event(0), unreadable, model.Event("ann", "bought", event_time=LONG_AGO)])
+    assert again.reached(answer).faults == told
 
 
 @pytest.mark.parametrize("given", [7, "text", event(1), b""])

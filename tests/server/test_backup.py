@@ -376,6 +376,16 @@ def test_a_state_that_cannot_be_read_is_replaced_only_when_it_must_be(kept: Path
     assert run("verify", state).exit_code == 0
 
 
+def test_a_directory_that_tells_of_no_erasures_is_not_passed_over(kept: Path, tmp_path: Path) -> None:
+    """Misspelt, or without its key, it would bring people back who were erased: nothing is put there."""
+    (tmp_path / "keyless").mkdir()
+    (tmp_path / "keyless" / FILE).touch()
+    for name, lacks in (("misspelt", FILE), ("keyless", KEY)):
+        said = refused("restore", kept, "--state", tmp_path / "again", "--erased-by", tmp_path / name)
+        assert f"erased-by: there is no {tmp_path / name / lacks}" in said
+    assert not (tmp_path / "again").exists()
+
+
 @pytest.mark.parametrize("told", ["by what stood there", "by a later backup"])
 def test_whoever_was_erased_since_is_erased_again(told: str, shop: Shop, tmp_path: Path) -> None:
     """A backup of before holds all of a person: put back, nothing of that person is answered, or taken any more."""

@@ -49,8 +49,11 @@ class History:
             raise errors.FailedPrecondition("the server knows less of this import than it did: its state was set back")
         kept = len(self._unsent)
         del self._unsent[:done]
-        for _ in islice(self._rows, max(0, done - kept)):
-            pass
+        rejected = {fault.row for fault in answer.faults}
+        for row, value in enumerate(islice(self._rows, max(0, done - kept)), self._first + kept):
+            if row in rejected:
+                # One that could not be sent went out empty: what is wrong with it is told here only.
+                self._message(row, value)
         self._first = answer.next_row
         faults = tuple(self._fault(fault) for fault in answer.faults)
         return Imported(
