@@ -13,7 +13,7 @@ from tidings.v1 import profile_service_pb2 as pb
 from tidings.v1.attribute_pb2 import AttributeValue, TextValues
 from tidings.v1.change_pb2 import TagSetting
 from tidings_core import changes
-from tidings_core.changes import Change, TagMove, Update
+from tidings_core.changes import Change, Said, TagMove, Update
 from tidings_core.declared import BUILT_IN, Declaration
 from tidings_core.errors import InvalidInput, NotFound, StorageFailed, TidingsError
 from tidings_core.profile import EMPTY, fold
@@ -231,3 +231,9 @@ def test_of_a_user_with_nothing_but_a_push_there_is_no_profile(house: House) -> 
     assert isinstance(answer, NotFound)
     house.update(attributes={"age": AttributeValue(number=25)})
     assert not house.profile().HasField("first_event_time") or house.profile().first_event_time.seconds == 0
+
+
+def test_an_entry_that_says_nothing_is_read_again() -> None:
+    """Somebody came back and said nothing else: the log can still be read."""
+    came_back = Change("c", "ann", 1_790_000_000_000, Said({}))
+    assert decode_logged(encode_change(came_back)) == came_back

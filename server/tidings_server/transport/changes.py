@@ -27,6 +27,8 @@ def encode_change(change: Change) -> bytes:
         case TagMove(tag, entered):
             message.change.tag_move.CopyFrom(change_pb2.TagMove(tag=tag, entered=entered))
         case Said(words):
+            # Also when nothing was said but that somebody came back: without it nobody could tell what this entry is.
+            message.change.preferences.SetInParent()
             fill_preferences(message.change.preferences, words)
         case Merge(visitor_id):
             message.change.merge.CopyFrom(change_pb2.Merge(visitor_id=visitor_id))
