@@ -354,3 +354,23 @@ def test_tables_of_the_first_version_keep_their_events(tmp_path: Path) -> None:
         assert (store.position, store.user_events("ben", 0, 9)) == (8, [StoredEvent(8, "b", "ben", 6, b"\x02")])
         assert [event.number for event in store.events(0, 9)] == [3, 8]
         assert store.write(lambda t: t.events.append("c", "anna", 7, b"")).result(WAIT) == 9
+
+
+def test_nothing_is_left_where_a_page_was_divided(tmp_path: Path) -> None:
+    """What SQLite leaves in the unused middle of a page is gone after a scrub, and what is stored stays."""
+    file = tmp_path / FILE
+    with closing(sqlite_schema.open_database(tmp_path)) as connection:
+        connection.execute("INSERT INTO users (user_id, version, content) VALUES ('kept', 1, x'7b7d')")
+        ((page,),) = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'users'")
+        ((size,),) = connection.execute("PRAGMA page_size")
+    with file.open("r+b") as database:
+        database.seek((page - 1) * size + size // 2)
+        database.write(b"vanished")
+    assert b"vanished" in file.read_bytes()
+    store = open_store(tmp_path)
+    try:
+        assert store.scrub().result()
+        assert b"vanished" not in file.read_bytes()
+        assert store.user("kept").version == 1
+    finally:
+        store.close()

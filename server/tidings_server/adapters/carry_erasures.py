@@ -47,6 +47,8 @@ def carry_over(directory: Path, erased: Sequence[Erased], secret: bytes, own: by
                 query = "INSERT INTO erased VALUES (?, ?, 0, '{}') ON CONFLICT DO NOTHING"
                 sql.change(query, one.key, one.time)
         sql.rows("COMMIT")
+        # Pages that were divided may hold copies of what was removed.
+        sql.rows("VACUUM")
         sql.rows("PRAGMA wal_checkpoint(TRUNCATE)")
     return count
 

@@ -70,6 +70,8 @@ MAX_LOG_BYTES = 64 << 20
 LET_GO_MS = 100
 SCRUB_AGAIN = 5.0
 """Seconds until it is tried again to empty a log that a reader held, for which a commit waits LET_GO_MS."""
+REWRITTEN_BYTES = 64 << 20
+"""A database up to this size is rewritten after an erasure, in less than a second or so."""
 PAGE = 10_000
 """Rows read at a time by what reads on and on, so that no reader holds an old state for long."""
 
@@ -121,6 +123,8 @@ class SqliteStore:
         self._scrub_at = -math.inf
         self.commits = 0
         sql = Statements(connection)
+        ((erased,),) = sql.rows("SELECT count(*) FROM (SELECT 1 FROM erased LIMIT 1)")
+        self._rewrite_due = bool(erased)
         ((epoch,),) = sql.rows("SELECT value FROM about WHERE name = 'epoch'")
         sql.rows(f"PRAGMA journal_size_limit = {MAX_LOG_BYTES}")
         ((position,),) = sql.rows("SELECT ifnull(max(seq), 0) FROM sqlite_sequence WHERE name = 'events'")
@@ -179,9 +183,11 @@ class SqliteStore:
         return future
 
     def scrub(self) -> "Future[bool]":
-        """Empty the write-ahead log, where what was removed may still stand; whether it is empty.
+        """Leave nothing of what was removed to be read in the files; whether that is so now.
 
-        It is not while a reader that stays, such as a backup, holds it; then it is done when a later commit can.
+        The database is rewritten, since SQLite leaves copies behind where it divides a page, and the write-ahead log is
+        emptied. It is not so while a reader that stays, such as a backup, holds the log; then that is done when a later
+        commit can. A database above REWRITTEN_BYTES is not rewritten: all writes would wait for it.
         """
         done: Future[bool] = Future()
         self._scrubs.append(done)
@@ -447,10 +453,20 @@ class SqliteStore:
 
     def _scrub(self) -> None:
         waiting = [self._scrubs.popleft() for _ in range(len(self._scrubs))]
+        if waiting or self._rewrite_due:
+            self._rewrite_due = not self._rewrite()
         held = self._truncate()
         self._scrub_due, self._scrub_at = held, time.monotonic() + SCRUB_AGAIN
         for done in waiting:
-            done.set_result(not held)
+            done.set_result(not held and not self._rewrite_due)
+
+    def _rewrite(self) -> bool:
+        """Write the database anew, but for what no longer belongs to it; whether it was done."""
+        with suppress(OSError, sqlite3.Error):
+            if os.stat(self._directory / FILE).st_size <= REWRITTEN_BYTES:
+                self._connection.execute("VACUUM")
+                return True
+        return False
 
     def _truncate(self) -> bool:
         """Write all of the log into the database and cut it off; whether somebody held it."""

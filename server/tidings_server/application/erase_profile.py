@@ -38,7 +38,7 @@ class Receipt:
     """What was erased: how much of what, at what time (Unix milliseconds); `due` are releases to build anew.
 
     `scrubbed`: nothing of it can be read on disk any more. If not, a reader such as a backup stood in the way, and it
-    is done when that ends.
+    is done when that ends; or the database is too large to be rewritten.
     """
 
     time: int
