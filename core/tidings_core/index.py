@@ -31,6 +31,8 @@ CROWDED, RESCORED = 0.25, 4
 many times k are found and ordered by their exact scores."""
 EXACT_SHARE = 0.7
 """When more than this share of all rows must be looked at, and there is no copy, all vectors are compared exactly."""
+LOST_SHARE = 0.08
+"""When lists with more than this share of what passes may hold better, all of it is looked at."""
 MAX_COPY_ROWS, MAX_COPY_BYTES = 1 << 17, 64 << 20
 """Of more rows no copy is made: it would take the first search that needs it too long, and too much memory."""
 
@@ -299,6 +301,13 @@ class FaissIndex:
         if beyond <= least:
             return rows, scores
         likely = near > least
+        likely[seen] = True
+        if int(reach.counts[likely].sum()) > LOST_SHARE * passing.rows.count:
+            # Nothing that passes is near: what is best is spread thin, may be anywhere, and stands out from nothing.
+            if kept is None:
+                best, exact = self._search_all(query, k, passing.rows)
+                return best[None], exact[None]
+            likely[:] = True
         likely[seen] = False
         more = likely.nonzero()[0]
         if full and not self._crowded(query, scores[0], last):

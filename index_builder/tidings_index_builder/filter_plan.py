@@ -33,7 +33,7 @@ UNEVEN, LEFT = (3.0, 4.0, 6.0), (0.4, 0.6, 0.8, 1.0, 1.5, 2.0)
 WIDE = (1.0, 1.5, *(2.0 + 0.25 * step for step in range(13)))
 """What is tried, the least first."""
 NEARLY = 0.005
-ABOVE, UNEVEN_ABOVE = 0.35, 0.15
+ABOVE, UNEVEN_ABOVE = 0.35, 0.3
 """So large a part of the way from the target to 1 is the recall to reach, the second for each kind of rows that are not
 spread at random, of which the hardest counts."""
 UNDISTURBED = 0.98

@@ -157,3 +157,18 @@ def test_what_passes_is_found_also_where_the_user_has_nothing_near(metric: Metri
     assert np.mean(reached) >= 0.95
     if how == "far" and metric != "l2":
         assert np.mean(naive) < 0.9
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_where_nothing_that_passes_is_near_all_of_it_is_compared(metric: Metric) -> None:
+    """Of what lies farthest from a query the best are told apart exactly, which coarse codes could not."""
+    vectors = normalise(clustered(4000, 5), metric)
+    index = build_index("IVF64,SQ4", vectors, metric, {"nprobe": 8})
+    index = index.with_plan(FilterPlan(0, ((100, 100), (4000, 200)), 1.0, 1.0, 2.0, 0.4))
+    reached = []
+    for query in normalise(clustered(12, 7), metric):
+        near = exact_search(vectors, query[None], 4000, metric)[0][0].astype(np.int64)
+        rows = RowSet.of_rows(near[2800:].astype(np.int32), 4000)
+        found, _ = index.search(query[None], K, index.alone(rows))
+        reached.append(recall(found, near[None, 2800 : 2800 + K]))
+    assert np.mean(reached) >= 0.97
