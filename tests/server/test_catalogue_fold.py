@@ -156,3 +156,16 @@ def test_changes_are_exported_and_folded_by_hand(shop: Shop, tmp_path: Path) -> 
         ask.promote(json.loads(folded.stdout)["release_id"])
         assert (ask.found("manual"), serving_release(ask).item_count) == (["by-hand"], 301)
         assert server.metric('tidings_delta_items{kind="described"}') == 0
+
+
+def test_of_two_words_of_one_time_a_deletion_wins_also_over_what_was_folded(shop: Shop, tmp_path: Path) -> None:
+    """An item that a release describes is gone when it is deleted at that very time, whatever price came later."""
+    with folding(shop, tmp_path, 20, shop.a) as (_, ask):
+        ask.upsert(*(item(f"t{number}", 5, title=f"Tied{number}") for number in range(20)))
+        ask.upsert(item("t6", 9, price=4.5), mask=["price"])
+        wait_for_fold(ask, shop.a)
+        ask.delete(5, "t5", "t6")
+        ask.delete(4, "t7")
+        for name in ("t5", "t6"):
+            assert refusal(ask.get, name)[0] == grpc.StatusCode.NOT_FOUND
+        assert ask.get("t7").item.title == "Tied7"

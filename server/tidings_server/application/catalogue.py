@@ -183,12 +183,15 @@ def change_of(stored: StoredItem, base: Snapshot, row: int, codec: Codec) -> Cha
     Raises ValueError when what is stored is damaged.
     """
     held = int(base.item_times[row]) if 0 <= row < len(base.item_times) else 0
-    if stored.time <= held:
+    if stored.time < held:
         return None
     state = ItemState.decode(stored.content)
     newer = state.time > held
-    if state.deleted and newer:
+    # Of two words of one time a deletion wins, also over the description that a release holds.
+    if state.deleted and (newer or (row >= 0 and state.time == held)):
         return Change(stored.item_id, state.time, stored.time, deleted=True)
+    if stored.time == held:
+        return None
     parts = {name: value for name, (time, value) in state.parts.items() if time > held}
     if state.described and newer:
         description = codec.describe(state.described)
