@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 import tomllib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -82,8 +83,15 @@ def shell_lines(page: Path) -> list[str]:
 
 
 @functools.cache
-def help_of(program: str, command: str) -> str:
-    """What `--help` of a command prints."""
+def helps() -> dict[tuple[str, str], str]:
+    """What `--help` of every command prints, asked side by side: each starts a process."""
+    every = [(program, command) for program, commands in COMMANDS.items() for command in commands]
+    with ThreadPoolExecutor() as pool:
+        return dict(zip(every, pool.map(_help_of, every), strict=True))
+
+
+def _help_of(named: tuple[str, str]) -> str:
+    program, command = named
     words = [str(Path(sys.executable).with_name(program)), *command.split(), "--help"]
     return subprocess.run(words, capture_output=True, text=True, check=True, timeout=60, env={"COLUMNS": "200"}).stdout
 
@@ -105,7 +113,7 @@ def test_every_command_in_the_pages_exists_with_its_options(page: Path) -> None:
             continue
         known = [command for command in COMMANDS[words[0]] if " ".join(words[1:]).startswith(command)]
         assert known, line
-        text = help_of(words[0], known[0])
+        text = helps()[words[0], known[0]]
         for option in (word for word in words[1:] if re.match(r"--?[a-z]", word)):
             assert re.search(rf"(?<![\w-]){re.escape(option)}(?![\w-])", text), f"{option} in: {line}"
 
