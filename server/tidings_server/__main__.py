@@ -12,8 +12,6 @@ def main() -> None:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         from tidings_server.cli import command
-
-        command(prog_name="tidings-server")
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("tidings"):
             raise
@@ -23,6 +21,7 @@ def main() -> None:
             file=sys.stderr,
         )
         sys.exit(1)
+    command(prog_name="tidings-server")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from tidings_core.catalogue import encode_change
 from tidings_core.controls import Control, idle, unfit
 from tidings_core.errors import InvalidInput
 from tidings_core.release import Release, open_release
-from tidings_server import show_controls, show_decisions
+from tidings_server import app, show_controls, show_decisions
 from tidings_server.adapters.release_directory import ReleaseDirectory
 from tidings_server.adapters.sqlite_catalogue import open_catalogue
 from tidings_server.adapters.sqlite_ledger import read_ledger
@@ -99,9 +99,6 @@ def serve(
         if check_config:
             print("the settings are fine")
             return
-        # All that serves takes its time to load, and no other command needs it.
-        from tidings_server import app
-
         app.run(settings)
 
 
